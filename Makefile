@@ -1,0 +1,79 @@
+# Every recipe of the project. `make help` lists them.
+#
+# All of them work in .venv, which is made with the hashed versions of requirements/ on first use
+# and brought up to date when those files change. Nothing is needed beforehand but Python 3.11 or
+# newer with its venv module, and a package index that pip can reach.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: demo test check bench compat requirements clean help
+
+# The newest Python that can make a virtual environment; or say make PYTHON=/path/to/python.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$python; break; }; done)
+
+# Passed on to the program that a recipe runs: make demo ARGS="--plot latency.png"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What is linted and type-checked: those of the folders that are there.
+CODE := $(wildcard src tests benchmarks examples scripts)
+
+# Prove the package on real work: a live trading loop, against a server of its own unless
+# REDIS_URL or REDIS_HOST names another.
+demo: $(VENV)/.run  ## run the demo; ARGS="--help" shows what it takes
+	$(BIN)/redisutils demo $(ARGS)
+
+# The whole test suite, against real servers.
+test: $(VENV)/.dev  ## run the tests; ARGS="-k pool" picks some
+	$(BIN)/python -m pytest $(ARGS)
+
+# What can be known without running it: lint, layout, types, and which file may import which.
+check: $(VENV)/.dev  ## lint, types and architecture
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy $(CODE)
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# Side by side against the peers, in one run; leaves a table and a chart in benchmarks/results.
+bench: $(VENV)/.bench  ## compare with other clients
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# redis-py's own asyncio tests, run on our client.
+compat: $(VENV)/.dev  ## run redis-py's tests on our client
+	$(BIN)/python -m tests.redis_py $(ARGS)
+
+# Resolve the dependencies of pyproject.toml anew; each file keeps to the versions of the one
+# before it. Needs uv. UPGRADE=--upgrade takes the newest of everything.
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate \
+	--custom-compile-command "make requirements" $(UPGRADE) pyproject.toml --extra all
+requirements:  ## pin the dependencies again
+	$(COMPILE) --group build -o requirements/run.txt
+	$(COMPILE) --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(COMPILE) --group dev --group bench -c requirements/dev.txt -o requirements/bench.txt
+
+# Everything that the other recipes made, but for the results of the benchmarks.
+clean:  ## remove .venv and all caches
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The recipes with their comments, read from this file.
+help:  ## list the recipes
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# An empty virtual environment.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with its venv module is needed" \
+		"(on Debian: apt-get install python3-venv), or make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each set of requirements. The project itself is installed last, editable, with
+# the hashed hatchling: without build isolation pip fetches nothing that has no hash.
+$(VENV)/.%: requirements/%.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r $<
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

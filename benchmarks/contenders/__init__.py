@@ -1,0 +1,55 @@
+"""The contenders: which there are, and where the adapter of each is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+
+from benchmarks.contenders.base import Contender
+
+__all__ = ["OURS", "REFERENCE", "ROSTER", "Contender", "Entry", "load"]
+
+OURS = "redisutils"
+
+REFERENCE = "redis-benchmark"
+"""Not a library but a program: see ``benchmarks/reference.py``."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One contender, without importing it."""
+
+    name: str
+    distribution: str
+    """Its name in the package index, to ask for its version."""
+    imports: str
+    """What a user's program imports; timed by the workload ``import``."""
+    adapter: str
+    """``module:Class`` within this package."""
+
+    def installed(self) -> bool:
+        """Whether it can be imported. Its top-level package is not executed."""
+        return find_spec(self.imports.partition(".")[0]) is not None
+
+
+ROSTER: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(OURS, "redisutils", "redisutils", "ours:Redisutils"),
+        Entry("redis-py", "redis", "redis.asyncio", "redis_py:RedisPy"),
+        Entry("valkey-py", "valkey", "valkey.asyncio", "valkey_py:ValkeyPy"),
+        Entry("coredis", "coredis", "coredis", "coredis_client:Coredis"),
+        Entry("valkey-glide", "valkey-glide", "glide", "valkey_glide:ValkeyGlide"),
+    )
+}
+
+
+def load(name: str) -> type[Contender]:
+    """Import the adapter of ``name``, and with it the library.
+
+    Raises ImportError if the library is not installed.
+    """
+    module, _, attribute = ROSTER[name].adapter.partition(":")
+    adapter: type[Contender] = getattr(import_module(f"{__name__}.{module}"), attribute)
+    return adapter

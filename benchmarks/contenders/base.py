@@ -1,0 +1,61 @@
+"""What the workloads ask of a contender."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from benchmarks.server import Server
+
+Batch = Sequence[tuple[str, bytes | None]]
+"""Commands of a pipeline: a key and a value to SET, or None to GET."""
+
+
+class Contender(ABC):
+    """One client library, opened the way its documentation recommends.
+
+    ``get``, ``set`` and ``publish`` are the library's own bound methods wherever their
+    arguments allow it: an ``async def`` in between would cost the fastest the most.
+    """
+
+    get: Callable[[str], Awaitable[Any]]
+    set: Callable[[str, bytes], Awaitable[Any]]
+    publish: Callable[[str, str], Awaitable[Any]]
+
+    def __init__(self, server: Server, *, tasks: int, connections: int | None = None) -> None:
+        """``tasks`` will call at once. ``connections`` is the size of the pool for
+        workloads that check connections out, None for those that do not care."""
+        self.server = server
+        self.tasks = tasks
+        self.connections = connections
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect. ``close`` is called by the same task, after all others have ended."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give everything back, the connections that ``hold_open`` holds too."""
+
+    @abstractmethod
+    async def pipeline(self, batch: Batch) -> Sequence[Any]:
+        """Send ``batch`` as one non-transactional pipeline; its replies in order."""
+
+    @abstractmethod
+    def subscribe(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[str | bytes]]:
+        """A subscription, confirmed by the server on entering; iterates payloads."""
+
+    @abstractmethod
+    async def checkout_get(self, key: str) -> Any:
+        """Take a connection of one's own from the pool, GET on it, give it back."""
+
+    @abstractmethod
+    async def acquire_release(self) -> None:
+        """Take a connection of one's own from the pool and give it back, unused."""
+
+    @abstractmethod
+    async def hold_open(self, keys: Sequence[str]) -> Sequence[Any]:
+        """Open a connection per key, GET the key on it, and keep all of them until
+        ``close``. The replies, in order."""

@@ -1,0 +1,256 @@
+"""How the workloads measure.
+
+Each compares a part of the replies with what the key must hold, and no two keys hold
+the same: a client that gives no replies, or mixes them up, fails instead of being fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import count, cycle, islice
+from time import perf_counter_ns
+from typing import Any
+
+from benchmarks.box import Box, Worker
+from benchmarks.contenders.base import Contender
+from benchmarks.machine import open_sockets, resident_bytes
+from benchmarks.server import KEYS, PREFIX, key_name, large_value, small_value
+
+_SAMPLE = 15
+"""A reply is checked when its number has none of these bits: every 16th."""
+
+_PIPELINE = 100
+_CHANNEL = f"{PREFIX}channel"
+_PAIRS = [(key_name(number), small_value(number)) for number in range(KEYS)]
+
+
+class WrongReply(Exception):
+    """A contender returned something else than the server holds."""
+
+
+def _expect(reply: object, wanted: object) -> None:
+    if reply != wanted:
+        raise WrongReply(f"expected {wanted!r:.100}, got {reply!r:.100}")
+
+
+def _confirm(reply: object) -> None:
+    if not reply:
+        raise WrongReply(f"a SET was answered with {reply!r:.100}")
+
+
+def _pairs_from(task: int) -> Iterator[tuple[str, bytes]]:
+    """All keys with their values, for ever, each task beginning with another one."""
+    return islice(cycle(_PAIRS), task * 7 % KEYS, None)
+
+
+async def _throughput(workers: Sequence[Worker], warmup: Box, box: Box) -> dict[str, float]:
+    await warmup.run(workers)
+    return {"ops": await box.run(workers)}
+
+
+def _getters(call: Callable[[str], Awaitable[Any]], tasks: int) -> list[Worker]:
+    def worker(task: int) -> Worker:
+        async def work(box: Box) -> int:
+            done = 0
+            for key, value in _pairs_from(task):
+                reply = await call(key)
+                if not done & _SAMPLE:
+                    _expect(reply, value)
+                done += 1
+                if box.over:
+                    break
+            return done
+
+        return work
+
+    return [worker(task) for task in range(tasks)]
+
+
+async def get(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+    """GET, all over the keys."""
+    return await _throughput(_getters(contender.get, tasks), warmup, box)
+
+
+async def checkout(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+    """GET, each on a connection that is checked out for it."""
+    return await _throughput(_getters(contender.checkout_get, tasks), warmup, box)
+
+
+async def latency(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+    """GET, each call timed by its caller, so waiting for the loop is in it. Microseconds."""
+    call = contender.get
+    took: list[int] = []
+
+    async def timed(key: str) -> Any:
+        begun = perf_counter_ns()
+        reply = await call(key)
+        took.append(perf_counter_ns() - begun)
+        return reply
+
+    workers = _getters(timed, tasks)
+    await warmup.run(workers)
+    took.clear()
+    await box.run(workers)
+    took.sort()
+    return {
+        "p50": took[len(took) * 50 // 100] / 1e3,
+        "p99": took[len(took) * 99 // 100] / 1e3,
+    }
+
+
+async def mixed(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+    """Four GETs, then a SET of what the key holds already."""
+    get_ = contender.get
+    set_ = contender.set
+
+    def worker(task: int) -> Worker:
+        async def work(box: Box) -> int:
+            done = 0
+            for key, value in _pairs_from(task):
+                if done % 5 == 4:
+                    _confirm(await set_(key, value))
+                else:
+                    reply = await get_(key)
+                    if not done & _SAMPLE:
+                        _expect(reply, value)
+                done += 1
+                if box.over:
+                    break
+            return done
+
+        return work
+
+    return await _throughput([worker(task) for task in range(tasks)], warmup, box)
+
+
+async def set_large(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+    """SET of 10 kB, each task to a key of its own; in the end all are read back."""
+    set_ = contender.set
+    values = {f"{PREFIX}large:{task}": large_value(task) for task in range(tasks)}
+
+    def worker(key: str, value: bytes) -> Worker:
+        async def work(box: Box) -> int:
+            done = 0
+            while not (done and box.over):
+                _confirm(await set_(key, value))
+                done += 1
+            return done
+
+        return work
+
+    result = await _throughput([worker(*item) for item in values.items()], warmup, box)
+    for key, value in values.items():
+        _expect(await contender.get(key), value)
+    return result
+
+
+async def pipelines(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+    """GET and SET in turns, no transaction; counts commands, not pipelines."""
+
+    def worker(task: int) -> Worker:
+        pairs = list(islice(_pairs_from(task * _PIPELINE), _PIPELINE))
+        batch = [(key, value if n % 2 else None) for n, (key, value) in enumerate(pairs)]
+        values = [value for _, value in pairs[::2]]
+
+        async def work(box: Box) -> int:
+            done = 0
+            while not (done and box.over):
+                replies = await contender.pipeline(batch)
+                _expect(len(replies), _PIPELINE)
+                _expect(list(replies[::2]), values)
+                _confirm(all(replies[1::2]))
+                done += _PIPELINE
+            return done
+
+        return work
+
+    return await _throughput([worker(task) for task in range(tasks)], warmup, box)
+
+
+async def acquire(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+    """Take a connection and give it back. Before and after, one must work."""
+    call = contender.acquire_release
+
+    async def work(box: Box) -> int:
+        done = 0
+        while not (done and box.over):
+            await call()
+            done += 1
+            if not done & 63:
+                # Where nothing has to be waited for, the clock would never get its turn.
+                await asyncio.sleep(0)
+        return done
+
+    key, value = _PAIRS[0]
+    _expect(await contender.checkout_get(key), value)
+    result = await _throughput([work] * tasks, warmup, box)
+    _expect(await contender.checkout_get(key), value)
+    return result
+
+
+async def pubsub(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+    """Each task publishes, waits until the subscriber has its message, and so on.
+
+    Every message must arrive exactly once: one too many is a KeyError, one too few
+    never ends, and the process is stopped from outside.
+    """
+    publish = contender.publish
+    loop = asyncio.get_running_loop()
+    numbers = count()
+    awaited: dict[int, asyncio.Future[None]] = {}
+    subscribed = asyncio.Event()
+
+    async def receive() -> None:
+        async with contender.subscribe(_CHANNEL) as payloads:
+            subscribed.set()
+            async for payload in payloads:
+                awaited.pop(int(payload)).set_result(None)
+
+    async def work(box: Box) -> int:
+        done = 0
+        while not (done and box.over):
+            number = next(numbers)
+            arrival = awaited[number] = loop.create_future()
+            await publish(_CHANNEL, str(number))
+            await arrival
+            done += 1
+        return done
+
+    receiver = asyncio.create_task(receive())
+    senders = asyncio.create_task(_after(subscribed, [work] * tasks, warmup, box))
+    try:
+        # The receiver ends first only by failing.
+        await asyncio.wait((receiver, senders), return_when=asyncio.FIRST_COMPLETED)
+        if receiver.done():
+            receiver.result()
+        return await senders
+    finally:
+        for task in (senders, receiver):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _after(
+    event: asyncio.Event, workers: Sequence[Worker], warmup: Box, box: Box
+) -> dict[str, float]:
+    await event.wait()
+    return await _throughput(workers, warmup, box)
+
+
+async def memory(contender: Contender, _tasks: int, _warmup: Box, _box: Box) -> dict[str, float]:
+    """Open the pool's size of connections, one GET on each, and keep them. Megabytes (10^6).
+
+    What is added is less than what the connections take: they fill the room that importing
+    left in the heap first.
+    """
+    before, sockets = resident_bytes(), open_sockets()
+    pairs = list(islice(_pairs_from(0), contender.connections))
+    replies = await contender.hold_open([key for key, _ in pairs])
+    _expect(list(replies), [value for _, value in pairs])
+    after, opened = resident_bytes(), open_sockets() - sockets
+    if opened < len(pairs):
+        raise WrongReply(f"{opened} connections were opened, not {len(pairs)}")
+    return {"resident": after / 1e6, "added": (after - before) / 1e6}

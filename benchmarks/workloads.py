@@ -1,0 +1,113 @@
+"""The workloads: what each measures, with how many tasks, and its rows in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from benchmarks import measures
+from benchmarks.box import Box
+from benchmarks.contenders.base import Contender
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the report."""
+
+    key: str
+    """What a measurement calls it; unique within the workload."""
+    title: str
+    unit: str
+    more_is_better: bool = True
+    ours_only: bool = False
+
+    @property
+    def is_speed(self) -> bool:
+        """Whether it is a throughput, and so belongs into the chart."""
+        return self.unit == "/s"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """``measure`` gets a contender that was opened for this many tasks and connections,
+    a box to warm up in and the box that counts. It returns its metrics by key."""
+
+    key: str
+    metrics: tuple[Metric, ...]
+    measure: Callable[[Contender, int, Box, Box], Awaitable[dict[str, float]]] | None
+    """None for what is not measured inside a contender's process."""
+    tasks: int = 1
+    connections: int | None = None
+    """The pool's size where connections are checked out of one; None: the client's own way."""
+
+
+def _speed(title: str) -> tuple[Metric, ...]:
+    return (Metric("ops", title, "/s"),)
+
+
+IMPORT = "import"
+
+WORKLOADS: dict[str, Workload] = {
+    workload.key: workload
+    for workload in (
+        Workload("get-1", _speed("GET, 1 task"), measures.get, tasks=1),
+        Workload("get-50", _speed("GET, 50 tasks"), measures.get, tasks=50),
+        Workload("get-200", _speed("GET, 200 tasks"), measures.get, tasks=200),
+        Workload("get-1000", _speed("GET, 1,000 tasks"), measures.get, tasks=1000),
+        Workload(
+            "latency-50",
+            (
+                Metric("p50", "GET, 50 tasks: p50", "µs", more_is_better=False),
+                Metric("p99", "GET, 50 tasks: p99", "µs", more_is_better=False),
+            ),
+            measures.latency,
+            tasks=50,
+        ),
+        Workload("mixed-50", _speed("80/20 GET/SET, 50 tasks"), measures.mixed, tasks=50),
+        Workload("set-10k", _speed("SET of 10 kB, 50 tasks"), measures.set_large, tasks=50),
+        Workload(
+            "pipeline",
+            _speed("Pipelines of 100, 4 tasks"),
+            measures.pipelines,
+            tasks=4,
+        ),
+        Workload(
+            "checkout",
+            _speed("Checkout + GET, 50 tasks"),
+            measures.checkout,
+            tasks=50,
+            connections=50,
+        ),
+        Workload(
+            "acquire",
+            _speed("Acquire + release alone, 1 task"),
+            measures.acquire,
+            tasks=1,
+            connections=50,
+        ),
+        Workload("pubsub", _speed("Publish → receive, 50 tasks"), measures.pubsub, tasks=50),
+        Workload(
+            "memory",
+            (
+                Metric("resident", "Resident, 500 connections open", "MB", more_is_better=False),
+                Metric("added", "… more than before opening them", "MB", more_is_better=False),
+            ),
+            measures.memory,
+            connections=500,
+        ),
+        Workload(
+            IMPORT,
+            (
+                Metric("total", "Import", "ms", more_is_better=False),
+                Metric(
+                    "added",
+                    "… beyond redis-py's own",
+                    "ms",
+                    more_is_better=False,
+                    ours_only=True,
+                ),
+            ),
+            measure=None,
+        ),
+    )
+}

@@ -1,0 +1,52 @@
+"""The command line's root: global options, and one line for each command."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from redisutils.cli.demo.command import demo
+from redisutils.cli.log import configure_logging
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="redisutils",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"redisutils {version('redisutils')}")
+        except PackageNotFoundError:
+            typer.echo("redisutils (run from source, not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print and exit."),
+    ] = False,
+) -> None:
+    """A Redis and Valkey connection manager for trading platforms.
+
+    Where the server is comes from REDIS_URL, REDIS_HOST and their kin, in the
+    environment or in .env. REDIS_LOG=debug shows what happens inside.
+    """
+    try:
+        configure_logging()
+    except ValueError as error:
+        typer.echo(f"redisutils: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+app.command()(demo)

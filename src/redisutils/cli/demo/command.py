@@ -1,0 +1,88 @@
+"""The options of ``redisutils demo``."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from redisutils.cli.demo.plot import FORMATS
+from redisutils.cli.demo.run import Options, run
+from redisutils.cli.demo.tape import Tape, TapeError
+
+__all__ = ["demo"]
+
+
+def demo(
+    *,
+    tasks: Annotated[
+        int, typer.Option(min=1, max=5000, help="How many tasks trade at the same time.")
+    ] = 50,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="How long to trade. Default: 10 s, or to the tape's end."),
+    ] = None,
+    trades: Annotated[int | None, typer.Option(min=1, help="How many trades to make.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated market.")] = 1,
+    tape: Annotated[
+        Path | None,
+        typer.Option(help="Replay this CSV file of trades: DateTime,Price,Volume; gzip too."),
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, help="Replay at so many times real time. Default: as fast as it goes."
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw latency and throughput to this .png or .svg file.")
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="One line a second, also on a terminal.")
+    ] = False,
+) -> None:
+    """Trade on a real server for a while, and check every value that comes back.
+
+    Many tasks share one pool. For each trade a task caches the price with a TTL and reads
+    it, updates its portfolio and reads it, and publishes an event and waits to receive it.
+
+    Without REDIS_URL or REDIS_HOST, in the environment or in .env, a private server is
+    started for the run. All keys begin with "trading:demo-" and are deleted at the end.
+
+    Ends with exit code 0 only if every value was right and no event was lost.
+    """
+    if speed is not None and tape is None:
+        raise typer.BadParameter("needs --tape", param_hint="--speed")
+    if plot is not None:
+        _check_plot(plot)
+    try:
+        source = Tape(tape) if tape is not None else None
+    except TapeError as error:
+        raise typer.BadParameter(str(error), param_hint="--tape") from None
+    options = Options(
+        tasks=tasks,
+        seconds=seconds,
+        trades=trades,
+        seed=seed,
+        tape=source,
+        speed=speed,
+        plot=plot,
+        live=not plain,
+    )
+    raise typer.Exit(run(options, Console(highlight=False)))
+
+
+def _check_plot(plot: Path) -> None:
+    """Refuse before the run what could not be drawn after it."""
+    wrong = None
+    if plot.suffix.lower() not in FORMATS:
+        wrong = f"{plot}: the name must end in {' or '.join(FORMATS)}"
+    elif not plot.parent.is_dir():
+        wrong = f"{plot}: there is no folder {plot.parent}"
+    elif find_spec("matplotlib") is None:
+        wrong = "drawing needs matplotlib; install it with:  pip install matplotlib"
+    if wrong:
+        raise typer.BadParameter(wrong, param_hint="--plot")

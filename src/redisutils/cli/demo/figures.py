@@ -1,0 +1,132 @@
+"""What the demo measures: round trips by kind, and samples over time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from redisutils.metrics import LatencyHistogram, LatencySnapshot
+
+__all__ = ["FOLD_AT", "KINDS", "History", "Sample", "Timings", "resident_bytes"]
+
+FOLD_AT: Final = 512
+"""Durations kept unsorted before they enter their histogram: bounds the pause this makes."""
+
+KINDS: Final = ("price write", "price read", "portfolio update", "portfolio read", "event")
+"""The first four are round trips; an event is timed from publishing to receiving."""
+
+
+class Timings:
+    """Durations by kind over the whole run, and of all round trips since the last sample."""
+
+    def __init__(self) -> None:
+        self.kinds = {kind: LatencyHistogram() for kind in KINDS}
+        self._trips = LatencyHistogram()
+        self._recent = LatencyHistogram()
+        self._recent_events = LatencyHistogram()
+
+    def trips(self, write: float, read: float, update: float, book: float) -> None:
+        """Note one trade's four round trips, in seconds."""
+        kinds = self.kinds
+        kinds["price write"].pending.append(write)
+        kinds["price read"].pending.append(read)
+        kinds["portfolio update"].pending.append(update)
+        kinds["portfolio read"].pending.append(book)
+        trips = (write, read, update, book)
+        self._recent.pending.extend(trips)
+        pending = self._trips.pending
+        pending.extend(trips)
+        if len(pending) >= 4 * FOLD_AT:
+            self._trips.fold()
+            self._recent.fold()
+            for kind in KINDS[:4]:
+                kinds[kind].fold()
+
+    def event(self, seconds: float) -> None:
+        """Note the time from an event's publishing to its receiving."""
+        pending = self.kinds["event"].pending
+        pending.append(seconds)
+        self._recent_events.pending.append(seconds)
+        if len(pending) >= FOLD_AT:
+            self.kinds["event"].fold()
+            self._recent_events.fold()
+
+    def all_trips(self) -> LatencySnapshot:
+        """All round trips of the run."""
+        return self._trips.snapshot()
+
+    def take_recent(self) -> tuple[LatencySnapshot, LatencySnapshot]:
+        """Round trips and events since the last call."""
+        taken = self._recent.snapshot(), self._recent_events.snapshot()
+        self._recent, self._recent_events = LatencyHistogram(), LatencyHistogram()
+        return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One interval of a run. Times in seconds; percentiles are 0.0 when nothing ran."""
+
+    at: float
+    """The interval's end, since the run began."""
+    seconds: float
+    commands: int
+    trades: int
+    p50: float
+    p95: float
+    p99: float
+    event_p99: float
+
+    def joined(self, after: Sample) -> Sample:
+        """This interval and the next as one: counts add up, percentiles are the worse ones."""
+        return Sample(
+            at=after.at,
+            seconds=self.seconds + after.seconds,
+            commands=self.commands + after.commands,
+            trades=self.trades + after.trades,
+            p50=max(self.p50, after.p50),
+            p95=max(self.p95, after.p95),
+            p99=max(self.p99, after.p99),
+            event_p99=max(self.event_p99, after.event_p99),
+        )
+
+
+class History:
+    """A run's samples, never more than ``limit``: when full, neighbours are joined."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        self._limit = limit
+        self._width = 1
+        self._forming: Sample | None = None
+        self._in_forming = 0
+        self.samples: list[Sample] = []
+
+    def add(self, sample: Sample) -> None:
+        """Append an interval. Amortised O(1)."""
+        self._forming = self._forming.joined(sample) if self._forming else sample
+        self._in_forming += 1
+        if self._in_forming < self._width:
+            return
+        self.samples.append(self._forming)
+        self._forming, self._in_forming = None, 0
+        if len(self.samples) >= self._limit:
+            pairs = zip(self.samples[::2], self.samples[1::2], strict=True)
+            self.samples = [one.joined(two) for one, two in pairs]
+            self._width *= 2
+
+
+def resident_bytes() -> int | None:
+    """This process's resident memory now; its peak where only that is known; else None."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        pass
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,255 @@
+"""One run from the command line's options to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+from redis.exceptions import RedisError
+
+from redisutils import Redis, RedisConfig, create_redis_pool
+from redisutils.cli.demo.figures import History, Sample, resident_bytes
+from redisutils.cli.demo.frame import Facts, Frame, View
+from redisutils.cli.demo.loop import TradingLoop
+from redisutils.cli.demo.market import simulated_market
+from redisutils.cli.demo.plot import draw
+from redisutils.cli.demo.summary import Outcome, summary
+from redisutils.cli.demo.tape import Tape
+from redisutils.cli.demo.view import LiveView, PlainView
+from redisutils.errors import ConfigError, RedisUtilsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from redisutils import RedisPool
+
+__all__ = ["Options", "run"]
+
+INTERVAL: Final = 0.25
+"""Seconds between samples, which are also frames of the view."""
+DEFAULT_SECONDS: Final = 10.0
+"""Of a simulated market, which has no end of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to run. Without any limit a tape is replayed in full, a simulated market for
+    ``DEFAULT_SECONDS``."""
+
+    tasks: int = 50
+    seconds: float | None = None
+    trades: int | None = None
+    seed: int = 1
+    tape: Tape | None = None
+    speed: float | None = None
+    plot: Path | None = None
+    live: bool = True
+    """A live view if the console is a terminal; False is always one line a second."""
+
+
+def run(options: Options, console: Console) -> int:
+    """Run the demo on an event loop of its own, uvloop's where there is one.
+
+    Returns:
+        0 when something was traded, every value read back was right and no event was lost,
+        or else 1; 2 for settings that are wrong.
+    """
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_run(options, console))
+    except ConfigError as error:
+        print(f"redisutils demo: {error}", file=sys.stderr)
+        return 2
+    except (RedisError, RedisUtilsError) as error:
+        print(f"redisutils demo: {error}", file=sys.stderr)
+        return 1
+
+
+def demo_config() -> RedisConfig:
+    """The settings from the environment and ``.env``; a private server if they name none."""
+    config = RedisConfig()
+    if config.model_fields_set & {"url", "host"}:
+        return config
+    return RedisConfig(url="embedded://")
+
+
+async def _run(options: Options, console: Console) -> int:
+    config = demo_config()
+    async with create_redis_pool(config) as pool:
+        facts = Facts(
+            source=_source(options),
+            tasks=options.tasks,
+            server=await _server(pool.client, config),
+            limit=_limit(options),
+        )
+        trades = iter(options.tape or simulated_market(options.seed))
+        loop = TradingLoop(
+            pool.client,
+            itertools.islice(trades, options.trades),
+            tasks=options.tasks,
+            speed=options.speed,
+        )
+        history = History()
+        live = options.live and console.is_terminal
+        with (
+            _ending_early(loop.stop) as interrupted,
+            LiveView(console, facts) if live else PlainView(console, facts) as view,
+        ):
+            await _watch(loop, pool, options, history, view)
+        outcome = Outcome(
+            facts=facts,
+            loop=loop,
+            seconds=loop.seconds,
+            metrics=pool.metrics(),
+            status=pool.status(),
+            memory=resident_bytes(),
+            paced=options.speed is not None,
+            interrupted=bool(interrupted),
+        )
+    console.print(summary(outcome))
+    if options.plot is not None:
+        try:
+            draw(outcome, history.samples, options.plot)
+        except OSError as error:
+            print(f"redisutils demo: --plot {options.plot}: {error.strerror}", file=sys.stderr)
+            return 1
+        console.print(f"  latency plot: {options.plot}\n", highlight=False, soft_wrap=True)
+    return 0 if loop.right else 1
+
+
+async def _watch(
+    loop: TradingLoop, pool: RedisPool, options: Options, history: History, view: View
+) -> None:
+    """Run ``loop`` to its end, sampling and showing it meanwhile."""
+    seconds = _seconds(options)
+    # The first picture takes longest: before the clock runs.
+    nothing = Sample(0.0, 0.0, 0, 0, 0.0, 0.0, 0.0, 0.0)
+    view.show(Frame(0.0, 0.0, nothing, (), loop, pool.status(), pool.metrics()))
+    running = asyncio.create_task(loop.run(seconds))
+    began = last = perf_counter()
+    commands, trades = pool.metrics().commands, 0
+    rates: deque[float] = deque(maxlen=200)
+    try:
+        while not running.done():
+            await asyncio.wait({running}, timeout=INTERVAL)
+            now = perf_counter()
+            metrics, traded = pool.metrics(), loop.trades
+            trips, events = loop.timings.take_recent()
+            sample = Sample(
+                at=now - began,
+                seconds=now - last,
+                commands=metrics.commands - commands,
+                trades=traded - trades,
+                p50=trips.p50,
+                p95=trips.p95,
+                p99=trips.p99,
+                event_p99=events.p99,
+            )
+            last, commands, trades = now, metrics.commands, traded
+            if running.done() and sample.seconds < INTERVAL / 2 and history.samples:
+                break  # a sliver of an interval says nothing about rates
+            history.add(sample)
+            rates.append(sample.commands / sample.seconds)
+            done = _fraction(options, seconds, sample.at, traded)
+            view.show(Frame(sample.at, done, sample, tuple(rates), loop, pool.status(), metrics))
+        await running
+    finally:
+        # Only if a view or the pool failed: desks must not outlive what they work on.
+        running.cancel()
+        await asyncio.wait({running})
+
+
+def _seconds(options: Options) -> float | None:
+    if options.seconds is None and options.trades is None and options.tape is None:
+        return DEFAULT_SECONDS
+    return options.seconds
+
+
+def _fraction(options: Options, seconds: float | None, elapsed: float, trades: int) -> float:
+    parts = [0.0]
+    if seconds:
+        parts.append(elapsed / seconds)
+    if options.trades:
+        parts.append(trades / options.trades)
+    if options.tape:
+        parts.append(options.tape.fraction)
+    return min(1.0, max(parts))
+
+
+def _limit(options: Options) -> str:
+    limits = []
+    if seconds := _seconds(options):
+        limits.append(f"{seconds:g} s")
+    if options.trades:
+        limits.append(f"{options.trades:,} trades")
+    if options.tape:
+        limits.append("the whole tape")
+    return " or ".join(limits[:2])
+
+
+def _source(options: Options) -> str:
+    if options.tape is None:
+        return f"simulated market, seed {options.seed}"
+    pace = "at full speed" if options.speed is None else f"at {options.speed:,g} times real time"
+    return f"tape {options.tape.path.name} {pace}"
+
+
+async def _server(client: Redis, config: RedisConfig) -> str:
+    """What answers, and where, in words. Also the first command: it fails if nothing does."""
+    await client.ping()
+    try:
+        info = await client.info("server")
+    except RedisError:  # an ACL may forbid it, and the demo does not depend on it
+        info = {}
+    if "valkey_version" in info:
+        name = f"Valkey {info['valkey_version']}"
+    else:
+        name = f"Redis {info.get('redis_version', '(version unknown)')}"
+    return f"embedded {name}" if config.embedded else f"{name} at {config.endpoint}"
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+@contextlib.contextmanager
+def _ending_early(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Call ``stop`` on the first Ctrl-C or SIGTERM; the second one interrupts as usual.
+
+    Yields a list that the signal's number is added to.
+    """
+    loop = asyncio.get_running_loop()
+    caught: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def restore() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+    def end(number: int) -> None:
+        caught.append(number)
+        restore()
+        stop()
+
+    try:
+        for number in signals:
+            loop.add_signal_handler(number, end, number)
+    except NotImplementedError:  # Windows: Ctrl-C interrupts, without a table
+        pass
+    try:
+        yield caught
+    finally:
+        restore()

@@ -1,0 +1,319 @@
+"""What stands behind ``client.connection_pool``: redis-py's pool interface on ours.
+
+redis-py's own ``PubSub`` and ``Monitor`` work on it unchanged, and so does code that reads
+``connection_pool.connection_kwargs`` or asks for an encoder.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Awaitable, Callable
+from math import inf
+from time import monotonic
+from typing import Any, Self
+
+import redis.asyncio
+from redis._parsers import Encoder
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.event import EventDispatcher
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.himport import HImportRegistry
+
+from redisutils.client.arguments import connect_options, pool_settings, refuse_unknown
+from redisutils.client.inbox import Inbox
+from redisutils.client.source import LazySource, Source
+from redisutils.connection.packing import pack
+from redisutils.connection.protocol import Connection
+from redisutils.errors import ConnectionLost
+from redisutils.pool.pool import Lease
+
+__all__ = ["AdapterConnection", "AdapterPool"]
+
+_SECRETS = frozenset({"password", "username", "ssl_password", "credential_provider"})
+
+
+class AdapterPool:
+    """redis-py's ``ConnectionPool``, as far as clients and libraries look at it.
+
+    Args:
+        source: gives the server.
+        connection_kwargs: redis-py's arguments, for those who read them.
+    """
+
+    connection_class = redis.asyncio.Connection
+
+    def __init__(self, source: Source, connection_kwargs: dict[str, Any]) -> None:
+        self.source = source
+        self.connection_kwargs = connection_kwargs
+        self.max_connections = source.settings.max_size
+        self.himport_registry = HImportRegistry()
+        self._event_dispatcher = connection_kwargs.get("event_dispatcher") or EventDispatcher()
+        self._lent: weakref.WeakSet[AdapterConnection] = weakref.WeakSet()
+
+    @classmethod
+    def of(cls, given: Any, kwargs: dict[str, Any]) -> AdapterPool:
+        """From a client's arguments: another adapter, one of redis-py's pools, or keywords.
+
+        Raises:
+            ConfigError, TypeError: see :mod:`redisutils.client.arguments`.
+        """
+        if isinstance(given, AdapterPool):
+            return given
+        if given is not None:
+            kwargs = {
+                **given.connection_kwargs,
+                "max_connections": given.max_connections,
+                "connection_class": given.connection_class,
+                **kwargs,
+            }
+            if hasattr(given, "timeout"):
+                kwargs["timeout"] = given.timeout
+            # A redis-py pool writes defaults of its own into its arguments.
+            kwargs.pop("retry_on_error", None)
+            kwargs.pop("maint_notifications_config", None)
+            kwargs.pop("maint_notifications_pool_handler", None)
+        refuse_unknown(kwargs)
+        return cls(
+            LazySource(connect_options(kwargs), pool_settings(kwargs)),
+            {"host": "localhost", "port": 6379, "db": 0, "protocol": None} | kwargs
+            if not (kwargs.get("path") or kwargs.get("unix_socket_path"))
+            else {"db": 0, "protocol": None} | kwargs,
+        )
+
+    def __repr__(self) -> str:
+        shown = ",".join(
+            f"{name}={'<REDACTED>' if name in _SECRETS else value}"
+            for name, value in self.connection_kwargs.items()
+        )
+        return f"<{type(self).__module__}.{type(self).__name__}({shown})>"
+
+    def get_encoder(self) -> Encoder:
+        """How strings are encoded and whether replies are decoded."""
+        kwargs = self.connection_kwargs
+        kind = kwargs.get("encoder_class", Encoder)
+        encoder: Encoder = kind(
+            kwargs.get("encoding", "utf-8"),
+            kwargs.get("encoding_errors", "strict"),
+            kwargs.get("decode_responses", False),
+        )
+        return encoder
+
+    def get_protocol(self) -> Any:
+        return self.connection_kwargs.get("protocol")
+
+    def make_connection(self) -> AdapterConnection:
+        """A connection that is not connected yet."""
+        return AdapterConnection(self)
+
+    async def get_connection(
+        self, command_name: Any = None, *keys: Any, **options: Any
+    ) -> AdapterConnection:
+        """A connection of the caller's own, connected. Raises as ``pool.get`` does."""
+        connection = self.make_connection()
+        await connection.connect()
+        self._lent.add(connection)
+        return connection
+
+    async def release(self, connection: AdapterConnection) -> None:
+        """Take it back."""
+        self._lent.discard(connection)
+        connection.give_back()
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the connections that are lent. The shared ones mend themselves."""
+        if inuse_connections:
+            for connection in list(self._lent):
+                await connection.disconnect()
+
+    async def aclose(self) -> None:
+        """Close what belongs to the client."""
+        await self.disconnect()
+        await self.source.aclose()
+
+    def reset(self) -> None:
+        """redis-py forgets its connections here; ours belong to their loop and mend themselves."""
+
+    def can_get_connection(self) -> bool:
+        return len(self._lent) < self.max_connections
+
+    def get_connection_count(self) -> list[tuple[int, dict[str, str]]]:
+        """For redis-py's observability."""
+        return [(len(self._lent), {"db.client.connection.state": "used"})]
+
+    def set_retry(self, retry: Any) -> None:
+        """redis-py's hook for changing the policy of open connections."""
+        self.connection_kwargs["retry"] = retry
+
+    async def re_auth_callback(self, token: Any) -> None:
+        """New connections ask the credential provider by themselves."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class AdapterConnection:
+    """redis-py's connection interface on one of our connections: send, and read what comes.
+
+    For PubSub and MONITOR, where replies are no answers. It reconnects when told to
+    (``connect``) and then calls its connect callbacks, by which PubSub subscribes anew.
+    """
+
+    def __init__(self, pool: AdapterPool) -> None:
+        self._pool = pool
+        kwargs = pool.connection_kwargs
+        options, settings = pool.source.options, pool.source.settings
+        self.host, self.port, self.db = options.host, options.port, options.database
+        self.protocol = options.protocol
+        self.encoder = pool.get_encoder()
+        self.socket_timeout = settings.command_timeout
+        backoff = settings.retry.backoff
+        # Subscribing twice does no harm, so pub/sub may always try again.
+        self.retry = Retry(
+            ExponentialWithJitterBackoff(base=backoff.base, cap=backoff.cap),
+            settings.retry.max_retries,
+        )
+        interval = settings.health_check_interval
+        self.health_check_interval = 0.0 if interval == inf else interval
+        self.next_health_check = 0.0
+        self.client_name = kwargs.get("client_name")
+        self._parser = _Pushes()
+        self._callbacks: list[weakref.WeakMethod[Callable[..., Any]]] = []
+        self._lease: Lease[Connection] | None = None
+        self._inbox: Inbox | None = None
+
+    def __repr__(self) -> str:
+        state = repr(self._lease.item) if self._lease is not None else "not connected"
+        return f"<AdapterConnection {state}>"
+
+    @property
+    def is_connected(self) -> bool:
+        return self._lease is not None and not self._lease.item.closed
+
+    def register_connect_callback(self, callback: Callable[..., Any]) -> None:
+        reference = weakref.WeakMethod(callback)
+        if reference not in self._callbacks:
+            self._callbacks.append(reference)
+
+    def deregister_connect_callback(self, callback: Callable[..., Any]) -> None:
+        reference = weakref.WeakMethod(callback)
+        if reference in self._callbacks:
+            self._callbacks.remove(reference)
+
+    async def connect(self) -> None:
+        """Take a connection from the pool if there is none, and call the connect callbacks."""
+        if self.is_connected:
+            return
+        self.give_back()
+        server = self._pool.source.server()
+        lease = await server.checkout_patiently(self.socket_timeout)
+        self._lease = lease
+        # What this connection will be used for cannot be undone by recycling.
+        lease.item.tainted = True
+        self._inbox = Inbox(lease.item, decode=bool(self.encoder.decode_responses))
+        self._postpone_health_check()
+        for reference in list(self._callbacks):
+            callback = reference()
+            if callback is not None:
+                result = callback(self)
+                if inspect.isawaitable(result):
+                    await result
+
+    async def send_command(self, *args: Any, **_: Any) -> None:
+        """Write a command; its answers come by :meth:`read_response`."""
+        await self.send_packed_command(pack(args, self.encoder.encoding, self.encoder.encoding_errors))
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect()
+        assert self._lease is not None
+        payload = command if isinstance(command, bytes) else b"".join(command)
+        self._lease.item.write(payload)
+
+    async def read_response(
+        self,
+        disable_decoding: bool = False,
+        timeout: float | None = None,
+        *,
+        disconnect_on_error: bool = True,
+        push_request: bool | None = False,
+    ) -> Any:
+        """The next thing that the server sent.
+
+        Args:
+            timeout: seconds; None for the command timeout, ``inf`` for ever. When a
+                timeout was given and nothing came, the answer is None.
+        """
+        inbox = self._inbox
+        if inbox is None or not self.is_connected:
+            if inbox is None or not inbox:
+                raise ConnectionLost("not connected: subscribe first, or connect()")
+        bound = self.socket_timeout if timeout is None else timeout
+        while True:
+            try:
+                value, is_push = await inbox.get(bound)
+            except TimeoutError:
+                if timeout is not None:
+                    return None
+                if disconnect_on_error:
+                    await self.disconnect()
+                raise RedisTimeoutError(f"nothing came from {self.host} within {bound} s") from None
+            except BaseException:
+                if disconnect_on_error:
+                    await self.disconnect()
+                raise
+            if is_push and self._inbox is inbox:
+                value = self._parser.handle(value)
+                if inspect.isawaitable(value):
+                    value = await value
+                if not push_request:
+                    continue
+            break
+        self._postpone_health_check()
+        if isinstance(value, ResponseError):
+            raise value
+        return value
+
+    async def can_read(self) -> bool:
+        return bool(self._inbox) or not self.is_connected
+
+    async def disconnect(self, nowait: bool = False, **_: Any) -> None:
+        """Close the connection."""
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Let the pool close the connection: its state cannot be undone."""
+        lease, self._lease = self._lease, None
+        inbox, self._inbox = self._inbox, None
+        if inbox is not None:
+            inbox.detach()
+        if lease is not None:
+            lease.release(discard=True)
+
+    def getpeername(self) -> str:
+        return self.host
+
+    def get_protocol(self) -> int:
+        return self.protocol
+
+    def _postpone_health_check(self) -> None:
+        if self.health_check_interval:
+            self.next_health_check = monotonic() + self.health_check_interval
+
+
+class _Pushes:
+    """redis-py's parser, as far as PubSub looks at it: who handles push messages."""
+
+    def __init__(self) -> None:
+        self._handler: Callable[[Any], Any] | None = None
+
+    def set_pubsub_push_handler(self, handler: Callable[[Any], Awaitable[Any] | Any]) -> None:
+        self._handler = handler
+
+    def handle(self, message: Any) -> Any:
+        return message if self._handler is None else self._handler(message)

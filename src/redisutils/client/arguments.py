@@ -1,0 +1,215 @@
+"""redis-py's constructor arguments, in our terms.
+
+``redis.asyncio.Redis(…)``, ``Redis.from_url(…)`` and redis-py's connection pools all describe
+a connection by the same keyword arguments. What means something here is translated; what
+does not is refused by name, so that nobody relies on what does not happen.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any, Final
+
+from redis.asyncio.connection import RedisSSLContext, parse_url
+from redis.credentials import UsernamePasswordCredentialProvider
+from redis.driver_info import resolve_driver_info
+from redis.utils import SENTINEL
+
+from redisutils.connection.options import ConnectOptions, Credentials
+from redisutils.errors import ConfigError
+from redisutils.pool.pool import Timeouts
+from redisutils.pool.settings import PoolSettings
+from redisutils.retry import Backoff, RetryMode, RetryPolicy
+from redisutils.version import VERSION
+
+__all__ = ["LIBRARY", "connect_options", "kwargs_from_url", "pool_settings", "refuse_unknown"]
+
+LIBRARY: Final = ("redisutils", VERSION)
+
+_DEFAULT_TIMEOUT: Final = 5.0
+"""redis-py's own, for connecting and for each command."""
+
+_MAX_CONNECTIONS: Final = 100
+"""redis-py's own default."""
+
+_UNDERSTOOD: Final = frozenset(
+    """host port path unix_socket_path db username password credential_provider client_name
+    socket_timeout socket_connect_timeout socket_keepalive socket_keepalive_options
+    socket_read_size encoding encoding_errors decode_responses retry max_connections timeout
+    health_check_interval lib_name lib_version driver_info protocol legacy_responses
+    event_dispatcher ssl ssl_context ssl_keyfile ssl_certfile ssl_cert_reqs
+    ssl_include_verify_flags ssl_exclude_verify_flags ssl_ca_certs ssl_ca_data ssl_ca_path
+    ssl_check_hostname ssl_min_version ssl_ciphers ssl_password connection_class
+    encoder_class parser_class himport_registry retry_mode""".split()
+)
+
+_REFUSED: Final[dict[str, str]] = {
+    "retry_on_timeout": (
+        "it would send commands again that may have taken effect; what may be repeated safely "
+        "is repeated by itself (retry_mode='safe'), and retry_mode='always' is for the rest"
+    ),
+    "retry_on_error": (
+        "it would send commands again that may have taken effect; refusals that pass "
+        "(LOADING, READONLY, …) are repeated by themselves"
+    ),
+    "redis_connect_func": "connections set themselves up; use a post_create hook of the pool",
+    "maint_notifications_config": "maintenance notifications are not supported",
+}
+
+
+def refuse_unknown(kwargs: Mapping[str, Any]) -> None:
+    """Raise for arguments that mean nothing here.
+
+    Raises:
+        ConfigError: an argument of redis-py's that cannot be honoured.
+        TypeError: one that nobody knows.
+    """
+    for name, why in _REFUSED.items():
+        value = kwargs.get(name)
+        if value and value is not SENTINEL and getattr(value, "enabled", True):
+            raise ConfigError(f"{name}={value!r} cannot be honoured: {why}")
+    for name in kwargs:
+        if name not in _UNDERSTOOD and name not in _REFUSED:
+            raise TypeError(f"Redis() got an unexpected keyword argument {name!r}")
+
+
+def kwargs_from_url(url: str) -> dict[str, Any]:
+    """The arguments in a ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or ``valkeys://`` URL.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    scheme, separator, rest = url.partition("://")
+    # A query argument wins over the path, as in redis-py: its own parser says so.
+    return dict(parse_url(scheme.replace("valkey", "redis") + separator + rest))
+
+
+def connect_options(kwargs: Mapping[str, Any]) -> ConnectOptions:
+    """How to connect, from redis-py's arguments."""
+    connect_timeout = kwargs.get("socket_connect_timeout", _DEFAULT_TIMEOUT)
+    if connect_timeout is None:
+        connect_timeout = kwargs.get("socket_timeout")
+    path = kwargs.get("unix_socket_path") or kwargs.get("path")
+    keepalive_options = kwargs.get("socket_keepalive_options", SENTINEL)
+    return ConnectOptions(
+        host=kwargs.get("host", "localhost"),
+        port=int(kwargs.get("port", 6379)),
+        path=path,
+        database=int(kwargs.get("db") or 0),
+        credentials=_credentials(kwargs),
+        client_name=kwargs.get("client_name"),
+        timeout=inf if connect_timeout is None else _positive("socket_connect_timeout", connect_timeout),
+        tls=None if path else _tls(kwargs),
+        protocol=_protocol(kwargs.get("protocol")),
+        encoding=kwargs.get("encoding", "utf-8"),
+        encoding_errors=kwargs.get("encoding_errors", "strict"),
+        keepalive=bool(kwargs.get("socket_keepalive", True)),
+        keepalive_options=None if keepalive_options is SENTINEL else keepalive_options or {},
+        library=_library(kwargs),
+    )
+
+
+def pool_settings(kwargs: Mapping[str, Any]) -> PoolSettings:
+    """The pool's figures, from redis-py's arguments."""
+    timeout = kwargs.get("socket_timeout", _DEFAULT_TIMEOUT)
+    budget = inf if timeout is None else _positive("socket_timeout", timeout)
+    wait = kwargs.get("timeout", budget)  # BlockingConnectionPool's
+    return PoolSettings(
+        max_size=int(kwargs.get("max_connections") or _MAX_CONNECTIONS),
+        timeouts=Timeouts(wait=inf if wait is None else float(wait), recycle=budget),
+        command_timeout=budget,
+        retry=_policy(kwargs),
+        health_check_interval=kwargs.get("health_check_interval") or inf,
+    )
+
+
+def _positive(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not number > 0:
+        raise ConfigError(f"{name}={value!r} must be a number of seconds greater than 0, or None")
+    return number
+
+
+def _protocol(value: Any) -> int:
+    if value is None:
+        return 3  # RESP3 on the wire; the response callbacks keep RESP2's shapes, as in redis-py
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number not in (2, 3):
+        raise ConfigError(f"protocol={value!r} must be 2 or 3")
+    return number
+
+
+def _credentials(kwargs: Mapping[str, Any]) -> Credentials:
+    provider = kwargs.get("credential_provider")
+    username, password = kwargs.get("username"), kwargs.get("password")
+    if provider is not None and (username or password):
+        raise ConfigError(
+            "credential_provider cannot be given together with username or password: choose one"
+        )
+    if provider is None:
+        if not (username or password):
+            provider = None
+        else:
+            provider = UsernamePasswordCredentialProvider(username, password)
+
+    async def ask() -> tuple[str, ...]:
+        if provider is None:
+            return ()
+        return tuple(await provider.get_credentials_async())
+
+    return ask
+
+
+def _library(kwargs: Mapping[str, Any]) -> tuple[str, str] | None:
+    name = kwargs.get("lib_name", SENTINEL)
+    number = kwargs.get("lib_version", SENTINEL)
+    info = kwargs.get("driver_info", SENTINEL)
+    if name is SENTINEL and number is SENTINEL and info is SENTINEL:
+        return LIBRARY
+    resolved = resolve_driver_info(info, name, number)
+    if resolved is None:
+        return None
+    return resolved.formatted_name or "", resolved.lib_version or ""
+
+
+def _policy(kwargs: Mapping[str, Any]) -> RetryPolicy:
+    mode: RetryMode = kwargs.get("retry_mode", "safe")
+    retry = kwargs.get("retry")
+    if retry is None:
+        return RetryPolicy(mode, 5, Backoff(0.1, 5.0))
+    # redis-py's backoffs do not tell their figures in public; those that have none wait not at all.
+    backoff = getattr(retry, "_backoff", None)
+    base = float(getattr(backoff, "_base", getattr(backoff, "_backoff", 0.0)))
+    cap = float(getattr(backoff, "_cap", base))
+    retries = retry.get_retries()
+    return RetryPolicy(mode, retries if retries >= 0 else 1_000_000, Backoff(base, cap))
+
+
+def _tls(kwargs: Mapping[str, Any]) -> Callable[[], ssl.SSLContext] | None:
+    context = kwargs.get("ssl_context")
+    if context is not None:
+        return lambda: context
+    connection_class = kwargs.get("connection_class")
+    if not (kwargs.get("ssl") or getattr(connection_class, "__name__", "") == "SSLConnection"):
+        return None
+    wanted = {
+        name.removeprefix("ssl_"): value
+        for name, value in kwargs.items()
+        if name.startswith("ssl_") and name != "ssl_context"
+    }
+    wanted["min_version"] = wanted.get("min_version") or ssl.TLSVersion.TLSv1_2
+    names = (
+        "keyfile certfile cert_reqs include_verify_flags exclude_verify_flags ca_certs ca_data "
+        "ca_path check_hostname min_version ciphers password"
+    ).split()
+    defaults: dict[str, Any] = {"cert_reqs": "required", "check_hostname": True}
+    made = RedisSSLContext(**{name: wanted.get(name, defaults.get(name)) for name in names})
+    return made.get

@@ -1,0 +1,99 @@
+"""What a server sends on its own account: messages, confirmations, MONITOR's lines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from math import inf
+from typing import Any, Final
+
+from redisutils.connection.protocol import Connection, Owner
+from redisutils.connection.reply import Reply
+from redisutils.errors import ConnectionLost
+
+__all__ = ["Inbox"]
+
+CAPACITY: Final = 8192
+"""Messages kept for a slow reader. At it the socket is not read any more until half are gone:
+the server keeps the rest, within its own ``client-output-buffer-limit pubsub``."""
+
+
+class Inbox(Owner):
+    """Owns a connection and keeps what comes, in order, for one reader.
+
+    Args:
+        connection: whose owner this becomes.
+        decode: whether strings are decoded.
+    """
+
+    def __init__(self, connection: Connection, *, decode: bool) -> None:
+        self._connection = connection
+        self._items: deque[tuple[Any, bool]] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._error: ConnectionLost | None = None
+        self._full = False
+        connection.owner = self
+        connection.decode_pushes = decode
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    async def get(self, timeout: float) -> tuple[Any, bool]:
+        """The next item, and whether it came as a push message.
+
+        Args:
+            timeout: seconds; 0 takes only what is there; ``inf`` waits for ever.
+
+        Raises:
+            TimeoutError: nothing came.
+            ConnectionLost: all that had come was read, and no more will.
+        """
+        if not self._items:
+            if self._error is not None:
+                raise self._error
+            # What the socket holds is read in the loop's next turn; a poll deserves that much.
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(None if timeout == inf else timeout):
+                    await self._reader
+            finally:
+                self._reader = None
+        if not self._items:
+            raise self._error or ConnectionLost("the connection was given back")
+        item = self._items.popleft()
+        if self._full and len(self._items) <= CAPACITY // 2:
+            self._full = False
+            self._connection.resume_reading()
+        return item
+
+    def _add(self, value: Any, is_push: bool) -> None:
+        self._items.append((value, is_push))
+        if len(self._items) >= CAPACITY and not self._full:
+            self._full = True
+            self._connection.pause_reading()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def detach(self) -> None:
+        """Stop: a reader that waits is told."""
+        if self._error is None:
+            self._error = ConnectionLost("the connection was given back")
+        self._connection.owner = Owner()
+        self._wake()
+
+    def on_push(self, connection: Connection, message: Any) -> None:
+        self._add(message, True)
+
+    def on_unsolicited(self, connection: Connection, value: Any) -> None:
+        self._add(value, False)
+
+    def on_lost(
+        self, connection: Connection, error: ConnectionLost, unanswered: Sequence[Reply], unsent: int
+    ) -> None:
+        super().on_lost(connection, error, unanswered, unsent)
+        self._error = error
+        self._wake()

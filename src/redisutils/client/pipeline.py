@@ -1,0 +1,254 @@
+"""Pipelines: several commands in one write, answered together.
+
+=======================  =======================================  ===========================
+pipeline                 goes out                                 its connection
+=======================  =======================================  ===========================
+plain                    contiguously                             the client's lane
+MULTI … EXEC             contiguously                             the client's lane
+after ``watch()``        commands one by one, then MULTI … EXEC   its own, until it is reset
+=======================  =======================================  ===========================
+
+One that holds a command which blocks or changes its connection's state takes a connection
+of its own as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import redis.asyncio.client
+from redis.client import EMPTY_RESPONSE, NEVER_DECODE
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ExecAbortError, ResponseError, WatchError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from redisutils.commands import block_timeout, is_blocking, is_repeatable, lookup
+from redisutils.connection.packing import pack, pack_many
+from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.errors import Outcome, outcome_of, with_outcome
+from redisutils.pool.pool import Lease
+
+if TYPE_CHECKING:
+    from redisutils.client.redis import Redis
+
+__all__ = ["Pipeline"]
+
+_Stack = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+class Pipeline(redis.asyncio.client.Pipeline):
+    """redis-py's pipeline on our connections. Made by ``client.pipeline()``.
+
+    Not for several tasks at once. An error while its fate is unknown is never turned into a
+    ``WatchError``, which would invite the caller to do it all again: see ``execute``.
+    """
+
+    def __init__(self, client: Redis, transaction: bool, shard_hint: str | None) -> None:
+        super().__init__(
+            client.connection_pool,  # type: ignore[arg-type]
+            client.response_callbacks,
+            transaction,
+            shard_hint,
+        )
+        self._client = client
+        self._lease: Lease[Connection] | None = None
+
+    # -- executing -------------------------------------------------------------------
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send what is queued; return the replies in order.
+
+        Args:
+            raise_on_error: raise the first error reply; otherwise it stands in the list.
+
+        Raises:
+            WatchError: a watched key changed, or the connection was lost before EXEC
+                was written: nothing was executed.
+            ConnectionLost, CommandTimeout: with ``outcome`` UNKNOWN it may all have been
+                executed, or, of a plain pipeline, a part.
+        """
+        stack: _Stack = self.command_stack
+        if not stack and not self.watching:
+            return []
+        try:
+            if self.scripts:
+                await self.load_scripts()
+            if self.is_transaction or self.explicit_transaction:
+                return await self._transaction(stack, raise_on_error)
+            return await self._plain(stack, raise_on_error)
+        finally:
+            await self.reset()
+
+    async def _plain(self, stack: _Stack, raise_on_error: bool) -> list[Any]:
+        answers = await self._send([args for args, _ in stack], stack)
+        results: list[Any] = []
+        for answer, (args, options) in zip(answers, stack, strict=True):
+            if not isinstance(answer, Exception):
+                answer = await self._shaped(answer, args, options)
+            elif EMPTY_RESPONSE in options and isinstance(answer, ResponseError):
+                answer = options[EMPTY_RESPONSE]
+            results.append(answer)
+        if raise_on_error:
+            self.raise_first_error(stack, results)
+        return results
+
+    async def _transaction(self, stack: _Stack, raise_on_error: bool) -> list[Any]:
+        # A command with EMPTY_RESPONSE has nothing to send: its answer is known.
+        sent = [args for args, options in stack if EMPTY_RESPONSE not in options]
+        watched = self.watching
+        try:
+            answers = await self._send([("MULTI",), *sent, ("EXEC",)], stack)
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            if watched and outcome_of(error) is Outcome.NOT_SENT:
+                raise WatchError(f"the connection was lost while watching: {error}") from error
+            raise
+        self.watching = False
+        executed = answers[-1]
+        errors: list[tuple[int, Exception]] = []
+        if isinstance(answers[0], Exception):
+            errors.append((0, answers[0]))
+        queued = iter(answers[1:-1])
+        for position, (args, options) in enumerate(stack):
+            answer = options[EMPTY_RESPONSE] if EMPTY_RESPONSE in options else next(queued)
+            if EMPTY_RESPONSE in options:
+                errors.append((position, answer))
+            elif isinstance(answer, Exception):
+                self.annotate_exception(answer, position + 1, args)
+                errors.append((position, answer))
+        if isinstance(executed, ExecAbortError) and errors:
+            raise errors[0][1] from executed
+        if isinstance(executed, Exception):
+            raise errors[0][1] if errors else executed
+        if executed is None:
+            raise with_outcome(WatchError("Watched variable changed."), Outcome.REJECTED)
+        results = list(executed)
+        for position, error in errors:
+            results.insert(position, error)
+        if len(results) != len(stack):
+            raise ResponseError(
+                f"EXEC answered {len(results)} replies to {len(stack)} commands"
+            )
+        if raise_on_error:
+            self.raise_first_error(stack, results)
+        return [
+            result if isinstance(result, Exception) else await self._shaped(result, args, options)
+            for result, (args, options) in zip(results, stack, strict=True)
+        ]
+
+    async def _send(self, commands: list[tuple[Any, ...]], stack: _Stack) -> list[Any]:
+        """Write ``commands`` contiguously and return their answers, errors among them."""
+        client = self._client
+        payload = pack_many(commands, *client._encoding)
+        timeout = client._timeout
+        repeatable = not self.watching
+        apart = False
+        for args, _ in stack:
+            command = lookup(args)
+            if repeatable and not command.repeatable:
+                repeatable = is_repeatable(command, args)
+            if command.stateful or command.blocking:
+                apart = True
+                if command.blocking and is_blocking(command, args) and not self._in_transaction:
+                    waits = block_timeout(command, args)
+                    timeout = FOREVER if waits is None else min(FOREVER, timeout + waits)
+        if apart or self._lease is not None:
+            lane: Any = (await self._own()).item
+            lane.tainted = lane.tainted or apart
+        else:
+            lane = client._lane
+        raw = any(NEVER_DECODE in options for _, options in stack)
+        answers: list[Any] = await lane.submit_many(
+            payload, len(commands), client._decode and not raw, repeatable, timeout
+        )
+        if raw and client._decode:
+            decode = client.get_encoder().decode
+            never = [NEVER_DECODE in options for _, options in stack]
+            offset = len(commands) - len(stack) - bool(self._in_transaction)
+            for position, keep in enumerate(never):
+                if not keep:
+                    at = position + max(0, offset)
+                    answers[at] = _decoded(answers[at], decode)
+        return answers
+
+    @property
+    def _in_transaction(self) -> bool:
+        return bool(self.is_transaction or self.explicit_transaction)
+
+    async def _shaped(self, answer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        shaped = self._client._shape(answer, args[0], options)
+        return await shaped if hasattr(shaped, "__await__") else shaped
+
+    def raise_first_error(self, commands: _Stack, response: Iterable[Any]) -> None:
+        """Raise the first error reply among ``response``, with its place and command."""
+        for position, answer in enumerate(response):
+            if isinstance(answer, Exception):
+                self.annotate_exception(answer, position + 1, commands[position][0])
+                raise answer
+
+    # -- watching --------------------------------------------------------------------
+
+    async def _own(self) -> Lease[Connection]:
+        """The connection of our own."""
+        if self._lease is None:
+            client = self._client
+            self._lease = await client._source.server().checkout_patiently(client._timeout)
+        return self._lease
+
+    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """Execute at once, on the pipeline's own connection: WATCH, and what is read before MULTI.
+
+        Raises:
+            WatchError: the connection was lost while keys were watched: they are not any more.
+        """
+        client = self._client
+        command = lookup(args)
+        payload = pack(args, *client._encoding)
+        if self._lease is not None or command.name == "WATCH":
+            connection = (await self._own()).item
+            if command.name in {"WATCH", "UNWATCH", "MULTI", "EXEC", "DISCARD"}:
+                connection.needs_reset = True
+            elif command.stateful:
+                connection.tainted = True
+            submit = connection.submit
+        else:
+            submit = client._lane.submit
+        decode = client._decode and NEVER_DECODE not in options
+        try:
+            answer = await submit(payload, decode, command.readonly, client._timeout)
+        except ResponseError:
+            if EMPTY_RESPONSE in options:
+                return options[EMPTY_RESPONSE]
+            raise
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            if self.watching and (command.readonly or command.stateful):
+                await self.reset()
+                raise WatchError(f"the connection was lost while watching: {error}") from error
+            raise
+        if command.name == "WATCH":
+            self.watching = True
+        elif command.name in self.UNWATCH_COMMANDS:
+            self.watching = False
+        return await self._shaped(answer, args, options)
+
+    async def reset(self) -> None:
+        """Forget what is queued and watched, and give the connection back."""
+        self.command_stack = []
+        self.scripts = set()
+        self.watching = False
+        self.explicit_transaction = False
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            # A watch that is left over is undone when the connection is recycled.
+            lease.release()
+
+
+def _decoded(value: Any, decode: Any) -> Any:
+    """``value`` with all bytes in it decoded."""
+    if isinstance(value, list):
+        return [_decoded(item, decode) for item in value]
+    if isinstance(value, dict):
+        return {_decoded(k, decode): _decoded(v, decode) for k, v in value.items()}
+    if isinstance(value, set):
+        return {_decoded(item, decode) for item in value}
+    return decode(value)

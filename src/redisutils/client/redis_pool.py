@@ -1,0 +1,398 @@
+"""``create_redis_pool()``: from a configuration to an open pool, its clients and its figures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from math import inf
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+
+from redisutils.client.adapter import AdapterPool
+from redisutils.client.arguments import LIBRARY
+from redisutils.client.lease import Checkout
+from redisutils.client.redis import Redis
+from redisutils.client.source import OpenSource
+from redisutils.connection.options import ConnectOptions
+from redisutils.connection.protocol import Connection
+from redisutils.connection.tls import TLSFiles
+from redisutils.errors import ConfigError, PoolClosed, RedisUtilsError
+from redisutils.metrics import MetricsSnapshot
+from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
+from redisutils.pool.settings import PoolSettings
+from redisutils.retry import Backoff, RetryMode, RetryPolicy
+from redisutils.topology.standalone import DEFAULT_LANE, Standalone
+
+if TYPE_CHECKING:
+    import ssl
+
+    from redisutils.config import ConfigArgs, RedisConfig
+    from redisutils.connection.embedded import ServerProcess
+
+__all__ = ["HealthReport", "RedisPool", "RetainResult", "create_redis_pool"]
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """``await pool.health()``."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    reasons: tuple[str, ...]
+    """Why it is not healthy; empty when it is."""
+    round_trip: float | None
+    """Seconds that a PING took, None when it was not answered."""
+    pool: PoolStatus
+
+
+@dataclass(frozen=True, slots=True)
+class RetainResult:
+    """What ``pool.retain()`` kept and closed."""
+
+    retained: int
+    removed: int
+
+
+def create_redis_pool(
+    config: RedisConfig | None = None,
+    *,
+    timeouts: Timeouts | None = None,
+    queue_mode: QueueMode = "fifo",
+    ssl_context: ssl.SSLContext | None = None,
+    **overrides: Unpack[ConfigArgs],
+) -> RedisPool:
+    """A pool for one server, to be awaited or entered with ``async with``.
+
+    Args:
+        config: the settings; without it, from the environment and ``.env``.
+        timeouts: seconds for waiting, creating and recycling of a checkout, in place of
+            ``pool_timeout``, ``connection_timeout`` and ``command_timeout``.
+        queue_mode: ``"fifo"`` hands out the connection that was idle longest, ``"lifo"`` the
+            one returned last, so that the others can age out.
+        ssl_context: a TLS context of your own instead of the ``tls_…`` files.
+        **overrides: settings that win over ``config``.
+
+    Raises:
+        ConfigError: naming every setting that is wrong.
+    """
+    from redisutils.config import RedisConfig  # pydantic takes a quarter of a second to import
+
+    if config is None:
+        config = RedisConfig(**overrides)
+    elif overrides:
+        config = config.replace(**overrides)
+    return RedisPool(config, timeouts=timeouts, queue_mode=queue_mode, ssl_context=ssl_context)
+
+
+class RedisPool:
+    """Connections to one server: shared ones for every day, and some of your own when needed.
+
+    Made by :func:`create_redis_pool`. It belongs to the event loop in which it is opened.
+    """
+
+    def __init__(
+        self,
+        config: RedisConfig,
+        *,
+        timeouts: Timeouts | None = None,
+        queue_mode: QueueMode = "fifo",
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.config = config
+        self._options = _connect_options(config, ssl_context)
+        self._settings = _pool_settings(config, timeouts, queue_mode)
+        self._server: Standalone | None = None
+        self._embedded: ServerProcess | None = None
+        self._client: Redis | None = None
+        self._lanes: dict[str, Redis] = {}
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = repr(self._server) if self._server is not None else "not open"
+        return f"<RedisPool {self.config.endpoint}: {state}>"
+
+    # -- life ----------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self._open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _open(self) -> Self:
+        if self._closed:
+            raise PoolClosed(f"the pool of {self.config.endpoint} is closed: make another")
+        if self._server is None:
+            if self.config.embedded:
+                await self._start_embedded()
+            self._server = Standalone(self._options, self._settings)
+        return self
+
+    async def _start_embedded(self) -> None:
+        from redisutils.connection.embedded import start_embedded
+
+        process = self._embedded = await start_embedded()
+
+        async def credentials() -> tuple[str, ...]:
+            return (process.password,) if process.password else ()
+
+        self._options = replace(
+            self._options, path=process.unix_socket, credentials=credentials, tls=None
+        )
+
+    async def close(self, drain: float = 0.0) -> None:
+        """Close all connections. A second call does nothing.
+
+        Args:
+            drain: seconds to let commands in flight and checkouts finish first. New checkouts
+                are refused at once.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._server is not None:
+                await self._server.aclose(drain)
+        finally:
+            if self._embedded is not None:
+                await self._embedded.stop()
+
+    aclose = close
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def server(self) -> Standalone:
+        """What the pool stands on.
+
+        Raises:
+            PoolClosed: it is not open.
+        """
+        if self._server is None:
+            raise PoolClosed(
+                f"the pool of {self.config.endpoint} is not open: await it, or enter it with "
+                "`async with`"
+            )
+        return self._server
+
+    # -- clients -------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Redis:
+        """The shared client: the default way, safe to use from any number of tasks."""
+        if self._client is None:
+            self._client = self.make_client()
+        return self._client
+
+    def make_client(
+        self,
+        *,
+        decode_responses: bool = False,
+        protocol: Literal[2, 3] | None = None,
+        legacy_responses: bool = True,
+        lane: str = DEFAULT_LANE,
+    ) -> Redis:
+        """Another client of this pool.
+
+        Args:
+            decode_responses: replies as str rather than bytes.
+            protocol, legacy_responses: the shapes of replies, as redis-py has them; the wire
+                is the same.
+            lane: which shared connection it uses.
+        """
+        source = OpenSource(self.server)
+        kwargs = _redis_py_kwargs(self._options, self._settings) | {
+            "decode_responses": decode_responses,
+            "protocol": protocol,
+            "legacy_responses": legacy_responses,
+        }
+        client = Redis(connection_pool=AdapterPool(source, kwargs))
+        client._settle(source, lane)
+        return client
+
+    def lane(self, name: str) -> Redis:
+        """The client of a shared connection of its own, made when first asked for: what goes over
+        it never queues behind what goes over another. It counts as one connection of the pool."""
+        client = self._lanes.get(name)
+        if client is None:
+            client = self._lanes[name] = self.make_client(lane=name)
+        return client
+
+    def get(self, timeout: float | None = None) -> Checkout:
+        """A connection of your own: ``async with pool.get() as conn`` or ``await pool.get()``.
+
+        Args:
+            timeout: seconds to wait for one instead of ``pool_timeout``; 0 tries once.
+
+        Raises (when awaited or entered):
+            PoolTimeout, ConnectFailed, PoolClosed, WrongLoop
+        """
+        return Checkout(self, timeout)
+
+    # -- figures -------------------------------------------------------------------------
+
+    def status(self) -> PoolStatus:
+        """The pool at this moment."""
+        return self.server.pool.status()
+
+    def metrics(self) -> MetricsSnapshot:
+        """Counts and latencies since the pool was opened. Reads only what is in memory."""
+        server = self.server
+        return server.metrics.snapshot(server.utilisation())
+
+    async def health(self, timeout: float = 1.0) -> HealthReport:
+        """PING, and look at the pool. Never raises for an unhealthy server.
+
+        Args:
+            timeout: seconds for the PING.
+        """
+        started = monotonic()
+        reasons: list[str] = []
+        round_trip: float | None = None
+        try:
+            await self.client.with_timeout(timeout).ping()
+            round_trip = monotonic() - started
+        except (RedisUtilsError, OSError, asyncio.TimeoutError) as error:
+            reasons.append(f"PING failed: {error}")
+        except Exception as error:
+            reasons.append(f"PING was refused: {error}")
+        status = self.status()
+        if status.waiting:
+            reasons.append(f"{status.waiting} callers wait for a connection")
+        state: Literal["healthy", "degraded", "unhealthy"] = "healthy"
+        if round_trip is None:
+            state = "unhealthy"
+        elif reasons:
+            state = "degraded"
+        return HealthReport(state, tuple(reasons), round_trip, status)
+
+    # -- deadpool's controls ---------------------------------------------------------------
+
+    @property
+    def post_create(self) -> list[Hook[Connection]]:
+        """Hooks called with a new connection and its usage; raising refuses it."""
+        return self.server.pool.post_create
+
+    @property
+    def pre_recycle(self) -> list[Hook[Connection]]:
+        """Hooks called before an idle connection is checked for reuse; raising discards it."""
+        return self.server.pool.pre_recycle
+
+    @property
+    def post_recycle(self) -> list[Hook[Connection]]:
+        """Hooks called after it was found fit; raising discards it."""
+        return self.server.pool.post_recycle
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """Seconds for waiting, creating and recycling. May be replaced."""
+        return self.server.pool.timeouts
+
+    @timeouts.setter
+    def timeouts(self, timeouts: Timeouts) -> None:
+        self.server.pool.timeouts = timeouts
+
+    def resize(self, max_size: int) -> None:
+        """Change how many connections there may be, 1 to 10,000. Smaller: idle ones are closed
+        now, checked-out ones when they come back.
+
+        Raises:
+            ConfigError
+        """
+        if isinstance(max_size, bool) or not isinstance(max_size, int) or not 1 <= max_size <= 10_000:
+            raise ConfigError(f"resize({max_size!r}): must be a whole number from 1 to 10,000")
+        self.server.pool.resize(max_size)
+
+    def retain(self, predicate: Callable[[Connection, Usage], bool]) -> RetainResult:
+        """Close the idle connections for which ``predicate(connection, usage)`` is false."""
+        pool = self.server.pool
+        result = pool.retain(predicate)
+        for connection in result.removed:
+            pool.manager.discard(connection)
+        return RetainResult(result.retained, len(result.removed))
+
+
+def _connect_options(config: RedisConfig, context: ssl.SSLContext | None) -> ConnectOptions:
+    async def credentials() -> tuple[str, ...]:
+        password = config.current_password()
+        if password is None and config.username is None:
+            return ()
+        if config.username is None:
+            return (password or "",)
+        return (config.username, password or "")
+
+    tls: Callable[[], ssl.SSLContext] | None = None
+    if context is not None:
+        tls = lambda: context  # noqa: E731  # a constant, asked at each connect
+    elif config.tls_enabled:
+        tls = TLSFiles(
+            config.tls_cert_path,
+            config.tls_key_path,
+            config.tls_ca_path,
+            check_hostname=config.tls_check_hostname,
+        )
+    return ConnectOptions(
+        host=config.host,
+        port=config.port,
+        path=config.unix_socket_path,
+        database=config.database,
+        credentials=credentials,
+        client_name=config.client_name or None,
+        timeout=config.connection_timeout,
+        tls=tls,
+        library=LIBRARY,
+    )
+
+
+def _pool_settings(
+    config: RedisConfig, timeouts: Timeouts | None, queue_mode: QueueMode
+) -> PoolSettings:
+    mode: RetryMode = config.retry
+    return PoolSettings(
+        max_size=config.pool_max_size,
+        min_idle=config.pool_min_idle,
+        max_idle=config.pool_max_idle_seconds or inf,
+        max_lifetime=config.pool_max_lifetime_seconds or inf,
+        timeouts=timeouts
+        or Timeouts(
+            wait=config.wait_timeout,
+            create=config.connection_timeout,
+            recycle=config.command_timeout,
+        ),
+        queue_mode=queue_mode,
+        command_timeout=config.command_timeout,
+        retry=RetryPolicy(
+            mode,
+            config.max_retries,
+            Backoff(config.retry_delay_ms / 1000, config.retry_max_delay_ms / 1000),
+        ),
+        health_check_interval=config.health_check_interval or inf,
+    )
+
+
+def _redis_py_kwargs(options: ConnectOptions, settings: PoolSettings) -> dict[str, Any]:
+    """redis-py's names for what people read from ``connection_pool.connection_kwargs``."""
+    place: dict[str, Any] = (
+        {"path": options.path}
+        if options.path is not None
+        else {"host": options.host, "port": options.port}
+    )
+    return place | {
+        "db": options.database,
+        "client_name": options.client_name,
+        "encoding": options.encoding,
+        "encoding_errors": options.encoding_errors,
+        "socket_timeout": settings.command_timeout,
+        "socket_connect_timeout": options.timeout,
+    }

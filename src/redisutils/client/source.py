@@ -1,0 +1,111 @@
+"""Where a client's server comes from: a pool that is open, or one to open at first use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from redisutils.connection.options import ConnectOptions
+from redisutils.connection.reply import Batch, Reply
+from redisutils.pool.settings import PoolSettings
+from redisutils.topology.standalone import DEFAULT_LANE, Standalone
+
+__all__ = ["DeferredLane", "LaneLike", "LazySource", "OpenSource", "Source"]
+
+
+class LaneLike(Protocol):
+    """What a client issues commands through: a lane, or a connection of its own."""
+
+    @property
+    def submit(self) -> Callable[[bytes, bool, bool, float], Reply]: ...
+
+    @property
+    def submit_many(self) -> Callable[[bytes, int, bool, bool, float], Batch]: ...
+
+
+class Source(Protocol):
+    """Gives the server when it is needed."""
+
+    options: ConnectOptions
+    settings: PoolSettings
+
+    def server(self) -> Standalone:
+        """The open server.
+
+        Raises:
+            WrongLoop, PoolClosed
+        """
+
+    async def aclose(self) -> None:
+        """The client that owns this source is closed."""
+
+
+class OpenSource:
+    """A server that somebody else opened and will close."""
+
+    def __init__(self, server: Standalone) -> None:
+        self._server = server
+        self.options = server.options
+        self.settings = server.settings
+
+    def server(self) -> Standalone:
+        self._server.check_usable()
+        return self._server
+
+    async def aclose(self) -> None:
+        """Not ours to close."""
+
+
+class LazySource:
+    """Opens a server at first use, and again at the first use after ``aclose``: a client made by
+    ``Redis(…)`` goes on working after it, as redis-py's does."""
+
+    def __init__(self, options: ConnectOptions, settings: PoolSettings) -> None:
+        self.options = options
+        self.settings = settings
+        self._server: Standalone | None = None
+
+    def server(self) -> Standalone:
+        server = self._server
+        if server is None:
+            # Before anything is made: clear words when there is no loop at all.
+            asyncio.get_running_loop()
+            server = self._server = Standalone(self.options, self.settings)
+        server.check_usable()
+        return server
+
+    async def aclose(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            await server.aclose()
+
+
+class DeferredLane:
+    """A lane's face for a client that has not issued anything yet.
+
+    Args:
+        source: asked for the server at the first command.
+        name: the lane's.
+        opened: told the lane, so that the client uses it directly from then on.
+    """
+
+    def __init__(
+        self, source: Source, opened: Callable[[Any], None], name: str = DEFAULT_LANE
+    ) -> None:
+        self._source = source
+        self._opened = opened
+        self._name = name
+
+    def _lane(self) -> LaneLike:
+        lane = self._source.server().lane(self._name)
+        self._opened(lane)
+        return lane
+
+    def submit(self, payload: bytes, decode: bool, repeatable: bool, timeout: float) -> Reply:
+        return self._lane().submit(payload, decode, repeatable, timeout)
+
+    def submit_many(
+        self, payload: bytes, size: int, decode: bool, repeatable: bool, timeout: float
+    ) -> Batch:
+        return self._lane().submit_many(payload, size, decode, repeatable, timeout)

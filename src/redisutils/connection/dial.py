@@ -1,0 +1,152 @@
+"""Open a socket, shake hands, and say clearly what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping
+from math import inf
+from typing import Final
+
+from redisutils.connection.handshake import shake_hands
+from redisutils.connection.options import ConnectOptions
+from redisutils.connection.protocol import Connection
+from redisutils.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    ConnectTimeout,
+    ProtocolError,
+)
+from redisutils.metrics import PoolMetrics
+
+__all__ = ["dial"]
+
+_KEEPALIVE: Final[dict[str, int]] = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+
+
+async def dial(
+    options: ConnectOptions, metrics: PoolMetrics, *, silence: float = inf
+) -> Connection:
+    """Connect, TLS and handshake within ``options.timeout``.
+
+    Args:
+        silence: passed to the :class:`Connection`.
+
+    Raises:
+        ConnectTimeout: it took longer.
+        AuthenticationFailed, ConnectFailed: what the message says.
+        ConfigError: a TLS or password file cannot be read.
+    """
+    connection: Connection | None = None
+
+    def make() -> Connection:
+        nonlocal connection
+        connection = Connection(
+            options.peer,
+            metrics,
+            silence=silence,
+            encoding=options.encoding,
+            errors=options.encoding_errors,
+        )
+        return connection
+
+    done = False
+    try:
+        async with asyncio.timeout(None if options.timeout == inf else options.timeout):
+            opened = await _open(options, make)
+            await shake_hands(opened, options)
+        done = True
+        return opened
+    except TimeoutError:
+        raise ConnectTimeout(
+            f"connecting to {options.peer} took longer than {options.timeout:.3g} s "
+            "(REDIS_CONNECTION_TIMEOUT)"
+        ) from None
+    except ssl.SSLError as error:
+        raise _tls_failed(options, error) from error
+    except ProtocolError as error:
+        raise _not_redis(options, error) from error
+    except ConnectionLost as error:
+        raise _hung_up(options, error) from error
+    except OSError as error:
+        raise ConnectFailed(f"cannot connect to {options.peer}: {_reason(error)}") from error
+    finally:
+        if not done and connection is not None:
+            connection.discard()
+
+
+async def _open(options: ConnectOptions, make: type[Connection] | object) -> Connection:
+    loop = asyncio.get_running_loop()
+    context = options.tls() if options.tls is not None else None
+    if options.path is not None:
+        _, connection = await loop.create_unix_connection(make, options.path)  # type: ignore[arg-type]
+    else:
+        transport, connection = await loop.create_connection(
+            make,  # type: ignore[arg-type]
+            options.host,
+            options.port,
+            ssl=context,
+            server_hostname=options.host if context is not None else None,
+        )
+        if options.keepalive:
+            _keep_alive(transport.get_extra_info("socket"), options.keepalive_options)
+    assert isinstance(connection, Connection)
+    return connection
+
+
+def _keep_alive(sock: socket.socket, wanted: Mapping[int, int | bytes] | None) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if wanted is None:
+        # Not every platform has each of them.
+        wanted = {
+            getattr(socket, name): value
+            for name, value in _KEEPALIVE.items()
+            if hasattr(socket, name)
+        }
+    for option, value in wanted.items():
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"the name does not resolve ({error.strerror})"
+    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
+        return "connection refused (is the server running, and on this port?)"
+    return error.strerror or str(error)
+
+
+def _tls_failed(options: ConnectOptions, error: ssl.SSLError) -> ConnectFailed:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = f"its certificate does not verify: {error.verify_message}"
+        if error.verify_code == 62:  # X509_V_ERR_HOSTNAME_MISMATCH
+            what += " (the certificate must name REDIS_HOST, or set REDIS_TLS_CHECK_HOSTNAME=false)"
+        else:
+            what += " (check REDIS_TLS_CA_PATH)"
+    elif error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}:
+        what = "it does not speak TLS on this port: set REDIS_TLS_ENABLED=false or use its TLS port"
+    else:
+        what = f"TLS failed: {error.reason or error} (does it ask for a client certificate?)"
+    return ConnectFailed(f"cannot connect to {options.peer}: {what}", fatal=True)
+
+
+def _not_redis(options: ConnectOptions, error: ProtocolError) -> ConnectFailed:
+    # A TLS alert is a record of type 21; its first byte is what the parser trips over.
+    if options.tls is None and "\\x15" in str(error):
+        return _speaks_tls(options)
+    return ConnectFailed(str(error), fatal=True)
+
+
+def _hung_up(options: ConnectOptions, error: ConnectionLost) -> ConnectFailed:
+    hint = ""
+    if options.tls is None:
+        hint = " (a port that speaks TLS does so when spoken to in plain: REDIS_TLS_ENABLED)"
+    return ConnectFailed(f"{options.peer} hung up during the handshake{hint}: {error}")
+
+
+def _speaks_tls(options: ConnectOptions) -> ConnectFailed:
+    return ConnectFailed(
+        f"{options.peer} speaks TLS on this port and was spoken to in plain: "
+        "set REDIS_TLS_ENABLED=true (and REDIS_TLS_CA_PATH for a private authority)",
+        fatal=True,
+    )

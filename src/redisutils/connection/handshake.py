@@ -1,0 +1,139 @@
+"""From an open socket to a connection that may carry commands, in one round trip.
+
+``HELLO 3 AUTH … SETNAME …``, ``SELECT`` and ``CLIENT SETINFO`` leave in one write
+(https://valkey.io/commands/hello/). A server or proxy without HELLO answers it with an
+error; the same is then said in RESP2's words, in a second round trip.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from redisutils.connection.options import ConnectOptions
+from redisutils.connection.packing import pack_many
+from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.errors import AuthenticationFailed, ConnectFailed
+
+__all__ = ["shake_hands"]
+
+
+async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
+    """Authenticate, name and set up ``connection``.
+
+    Raises:
+        AuthenticationFailed: the server wants other credentials, or some at all.
+        ConnectFailed: it refused the database or the protocol; ``fatal`` says whether
+            trying again can help.
+        ConnectionLost: it hung up.
+    """
+    credentials = await options.credentials()
+    if options.protocol == 3:
+        answers = await _ask(connection, options, _resp3(options, credentials))
+        hello = answers[0]
+        if isinstance(hello, dict):
+            connection.protocol_version = 3
+            connection.server = {_text(k): _value(v) for k, v in hello.items()}
+            _check(options, answers[1:], credentials)
+            return
+        if not _means_no_hello(hello):
+            raise _refusal(options, hello, credentials)
+    answers = await _ask(connection, options, _resp2(options, credentials))
+    connection.protocol_version = 2
+    _check(options, answers, credentials)
+
+
+async def _ask(
+    connection: Connection, options: ConnectOptions, commands: list[tuple[Any, ...]]
+) -> list[Any]:
+    if not commands:
+        return []
+    # Dial bounds the connect as a whole.
+    answers: list[Any] = await connection.submit_many(
+        pack_many(commands), len(commands), False, False, FOREVER
+    )
+    return answers
+
+
+def _resp3(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    hello: list[Any] = ["HELLO", 3]
+    if credentials:
+        user, password = ("default", *credentials)[-2:]
+        hello += ["AUTH", user, password]
+    if options.client_name:
+        hello += ["SETNAME", options.client_name]
+    return [tuple(hello), *_select(options), *_set_info(options)]
+
+
+def _resp2(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    commands: list[tuple[Any, ...]] = []
+    if credentials:
+        commands.append(("AUTH", *credentials))
+    if options.client_name:
+        commands.append(("CLIENT", "SETNAME", options.client_name))
+    return [*commands, *_select(options), *_set_info(options)]
+
+
+def _select(options: ConnectOptions) -> list[tuple[Any, ...]]:
+    return [("SELECT", options.database)] if options.database else []
+
+
+def _set_info(options: ConnectOptions) -> list[tuple[Any, ...]]:
+    if options.library is None:
+        return []
+    name, version = options.library
+    wanted = (("LIB-NAME", name), ("LIB-VER", version))
+    return [("CLIENT", "SETINFO", what, value) for what, value in wanted if value]
+
+
+def _check(options: ConnectOptions, answers: list[Any], credentials: tuple[str, ...]) -> None:
+    """Raise for the first refusal that matters: all but CLIENT SETINFO's, which is a courtesy
+    that servers before 7.2 do not know."""
+    ours = len(answers) - len(_set_info(options))
+    for answer in answers[:ours]:
+        if isinstance(answer, Exception):
+            raise _refusal(options, answer, credentials)
+
+
+def _means_no_hello(answer: Any) -> bool:
+    text = str(answer).lower()
+    return "unknown command" in text or "noproto" in text or "unsupported protocol" in text
+
+
+def _refusal(
+    options: ConnectOptions, answer: Any, credentials: tuple[str, ...]
+) -> ConnectFailed:
+    """Our error for the server's, in the words of the one who has to mend it."""
+    text = str(answer)
+    where = f"{options.peer} refused the connection"
+    lowered = text.lower()
+    if "noauth" in lowered or "authentication required" in lowered or "hello must" in lowered:
+        if not credentials:
+            return AuthenticationFailed(
+                f"{options.peer} wants a password and none is set: set REDIS_PASSWORD or "
+                "REDIS_PASSWORD_FILE (and REDIS_USERNAME for an ACL user)"
+            )
+    if isinstance(answer, AuthenticationError | NoPermissionError) or (
+        "wrongpass" in lowered or "invalid username-password" in lowered or "no password" in lowered
+    ):
+        user = credentials[0] if len(credentials) == 2 else "default"
+        return AuthenticationFailed(
+            f"{options.peer} refused the user name or password of user {user!r}: {text}. "
+            "Check REDIS_USERNAME and REDIS_PASSWORD or REDIS_PASSWORD_FILE"
+        )
+    if "db index" in lowered or "select is not allowed" in lowered:
+        return ConnectFailed(
+            f"{options.peer} has no database {options.database} ({text}): "
+            "check REDIS_DATABASE against the server's `databases` setting",
+            fatal=True,
+        )
+    return ConnectFailed(f"{where}: {text}")
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _value(value: Any) -> Any:
+    return _text(value) if isinstance(value, bytes) else value

@@ -1,0 +1,101 @@
+"""From a command's arguments to bytes on the wire, as redis-py does it.
+
+hiredis packs ``str``, ``int``, ``float``, ``bytes`` and ``memoryview`` in C. What it
+refuses is looked at here: ``bytearray`` is taken, all else (``bool`` and ``None``
+above all) is redis-py's ``DataError``. Everything happens before a reply is queued,
+so that a bad argument disturbs nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hiredis import pack_command
+from redis.exceptions import DataError
+
+from redisutils.errors import Outcome, with_outcome
+
+__all__ = ["pack", "pack_many", "unpack"]
+
+
+def pack(args: Sequence[Any], encoding: str = "utf-8", errors: str = "strict") -> bytes:
+    """Pack one command.
+
+    The first argument may hold several words (``"CLIENT LIST"``), as in redis-py.
+
+    Raises:
+        DataError: an argument is of a type that has no one meaning on the wire.
+        UnicodeEncodeError: a string does not encode.
+        Both with ``outcome`` NOT_SENT.
+    """
+    name = args[0]
+    if type(name) is str and " " not in name and encoding == "utf-8" and errors == "strict":
+        try:
+            return pack_command(args if type(args) is tuple else tuple(args))  # type: ignore[no-any-return]
+        except TypeError:
+            pass  # something hiredis does not take: below
+        except UnicodeEncodeError as error:
+            raise with_outcome(error, Outcome.NOT_SENT) from None
+    return _pack_carefully(args, encoding, errors)
+
+
+def pack_many(
+    commands: Iterable[Sequence[Any]], encoding: str = "utf-8", errors: str = "strict"
+) -> bytes:
+    """Pack several commands into one run of bytes. Raises as :func:`pack` does."""
+    return b"".join([pack(args, encoding, errors) for args in commands])
+
+
+def _pack_carefully(args: Sequence[Any], encoding: str, errors: str) -> bytes:
+    name = args[0]
+    if isinstance(name, str):
+        words: Sequence[Any] = name.encode(encoding).split()
+    elif isinstance(name, bytes):
+        words = name.split()
+    else:
+        words = [name]
+    packed: list[Any] = []
+    for position, arg in enumerate((*words, *args[1:])):
+        kind = type(arg)
+        if kind is bytes or kind is int or kind is float or kind is memoryview:
+            packed.append(arg)
+        elif isinstance(arg, str):
+            try:
+                packed.append(arg.encode(encoding, errors))
+            except UnicodeEncodeError as error:
+                raise with_outcome(error, Outcome.NOT_SENT) from None
+        elif isinstance(arg, bytes | bytearray):
+            packed.append(bytes(arg))
+        elif isinstance(arg, int | float) and not isinstance(arg, bool):
+            packed.append(repr(arg).encode())
+        else:
+            raise with_outcome(
+                DataError(
+                    f"Invalid input of type: '{kind.__name__}' (argument {position} of "
+                    f"{_name(words)}). Convert to a bytes, string, int or float first."
+                ),
+                Outcome.NOT_SENT,
+            )
+    return pack_command(tuple(packed))  # type: ignore[no-any-return]
+
+
+def _name(words: Sequence[Any]) -> str:
+    return " ".join(w.decode(errors="replace") if isinstance(w, bytes) else repr(w) for w in words)
+
+
+def unpack(payload: bytes) -> list[list[bytes]]:
+    """The commands in a packed payload. O(its length): for rare paths only."""
+    commands: list[list[bytes]] = []
+    at = 0
+    while at < len(payload):
+        end = payload.index(b"\r\n", at)
+        count, at = int(payload[at + 1 : end]), end + 2
+        words: list[bytes] = []
+        for _ in range(count):
+            end = payload.index(b"\r\n", at)
+            length, at = int(payload[at + 1 : end]), end + 2
+            words.append(payload[at : at + length])
+            at += length + 2
+        commands.append(words)
+    return commands

@@ -1,0 +1,617 @@
+"""One socket: bytes out, replies in, in order.
+
+Rules
+-----
+1. ``_expected`` is the one first-in-first-out queue of replies that the server owes.
+   Whoever writes a command appends to it in the same step. A caller that goes away
+   (cancelled, out of time) leaves its reply in place; it is read and dropped.
+2. ``_out`` holds what this turn of the loop has issued. It leaves in one write: at the
+   end of the read callback or of the turn, or at once when nothing is in flight.
+   While replies are handed out it also leaves each time half of what was in flight has
+   been issued anew, so that the server works on one half while we handle the other.
+   There is no timer.
+3. One timer at most: ``_alarm`` is never later than the earliest deadline in flight. It
+   also finds a silent peer, by the oldest unanswered command.
+4. What is in flight is bounded in commands and bytes. At a bound the owner is told and
+   holds callers back; it is told again at half of it.
+5. The connection knows nothing of retries: replies that it cannot complete go to its
+   :class:`Owner`.
+
+Cost per command: no lock, no task, no timer; two clock readings, one future.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import InvalidStateError, current_task, get_running_loop
+from collections import deque
+from collections.abc import Sequence
+from math import inf
+from time import monotonic
+from typing import Any, Final, cast
+
+import hiredis
+from redis._parsers.base import BaseParser
+
+from redisutils.connection.reply import Batch, Reply, Waker
+from redisutils.errors import (
+    CommandTimeout,
+    ConnectionLost,
+    Outcome,
+    ProtocolError,
+    WrongLoop,
+    with_outcome,
+)
+from redisutils.metrics import FOLD_AT, PoolMetrics
+
+__all__ = ["FOREVER", "Connection", "Owner"]
+
+FOREVER: Final = 10 * 365 * 86_400.0
+"""The budget, in seconds, of what has none. A number, so that timers can hold it."""
+
+MAX_IN_FLIGHT: Final = 8192
+"""Commands in flight at which the owner holds callers back: some 20 ms of a busy server."""
+
+MAX_BYTES_IN_FLIGHT: Final = 32 * 1024 * 1024
+"""The same in bytes written and not yet answered."""
+
+MAX_REPLY_BYTES: Final = 1024 * 1024 * 1024
+"""A single reply past this is refused. Twice the server's own default limit for one
+string (``proto-max-bulk-len``, 512 MiB)."""
+
+FLUSH_AT_LEAST: Final = 16
+"""Commands worth a system call of their own while replies are still being handed out."""
+
+FLUSH_AT_MOST: Final = 512
+"""Commands after which a turn writes early, so that one turn cannot queue without bound."""
+
+_WRITE_BUFFER: Final = 1024 * 1024
+"""Bytes in the transport's buffer at which it asks us to pause."""
+
+_INCOMPLETE: Final = object()  # hiredis' default, False, is also a RESP3 value
+_Push: Final[type] = hiredis.PushNotification
+
+
+class Owner:
+    """Who answers for a connection. This one, for a connection of one caller, retries nothing."""
+
+    def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
+        """The server refused ``reply`` with an error of ``code``. Return True to take it over."""
+        return False
+
+    def on_lost(
+        self, connection: Connection, error: ConnectionLost, unanswered: Sequence[Reply], unsent: int
+    ) -> None:
+        """The connection is gone. The last ``unsent`` of the unanswered were never written."""
+        written = len(unanswered) - unsent
+        for position, reply in enumerate(unanswered):
+            reply.fail(lost(error, position < written))
+
+    def on_blocked(self, connection: Connection) -> None:
+        """A bound is reached: hold callers back."""
+
+    def on_unblocked(self, connection: Connection) -> None:
+        """There is room again."""
+
+    def on_silent(self, connection: Connection, seconds: float) -> None:
+        """Nothing has been heard for ``seconds`` although an answer is due."""
+
+    def on_push(self, connection: Connection, message: Any) -> None:
+        """A RESP3 push message came."""
+
+    def on_unsolicited(self, connection: Connection, value: Any) -> None:
+        """A reply came that nobody asked for."""
+        connection.abort(
+            ProtocolError(f"{connection.peer} sent a reply that nobody had asked for")
+        )
+
+
+def lost(error: ConnectionLost, written: bool) -> ConnectionLost:
+    """The error for one command of a lost connection: each caller gets its own instance."""
+    mine = type(error)(
+        str(error), outcome=Outcome.UNKNOWN if written else Outcome.NOT_SENT
+    )
+    mine.__cause__ = error.__cause__
+    return mine
+
+
+_NOBODY: Final = Owner()
+
+
+class Connection(asyncio.Protocol):
+    """One socket to one server. Made by :func:`redisutils.connection.dial.dial`.
+
+    Args:
+        peer: the server's name for messages, ``host:port`` or a path.
+        metrics: where commands, bytes and errors are counted.
+        silence: seconds without an answer after which the owner is told.
+        encoding, errors: how strings are decoded for those who ask for it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_alarm",
+        "_alarm_handle",
+        "_bytes_in_flight",
+        "_error_replies",
+        "_expected",
+        "_flights",
+        "_flush_at",
+        "_gets",
+        "_heard",
+        "_loop",
+        "_lost_future",
+        "_out",
+        "_reader",
+        "_samples",
+        "_silence",
+        "_transport",
+        "_unparsed",
+        "_waker",
+        "_written",
+        "blocked",
+        "closed",
+        "decode_pushes",
+        "metrics",
+        "needs_reset",
+        "owner",
+        "peer",
+        "protocol_version",
+        "retire_at",
+        "server",
+        "tainted",
+    )
+
+    def __init__(
+        self,
+        peer: str,
+        metrics: PoolMetrics,
+        *,
+        silence: float = inf,
+        encoding: str = "utf-8",
+        errors: str = "strict",
+    ) -> None:
+        self.peer = peer
+        self.metrics = metrics
+        self.owner: Owner = _NOBODY
+        self.closed = False
+        self.blocked = False
+        self.tainted = False
+        """Set by whoever changed the connection's state in a way that recycling cannot undo."""
+        self.needs_reset = False
+        """Set by whoever changed it in a way that recycling undoes (WATCH)."""
+        self.retire_at = inf
+        """When it has lived long enough (``time.monotonic``)."""
+        self.decode_pushes = False
+        self.protocol_version = 2
+        self.server: dict[str, Any] = {}
+        """What HELLO told of the server."""
+
+        self._loop = get_running_loop()
+        self._waker = Waker(self._loop)
+        self._transport: asyncio.Transport
+        self._lost_future = self._loop.create_future()
+        self._reader = hiredis.Reader(
+            protocolError=self._protocol_error,
+            replyError=self._reply_error,
+            encoding=encoding,
+            errors=errors,
+            notEnoughData=_INCOMPLETE,
+        )
+        self._gets = self._reader.gets
+        self._expected: deque[Reply] = deque()
+        self._out: list[bytes] = []
+        self._flush_at = 1
+        self._error_replies: list[tuple[BaseException, str]] = []
+        self._samples = metrics.latency.pending
+        self._heard = monotonic()
+        self._silence = silence
+        self._alarm = inf
+        self._alarm_handle: asyncio.TimerHandle | None = None
+        self._unparsed = 0
+        # Bytes in flight are counted by write, not by command: a flight is (how many
+        # replies had been asked for when it left, its bytes).
+        self._flights: deque[tuple[int, int]] = deque()
+        self._bytes_in_flight = 0
+        self._written = 0
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<Connection {self.peer} {state}, {len(self._expected)} in flight>"
+
+    # -- what callers use ------------------------------------------------------
+
+    def submit(self, payload: bytes, decode: bool, repeatable: bool, timeout: float) -> Reply:
+        """Issue one packed command; its bytes leave within this turn of the loop.
+
+        Args:
+            payload: from :func:`redisutils.connection.packing.pack`.
+            decode: whether to decode the strings of the answer.
+            repeatable: whether the owner may send it again when its fate is unknown.
+            timeout: its budget in seconds; ``FOREVER`` for none.
+
+        Returns a future of the answer. An error reply is raised from it.
+        """
+        # The hot path. `send` below says the same for a reply that exists already.
+        if get_running_loop() is not self._loop:
+            raise self._wrong_loop()
+        reply = Reply(loop=self._waker)  # type: ignore[arg-type]  # see reply.py
+        reply.payload = payload
+        reply.decode = decode
+        reply.repeatable = repeatable
+        reply.issued = now = monotonic()
+        reply.deadline = deadline = now + timeout
+        self._expected.append(reply)
+        out = self._out
+        out.append(payload)
+        if len(out) >= self._flush_at:
+            self._flush_or_schedule()
+        if deadline < self._alarm:
+            self._arm(deadline)
+        return reply
+
+    def submit_many(
+        self, payload: bytes, size: int, decode: bool, repeatable: bool, timeout: float
+    ) -> Batch:
+        """Issue ``size`` packed commands contiguously. The future's result is the list of
+        their answers; an error reply stands in it as an exception."""
+        if get_running_loop() is not self._loop:
+            raise self._wrong_loop()
+        batch = self.make_batch(payload, size, decode, repeatable, timeout)
+        self.send(batch)
+        return batch
+
+    def make_reply(self, payload: bytes, decode: bool, repeatable: bool, timeout: float) -> Reply:
+        """A reply for :meth:`send`, not issued yet."""
+        return fill_in(Reply(loop=self._waker), payload, decode, repeatable, timeout)  # type: ignore[arg-type]
+
+    def make_batch(
+        self, payload: bytes, size: int, decode: bool, repeatable: bool, timeout: float
+    ) -> Batch:
+        """A batch for :meth:`send`, not issued yet."""
+        batch = fill_in(Batch(loop=self._waker), payload, decode, repeatable, timeout)  # type: ignore[arg-type]
+        batch.size = size
+        batch.values = []
+        return batch
+
+    def send(self, reply: Reply) -> None:
+        """Issue a reply made earlier, perhaps by another connection. Its clock runs on."""
+        self._expected.append(reply)
+        self._out.append(reply.payload)
+        if len(self._out) >= self._flush_at:
+            self._flush_or_schedule()
+        if reply.deadline < self._alarm:
+            self._arm(reply.deadline)
+
+    def write(self, payload: bytes) -> None:
+        """Write bytes whose answers, if any, come as pushes or unsolicited: pub/sub, MONITOR."""
+        self._out.append(payload)
+        self.flush()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop it belongs to."""
+        return self._loop
+
+    @property
+    def in_flight(self) -> int:
+        """Commands written or about to be, and not answered."""
+        return len(self._expected)
+
+    @property
+    def unanswered(self) -> Sequence[Reply]:
+        """The replies that are owed, oldest first."""
+        return self._expected
+
+    @property
+    def last_heard(self) -> float:
+        """When the server last sent anything (``time.monotonic``)."""
+        return self._heard
+
+    def close(self) -> None:
+        """Close the socket. Unanswered commands fail; what is buffered is not sent."""
+        self.abort(ConnectionLost(f"the connection to {self.peer} was closed"))
+
+    async def wait_closed(self) -> None:
+        """Wait until the transport has let go of the socket."""
+        await asyncio.shield(self._lost_future)
+
+    def discard(self) -> None:
+        """Close, however far the connection has come: it may have no transport yet."""
+        if hasattr(self, "_transport"):
+            self.close()
+
+    def abort(self, error: ConnectionLost) -> None:
+        """Drop the socket now; unanswered commands get ``error`` through the owner."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._alarm_handle is not None:
+            self._alarm_handle.cancel()
+            self._alarm_handle = None
+        self._alarm = inf
+        unsent = len(self._out)
+        self._out.clear()
+        unanswered = tuple(self._expected)
+        self._expected.clear()
+        self._flush_at = 0  # whatever is issued from now on is refused: _flush_or_schedule
+        self._transport.abort()
+        owner, self.owner = self.owner, _NOBODY
+        owner.on_lost(self, error, unanswered, min(unsent, len(unanswered)))
+
+    # -- writing ---------------------------------------------------------------
+
+    def _flush_or_schedule(self) -> None:
+        """``_out`` has reached ``_flush_at``: write, or see to it that this turn ends in a write."""
+        if self.closed:
+            self._refuse()
+        elif self._flush_at == 1 and len(self._expected) > 1:
+            self._flush_at = FLUSH_AT_MOST
+            self._loop.call_soon(self._flush_turn)
+        else:
+            self.flush()
+
+    def _flush_turn(self) -> None:
+        if not self.closed:
+            self._flush_at = 1
+            self.flush()
+
+    def _refuse(self) -> None:
+        """Something was issued on a closed connection."""
+        self._out.clear()
+        while self._expected:
+            self._expected.popleft().fail(
+                ConnectionLost(
+                    f"the connection to {self.peer} is closed", outcome=Outcome.NOT_SENT
+                )
+            )
+
+    def flush(self) -> None:
+        """Write what has been issued."""
+        out = self._out
+        if not out:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        self._written += len(out)
+        out.clear()
+        size = len(data)
+        self.metrics.bytes_out += size
+        self._flights.append((self._written, size))
+        self._bytes_in_flight += size
+        self._transport.write(data)
+        if not self.blocked and (
+            self._bytes_in_flight > MAX_BYTES_IN_FLIGHT or len(self._expected) >= MAX_IN_FLIGHT
+        ):
+            self.pause_writing()
+
+    def pause_writing(self) -> None:
+        """From the transport, and from the bounds on what is in flight."""
+        if not self.blocked:
+            self.blocked = True
+            self.owner.on_blocked(self)
+
+    def resume_writing(self) -> None:
+        if (
+            self.blocked
+            and not self.closed
+            and len(self._expected) <= MAX_IN_FLIGHT // 2
+            and self._bytes_in_flight <= MAX_BYTES_IN_FLIGHT // 2
+            and self._transport.get_write_buffer_size() <= _WRITE_BUFFER // 2
+        ):
+            self.blocked = False
+            self.owner.on_unblocked(self)
+
+    # -- reading ---------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        """Leave what comes in the socket, for an owner that cannot keep up."""
+        if not self.closed:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self.closed:
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        metrics = self.metrics
+        metrics.bytes_in += len(data)
+        self._heard = monotonic()
+        self._unparsed += len(data)
+        self._reader.feed(data)
+        # A task may be running only under patched, re-entrant loops (notebooks).
+        direct = current_task() is None
+        self._flush_at = max(FLUSH_AT_LEAST, len(self._expected) // 2)
+        try:
+            while True:
+                try:
+                    self._hand_out(direct)
+                    break
+                except UnicodeDecodeError as error:
+                    self._undecodable(error)
+        except ProtocolError as error:
+            self.abort(error)
+            return
+        if self.closed:  # by a task that was woken
+            return
+        self._flush_at = 1
+        self._account()
+        if self._unparsed > MAX_REPLY_BYTES:
+            self.abort(
+                ProtocolError(f"{self.peer} sent a reply of more than {MAX_REPLY_BYTES:,} bytes")
+            )
+            return
+        if len(self._samples) >= FOLD_AT:
+            metrics.latency.fold()
+        self.flush()
+        if self.blocked:
+            self.resume_writing()
+
+    def _hand_out(self, direct: bool) -> None:
+        """Parse what has arrived and complete the replies it answers. The hot loop."""
+        expected = self._expected
+        gets = self._gets
+        waker = self._waker
+        sample = self._samples.append
+        error_replies = self._error_replies
+        while expected:
+            reply = expected[0]
+            if reply.many:  # a Batch; isinstance would cost twice as much
+                value = reply.fill(gets, _INCOMPLETE, _Push)
+                if value is reply.values:
+                    self.metrics.batched += reply.size - 1
+            else:
+                value = gets(reply.decode)
+            if value is _INCOMPLETE:
+                return
+            if type(value) is _Push:
+                self.owner.on_push(self, value)
+                continue
+            expected.popleft()
+            self._unparsed = 0
+            sample(monotonic() - reply.issued)
+            if error_replies and self._refused(reply, value):
+                continue
+            if direct:
+                waker.completing = reply
+            try:
+                reply.set_result(value)
+            except InvalidStateError:  # the caller has gone: the reply is read and dropped
+                waker.completing = None
+        if self._reader.has_data():
+            self._read_unsolicited()
+
+    def _refused(self, reply: Reply, value: Any) -> bool:
+        """An error reply was parsed, at the top of ``value`` or within it. Count it; return
+        True if the reply has been dealt with."""
+        code = self._error_replies[0][1]
+        for error, _ in self._error_replies:
+            self.metrics.errors[type(error).__name__] += 1
+        self._error_replies.clear()
+        if isinstance(reply, Batch):
+            refused_whole = all(isinstance(answer, BaseException) for answer in value)
+            return refused_whole and self.owner.on_rejected(self, reply, value, code)
+        if not isinstance(value, BaseException):
+            return False
+        if not self.owner.on_rejected(self, reply, value, code):
+            reply.fail(value)
+        return True
+
+    def _undecodable(self, error: UnicodeDecodeError) -> None:
+        """The reply at the head is not text in the asked-for encoding. The reader has moved on."""
+        reply = self._expected.popleft()
+        self._samples.append(monotonic() - reply.issued)
+        self._error_replies.clear()
+        self.metrics.errors[type(error).__name__] += 1
+        reply.fail(with_outcome(error, Outcome.EXECUTED))
+
+    def _read_unsolicited(self) -> None:
+        while not self.closed:
+            value = self._gets(self.decode_pushes)
+            if value is _INCOMPLETE:
+                return
+            self._unparsed = 0
+            self._error_replies.clear()
+            if type(value) is _Push:
+                self.owner.on_push(self, value)
+            else:
+                self.owner.on_unsolicited(self, value)
+
+    def _account(self) -> None:
+        """Once per read: flights whose replies are all in are no longer in flight."""
+        answered = self._written - len(self._expected) + len(self._out)
+        flights = self._flights
+        while flights and flights[0][0] <= answered:
+            self._bytes_in_flight -= flights.popleft()[1]
+
+    def _reply_error(self, message: str) -> BaseException:
+        """hiredis' callback for each error reply, nested ones included."""
+        error: BaseException = BaseParser.parse_error(message)
+        with_outcome(error, Outcome.REJECTED)
+        self._error_replies.append((error, message.split(" ", 1)[0]))
+        return error
+
+    def _protocol_error(self, message: str) -> ProtocolError:
+        return ProtocolError(f"{self.peer} does not speak the Redis protocol: {message}")
+
+    # -- time ------------------------------------------------------------------
+
+    def _arm(self, deadline: float) -> None:
+        """Wake at ``deadline`` or when silence would be noticed, whichever is first."""
+        now = monotonic()
+        at = min(deadline, now + self._silence)
+        if self._alarm_handle is not None:
+            self._alarm_handle.cancel()
+            self._alarm_handle = None
+        self._alarm = at
+        if at != inf:
+            self._alarm_handle = self._loop.call_later(max(0.0, at - now), self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        """Fail what is past its deadline, notice silence, set the next alarm. O(in flight)."""
+        self._alarm = inf
+        self._alarm_handle = None
+        if not self._expected:
+            return
+        now = monotonic()
+        oldest = self._expected[0]
+        written = len(self._expected) - len(self._out)
+        earliest = inf
+        for position, reply in enumerate(self._expected):
+            if reply.done():
+                continue
+            if reply.deadline <= now:
+                self.metrics.timeouts += 1
+                reply.fail(self._timed_out(reply, now, position < written))
+            elif reply.deadline < earliest:
+                earliest = reply.deadline
+        since = max(self._heard, oldest.issued)
+        silent = now - since
+        if silent < self._silence:
+            self._arm(min(earliest, since + self._silence))
+        else:
+            self._arm(earliest)
+            self.owner.on_silent(self, silent)
+
+    def _timed_out(self, reply: Reply, now: float, written: bool) -> CommandTimeout:
+        name = reply.payload.split(b"\r\n", 3)[2][:32].decode("ascii", "replace")
+        return CommandTimeout(
+            f"no answer from {self.peer} to {name} within its {reply.deadline - reply.issued:.3g} s "
+            f"({len(self._expected)} in flight, last heard {now - self._heard:.3g} s ago)",
+            outcome=Outcome.UNKNOWN if written else Outcome.NOT_SENT,
+        )
+
+    # -- the transport's callbacks ----------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+
+    def eof_received(self) -> bool:
+        return False  # close our side too: connection_lost follows
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._lost_future.done():
+            self._lost_future.set_result(None)
+        why = f": {exc}" if exc is not None else " by the server"
+        error = ConnectionLost(f"the connection to {self.peer} was lost{why}")
+        error.__cause__ = exc
+        self.abort(error)
+
+    def _wrong_loop(self) -> WrongLoop:
+        return WrongLoop(
+            f"this connection to {self.peer} belongs to another event loop: open a pool in "
+            "each loop (asyncio.run makes a new one each time)"
+        )
+
+
+_R = Any
+
+
+def fill_in(reply: _R, payload: bytes, decode: bool, repeatable: bool, timeout: float) -> _R:
+    """Set a new reply's fields."""
+    reply.payload = payload
+    reply.decode = decode
+    reply.repeatable = repeatable
+    reply.issued = monotonic()
+    reply.deadline = reply.issued + timeout
+    return reply

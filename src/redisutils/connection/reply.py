@@ -1,0 +1,148 @@
+"""The promise of a reply, and how its caller is woken.
+
+Theory of operation
+-------------------
+A ``Reply`` is what a caller awaits between issuing a command and having its
+answer. It is a C ``asyncio.Future``, so that cancelling, ``asyncio.timeout`` and
+task introspection work as everywhere else, with one difference: where a plain
+future asks the loop to run the waiting task *later* (``call_soon``: a handle, a
+queue, another turn), a reply that the connection completes runs the waiting task
+*at once*, inside the read callback. The task's next command is then queued
+before the callback ends, and a whole batch of next commands leaves in one write.
+It saves a fifth of the cost of a command, and a turn of the loop in latency.
+
+How: a future schedules its callbacks through ``fut._loop.call_soon(callback,
+fut, context=...)``. The loop that a reply is given is a :class:`Waker`, which runs
+the callback straight away if the connection is completing that very reply, and
+otherwise hands it to the real loop. The task finds the real loop through
+``get_loop``, which a subclass may override.
+
+Rules
+-----
+* Only :meth:`Connection.data_received` may set ``Waker.completing``, and only while no
+  task is running: a task cannot be stepped inside another task's step.
+* Every other completion (cancelling, timeouts, lost connections) goes through
+  the real loop, since it may happen inside a task.
+* An exception that leaves a task's step (KeyboardInterrupt, SystemExit) must not
+  unwind the read loop: it is raised again from a callback of the real loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from redisutils.errors import Outcome, with_outcome
+
+__all__ = ["Batch", "Reply", "Waker"]
+
+
+class Waker:
+    """Stands as the loop of a connection's replies. See the module's docstring."""
+
+    __slots__ = ("completing", "loop")
+
+    # Asked by each new future; the answer "no" must not cost a Python call.
+    # asyncio's debug mode still works: only the traceback of where each reply
+    # was created is left out.
+    get_debug = staticmethod(bool)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.completing: asyncio.Future[Any] | None = None
+
+    def call_soon(
+        self, callback: Callable[..., object], future: asyncio.Future[Any], *, context: Context
+    ) -> None:
+        if future is self.completing:
+            self.completing = None
+            try:
+                context.run(callback, future)
+            except BaseException as error:
+                self.loop.call_soon(_raise, error)
+        else:
+            self.loop.call_soon(callback, future, context=context)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.loop.call_exception_handler(context)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+class Reply(asyncio.Future[Any]):
+    """The answer to one command. Created by ``Connection.submit`` and by lanes."""
+
+    __slots__ = ("attempts", "deadline", "decode", "exposed", "issued", "payload", "repeatable")
+
+    many = False
+
+    payload: bytes
+    """The packed command: kept until the answer is in, so that it can be sent again."""
+    decode: bool
+    """Whether strings in the answer are decoded."""
+    repeatable: bool
+    """Whether it may be sent again when nobody knows if it took effect."""
+    issued: float
+    """When the caller issued it (``time.monotonic``)."""
+    deadline: float
+    """When its budget ends (``time.monotonic``); ``inf`` for never."""
+    attempts: int
+    """How often it has been tried in vain. Unset until that matters: see ``tries``."""
+    exposed: bool
+    """Whether it was written to a connection that then died. Unset until it was."""
+
+    # A future's task compares this with its own loop. Not the Waker, and at C speed.
+    get_loop = staticmethod(asyncio.get_running_loop)  # type: ignore[assignment]
+
+    def tries(self) -> int:
+        """Count one more attempt in vain and return how many there have been."""
+        self.attempts = getattr(self, "attempts", 0) + 1
+        return self.attempts
+
+    def outcome_unsent(self) -> Outcome:
+        """What is known of a command that is not on the wire now."""
+        return Outcome.UNKNOWN if getattr(self, "exposed", False) else Outcome.NOT_SENT
+
+    def fail(self, error: BaseException) -> None:
+        """Complete with ``error``, unless the caller has gone."""
+        if not self.done():
+            self.set_exception(error)
+
+
+class Batch(Reply):
+    """The answers to several commands that were written contiguously.
+
+    Its result is the list of their answers in order; an error reply stands in
+    the list as an exception and is never raised from here.
+    """
+
+    __slots__ = ("size", "values")
+
+    many = True
+
+    size: int
+    """How many replies belong to it."""
+    values: list[Any]
+    """Those that have come."""
+
+    def fill(self, gets: Callable[[bool], Any], incomplete: object, push: type) -> Any:
+        """Read replies until the batch is whole.
+
+        Returns the list of them when it is, ``incomplete`` when the reader ran dry, and a
+        push message that came in between, which the caller handles before it calls again.
+        """
+        values = self.values
+        decode = self.decode
+        for _ in range(self.size - len(values)):
+            try:
+                value = gets(decode)
+            except UnicodeDecodeError as error:
+                value = with_outcome(error, Outcome.EXECUTED)
+            if value is incomplete or type(value) is push:
+                return value
+            values.append(value)
+        return values

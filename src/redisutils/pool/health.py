@@ -1,0 +1,122 @@
+"""The pool's housekeeping: one task that PINGs what is idle and replaces what is dead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from math import inf
+from time import monotonic
+from typing import Final
+
+from redisutils.connection.packing import pack
+from redisutils.connection.protocol import Connection
+from redisutils.errors import RedisUtilsError
+from redisutils.metrics import PoolMetrics
+from redisutils.pool.lane import Lane
+from redisutils.pool.manager import ConnectionManager
+from redisutils.pool.pool import Pool
+from redisutils.pool.settings import PoolSettings
+
+__all__ = ["Housekeeper"]
+
+logger = logging.getLogger("redisutils.health")
+
+_PING: Final = pack(("PING",))
+
+_LONGEST_ROUND: Final = 30.0
+"""Seconds between rounds at most, when there is anything to look after."""
+
+
+class Housekeeper:
+    """Looks after a pool's idle connections and its lanes, for as long as it runs.
+
+    Each round closes what has expired, PINGs every connection from which nothing was heard
+    for the interval, and fills up to ``min_idle``. What fails in a round is logged and
+    counted (``background_errors``), and the next round comes all the same.
+    """
+
+    def __init__(
+        self,
+        pool: Pool[Connection],
+        manager: ConnectionManager,
+        lanes: Callable[[], Iterable[Lane]],
+        settings: PoolSettings,
+        metrics: PoolMetrics,
+    ) -> None:
+        self._pool = pool
+        self._manager = manager
+        self._lanes = lanes
+        self._settings = settings
+        self._metrics = metrics
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin. Does nothing when there is nothing to look after."""
+        if self._task is None and self._pause() != inf:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def _pause(self) -> float:
+        """Seconds from one round to the next; ``inf`` when no round is needed."""
+        settings = self._settings
+        bounds = [settings.health_check_interval, settings.max_idle, settings.max_lifetime]
+        if settings.min_idle:
+            bounds.append(_LONGEST_ROUND)
+        shortest = min(bounds)
+        # Twice within each bound, so that none is overstepped by more than half.
+        return inf if shortest == inf else min(_LONGEST_ROUND, shortest / 2)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.round()
+            except Exception as error:
+                self._metrics.background_errors += 1
+                expected = isinstance(error, RedisUtilsError)
+                logger.warning(
+                    "health check of %s failed: %s",
+                    self._pool.name,
+                    error,
+                    exc_info=None if expected else error,
+                )
+            await asyncio.sleep(self._pause())
+
+    async def round(self) -> None:
+        """One round, now.
+
+        Raises:
+            RedisUtilsError: no new connection could be made for ``min_idle``.
+        """
+        expired = self._pool.retain(lambda connection, _: not self._manager.expired(connection))
+        for connection in expired.removed:
+            self._manager.discard(connection)
+        idle = [connection for connection, _ in self._pool.idle()]
+        lanes = [lane.connection for lane in self._lanes()]
+        await asyncio.gather(
+            *(self._ping(c) for c in (*idle, *lanes) if c is not None and self._is_due(c))
+        )
+        for connection in self._pool.retain(lambda connection, _: not connection.closed).removed:
+            self._manager.discard(connection)
+        while self._pool.status().available < self._settings.min_idle:
+            if not await self._pool.add_idle():
+                break
+
+    def _is_due(self, connection: Connection) -> bool:
+        unheard = monotonic() - connection.last_heard
+        return not connection.in_flight and unheard >= self._settings.health_check_interval / 2
+
+    async def _ping(self, connection: Connection) -> None:
+        """PING without checking out: a connection's replies come in order, so whoever checks it
+        out meanwhile is not disturbed."""
+        try:
+            await connection.submit(_PING, False, True, self._settings.command_timeout)
+        except Exception as error:
+            self._metrics.background_errors += 1
+            logger.warning("health check: %r did not answer PING: %s", connection, error)
+            connection.close()

@@ -1,0 +1,90 @@
+"""How a pool makes, checks and closes Redis connections."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Awaitable
+from math import inf
+from time import monotonic
+from typing import Final
+
+from redisutils.connection.dial import dial
+from redisutils.connection.options import ConnectOptions
+from redisutils.connection.packing import pack_many
+from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.errors import ConnectionLost
+from redisutils.metrics import PoolMetrics
+from redisutils.pool.pool import Usage
+
+__all__ = ["ConnectionManager"]
+
+FRESH_FOR: Final = 0.5
+"""Seconds for which a connection that has just answered needs no PING before it is handed out
+again. A server that dies within them is met by the first command, as it always could be."""
+
+LIFETIME_JITTER: Final = 0.1
+"""The part of ``max_lifetime`` by which connections' ends are spread, so that those that were
+opened together are not all replaced together."""
+
+
+class ConnectionManager:
+    """deadpool's manager for Redis.
+
+    Args:
+        options: how to connect.
+        silence: seconds after which a lane asks whether its peer is still there.
+        max_lifetime, max_idle: seconds, ``inf`` for no bound.
+    """
+
+    def __init__(
+        self,
+        options: ConnectOptions,
+        metrics: PoolMetrics,
+        *,
+        silence: float = inf,
+        max_lifetime: float = inf,
+        max_idle: float = inf,
+    ) -> None:
+        self.options = options
+        self._metrics = metrics
+        self._silence = silence
+        self._max_lifetime = max_lifetime
+        self._max_idle = max_idle
+        self._pings = itertools.count(1)
+
+    async def create(self) -> Connection:
+        connection = await dial(self.options, self._metrics, silence=self._silence)
+        if self._max_lifetime != inf:
+            spread = 1 - LIFETIME_JITTER * random.random()
+            connection.retire_at = monotonic() + self._max_lifetime * spread
+        return connection
+
+    def recycle(self, item: Connection, usage: Usage) -> Awaitable[None] | None:
+        if self.expired(item):
+            raise ConnectionLost(f"{item!r} is past its use")
+        if not item.needs_reset and monotonic() - item.last_heard < FRESH_FOR:
+            return None
+        return self._check(item)
+
+    async def _check(self, connection: Connection) -> None:
+        """UNWATCH and PING with a number of its own, as deadpool-redis does: an echo of another
+        number, or of none, shows a connection that is out of step."""
+        number = str(next(self._pings)).encode()
+        answers = await connection.submit_many(
+            pack_many((("UNWATCH",), ("PING", number))), 2, False, False, FOREVER
+        )
+        if answers[1] != number:
+            raise ConnectionLost(f"{connection!r} answered PING {number!r} with {answers[1]!r}")
+        connection.needs_reset = False
+
+    def expired(self, item: Connection) -> bool:
+        """Whether an idle connection is to be closed, for its age or its idleness."""
+        now = monotonic()
+        return item.closed or now >= item.retire_at or now - item.last_heard > self._max_idle
+
+    def reusable(self, item: Connection) -> bool:
+        return not (item.closed or item.tainted or item.in_flight)
+
+    def discard(self, item: Connection) -> None:
+        item.close()

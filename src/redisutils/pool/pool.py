@@ -1,0 +1,491 @@
+"""A pool of reusable things, in deadpool's sense. It knows nothing of Redis.
+
+Theory of operation
+-------------------
+``max_size`` permits exist. A checkout takes a permit, first come first served, and only
+then looks for a thing: an idle one, which the manager recycles, or a new one. Giving a
+thing back puts it among the idle and hands the permit to the longest waiter in the same
+step, so that nobody who happens to run next can take it from him.
+
+All bookkeeping is synchronous; awaiting happens between its steps and never inside one.
+Cancelling at any await gives the permit back and discards the half-made thing:
+
+===================  =======================================================
+while                what a cancelled or failed checkout leaves
+===================  =======================================================
+waiting              the queue without it; a permit handed over goes on to the next
+recycling            that thing discarded, the permit given back
+creating             nothing made (the manager's part), the permit given back
+post_create          the new thing discarded, the permit given back
+===================  =======================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from math import inf
+from time import monotonic
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+
+from redisutils.errors import PoolClosed, PoolTimeout
+from redisutils.metrics import PoolMetrics
+
+__all__ = [
+    "Hook",
+    "Lease",
+    "Manager",
+    "Pool",
+    "PoolStatus",
+    "QueueMode",
+    "Retained",
+    "Timeouts",
+    "Usage",
+]
+
+T = TypeVar("T")
+QueueMode = Literal["fifo", "lifo"]
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a pool remembers of one thing. Times are ``time.monotonic``."""
+
+    created: float
+    recycled: float | None = None
+    """When it was last handed out again, None while it is in its first use."""
+    recycle_count: int = 0
+
+    def age(self) -> float:
+        """Seconds since it was made."""
+        return monotonic() - self.created
+
+    def last_used(self) -> float:
+        """Seconds since it was last handed out."""
+        return monotonic() - (self.created if self.recycled is None else self.recycled)
+
+
+Hook = Callable[[T, Usage], Awaitable[None] | None]
+"""Called with a thing and its usage; raising refuses the thing."""
+
+
+class Manager(Protocol[T]):
+    """Makes, checks and lets go of things."""
+
+    async def create(self) -> T:
+        """Make one. What it raises goes to the caller of ``get``."""
+
+    def recycle(self, item: T, usage: Usage) -> Awaitable[None] | None:
+        """Check an idle one before it is handed out again. Raise to discard it. Return None
+        when no I/O is needed: the quick way."""
+
+    def discard(self, item: T) -> None:
+        """Close one that leaves the pool for good."""
+
+    def reusable(self, item: T) -> bool:
+        """Whether one that comes back may be kept. Quick: no I/O."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds for each phase of a checkout; ``inf`` for no bound, ``wait=0`` tries once."""
+
+    wait: float = inf
+    create: float = inf
+    recycle: float = inf
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """A pool at one moment."""
+
+    max_size: int
+    size: int
+    """Connections that exist: idle, checked out, or carrying a lane."""
+    available: int
+    """Connections that nobody holds or waits for."""
+    waiting: int
+    """Callers that wait for a connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retained(Generic[T]):
+    """What :meth:`Pool.retain` kept (a number) and removed (the things, which are the caller's)."""
+
+    retained: int
+    removed: list[T] = field(default_factory=list)
+
+
+class Lease(Generic[T]):
+    """A thing checked out. Give it back with :meth:`release`, or keep it with :meth:`take`."""
+
+    __slots__ = ("_pool", "item", "usage")
+
+    def __init__(self, pool: Pool[T], item: T, usage: Usage) -> None:
+        self._pool: Pool[T] | None = pool
+        self.item = item
+        self.usage = usage
+
+    @property
+    def released(self) -> bool:
+        return self._pool is None
+
+    def release(self, *, discard: bool = False) -> None:
+        """Give it back; a second call does nothing. ``discard`` closes it instead of reusing it."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool._give_back(self, discard)
+
+    def take(self) -> T:
+        """Detach it from the pool for good: it is the caller's to close."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool._detach()
+        return self.item
+
+
+_UNSET: Final[Any] = object()
+
+
+class Pool(Generic[T]):
+    """See the module's docstring.
+
+    Args:
+        manager: makes and checks the things.
+        max_size: how many may exist.
+        timeouts: the defaults of ``get``.
+        queue_mode: ``"fifo"`` hands out the longest idle, ``"lifo"`` the last returned.
+        name: stands in messages.
+    """
+
+    def __init__(
+        self,
+        manager: Manager[T],
+        max_size: int,
+        *,
+        metrics: PoolMetrics,
+        timeouts: Timeouts | None = None,
+        queue_mode: QueueMode = "fifo",
+        name: str = "pool",
+    ) -> None:
+        self.manager = manager
+        self.timeouts = timeouts or Timeouts()
+        self.queue_mode: QueueMode = queue_mode
+        self.name = name
+        self.metrics = metrics
+        self.post_create: list[Hook[T]] = []
+        self.pre_recycle: list[Hook[T]] = []
+        self.post_recycle: list[Hook[T]] = []
+        self.describe_users: Callable[[], str] = str
+        """Adds to the message of a wait that timed out who holds the connections."""
+        self._idle: deque[tuple[T, Usage]] = deque()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._max_size = max_size
+        self._size = 0
+        self._users = 0
+        self._permits = max_size
+        self._debt = 0  # permits that no longer exist, still held by checkouts
+        self._closed = False
+        self._unused: asyncio.Future[None] | None = None  # for drain
+
+    def __repr__(self) -> str:
+        s = self.status()
+        state = "closed" if self._closed else "open"
+        return (
+            f"<Pool {self.name} {state}: size {s.size} of {s.max_size}, "
+            f"{s.available} available, {s.waiting} waiting>"
+        )
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def in_use(self) -> int:
+        """Things checked out, or on their way to a caller."""
+        return self._max_size + self._debt - self._permits
+
+    def status(self) -> PoolStatus:
+        return PoolStatus(
+            max_size=self._max_size,
+            size=self._size,
+            available=max(0, self._size - self._users),
+            waiting=max(0, self._users - self._size),
+        )
+
+    # -- checking out ------------------------------------------------------------
+
+    async def get(
+        self,
+        *,
+        wait: float = _UNSET,
+        create: float = _UNSET,
+        recycle: float = _UNSET,
+    ) -> Lease[T]:
+        """Check one out.
+
+        Args:
+            wait, create, recycle: seconds for each phase instead of ``timeouts``.
+
+        Raises:
+            PoolTimeout: ``phase`` says which. A recycle that takes too long only discards.
+            PoolClosed: the pool is closed, or was closed meanwhile.
+            Whatever ``manager.create`` or a ``post_create`` hook raises.
+        """
+        timeouts = self.timeouts
+        if self._closed:
+            raise self._is_closed()
+        self._users += 1
+        try:
+            if self._permits and not self._waiters:
+                self._permits -= 1
+            else:
+                await self._wait(timeouts.wait if wait is _UNSET else wait)
+        except BaseException:
+            self._leave()
+            raise
+        try:
+            while self._idle:
+                item, usage = (
+                    self._idle.popleft() if self.queue_mode == "fifo" else self._idle.pop()
+                )
+                bound = timeouts.recycle if recycle is _UNSET else recycle
+                if await self._recycled(item, usage, bound):
+                    return Lease(self, item, usage)
+            item = await self._create(timeouts.create if create is _UNSET else create)
+            return Lease(self, item, Usage(monotonic()))
+        except BaseException:
+            self._leave()
+            self._give_permit()
+            raise
+
+    async def _wait(self, timeout: float) -> None:
+        """Until a permit is handed to us."""
+        self.metrics.waits += 1
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        timer = None
+        if timeout <= 0:
+            raise self._no_permit(timeout)
+        if timeout != inf:
+            timer = loop.call_later(timeout, self._expire, waiter, timeout)
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except BaseException:
+            if waiter in self._waiters:  # O(waiting), and only for those who give up
+                self._waiters.remove(waiter)
+            elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._give_permit()  # handed over as we were cancelled: on to the next
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _expire(self, waiter: asyncio.Future[None], timeout: float) -> None:
+        if not waiter.done():
+            waiter.set_exception(self._no_permit(timeout))
+
+    async def _recycled(self, item: T, usage: Usage, timeout: float) -> bool:
+        """Make an idle thing fit for use; False if it was not and has been discarded."""
+        fit = False
+        try:
+            if self.pre_recycle or self.post_recycle:
+                async with asyncio.timeout(None if timeout == inf else timeout):
+                    await self._call(self.pre_recycle, item, usage)
+                    check = self.manager.recycle(item, usage)
+                    if check is not None:
+                        await check
+                    await self._call(self.post_recycle, item, usage)
+            else:
+                check = self.manager.recycle(item, usage)
+                if check is not None:
+                    async with asyncio.timeout(None if timeout == inf else timeout):
+                        await check
+            fit = not self._closed
+        except Exception:
+            # deadpool's rule: an idle thing that is unfit is no error, the next one is tried.
+            fit = False
+        finally:
+            if not fit:
+                self._size -= 1
+                self._discard(item)
+        if self._closed:
+            raise self._is_closed()
+        if fit:
+            usage.recycled = monotonic()
+            usage.recycle_count += 1
+            self.metrics.connections_recycled += 1
+        return fit
+
+    async def _create(self, timeout: float) -> T:
+        try:
+            if timeout == inf:
+                item = await self.manager.create()
+            else:
+                async with asyncio.timeout(timeout):
+                    item = await self.manager.create()
+        except TimeoutError:
+            raise PoolTimeout(
+                f"{self.name}: making a connection took longer than {timeout:.3g} s", "create"
+            ) from None
+        kept = False
+        self._size += 1
+        self.metrics.connections_created += 1
+        try:
+            await self._call(self.post_create, item, Usage(monotonic()))
+            if self._closed:
+                raise self._is_closed()
+            kept = True
+        finally:
+            if not kept:
+                self._size -= 1
+                self._discard(item)
+        return item
+
+    @staticmethod
+    async def _call(hooks: list[Hook[T]], item: T, usage: Usage) -> None:
+        for hook in hooks:
+            result = hook(item, usage)
+            if inspect.isawaitable(result):
+                await result
+
+    # -- giving back -------------------------------------------------------------
+
+    def _give_back(self, lease: Lease[T], discard: bool) -> None:
+        self._users -= 1
+        item = lease.item
+        if (
+            discard
+            or self._closed
+            or self._size > self._max_size
+            or not self.manager.reusable(item)
+        ):
+            self._size -= 1
+            self._discard(item)
+        else:
+            self._idle.append((item, lease.usage))
+        self._give_permit()
+
+    def _detach(self) -> None:
+        self._users -= 1
+        self._size -= 1
+        self._give_permit()
+
+    def _leave(self) -> None:
+        self._users -= 1
+        self._notice_unused()
+
+    def _give_permit(self) -> None:
+        """To the longest waiter who still wants it; else back on the heap."""
+        if self._debt:
+            self._debt -= 1
+        else:
+            while self._waiters:
+                waiter = self._waiters.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
+                    return
+            self._permits += 1
+        self._notice_unused()
+
+    def _discard(self, item: T) -> None:
+        self.metrics.connections_discarded += 1
+        self.manager.discard(item)
+
+    # -- the whole pool ----------------------------------------------------------
+
+    def resize(self, max_size: int) -> None:
+        """Change how many may exist. Smaller: idle ones go now, checked-out ones on return."""
+        if self._closed:
+            return
+        grown = max_size - self._max_size
+        self._max_size = max_size
+        if grown < 0:
+            free = min(self._permits, -grown)
+            self._permits -= free
+            self._debt += -grown - free
+            while self._idle and self._size > max_size:
+                item, _ = self._idle.popleft()
+                self._size -= 1
+                self._discard(item)
+        else:
+            for _ in range(grown):
+                self._give_permit()
+
+    def retain(self, predicate: Callable[[T, Usage], bool]) -> Retained[T]:
+        """Look at the idle ones and keep those for which ``predicate`` says so.
+
+        The removed ones are detached: they are the caller's to close.
+        """
+        kept: deque[tuple[T, Usage]] = deque()
+        removed: list[T] = []
+        for item, usage in self._idle:
+            if predicate(item, usage):
+                kept.append((item, usage))
+            else:
+                removed.append(item)
+        self._idle = kept
+        self._size -= len(removed)
+        return Retained(len(kept), removed)
+
+    def idle(self) -> tuple[tuple[T, Usage], ...]:
+        """The idle ones, the next to be handed out first in ``fifo`` mode."""
+        return tuple(self._idle)
+
+    async def add_idle(self) -> bool:
+        """Make one more idle thing if a permit is free. Raises as ``get`` does."""
+        if self._closed or not self._permits or self._waiters or self._size >= self._max_size:
+            return False
+        self._permits -= 1
+        self._users += 1
+        try:
+            item = await self._create(self.timeouts.create)
+            self._idle.append((item, Usage(monotonic())))
+        finally:
+            self._users -= 1
+            self._give_permit()
+        return True
+
+    def close(self) -> None:
+        """Refuse everyone from now on: waiters get PoolClosed, idle ones are closed, checked-out
+        ones go on working and are closed when they come back. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(self._is_closed())
+        while self._idle:
+            item, _ = self._idle.popleft()
+            self._size -= 1
+            self._discard(item)
+
+    async def drained(self) -> None:
+        """Wait until nothing is checked out."""
+        if self._users:
+            if self._unused is None:
+                self._unused = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._unused)
+
+    def _notice_unused(self) -> None:
+        if self._unused is not None and not self._users:
+            self._unused.set_result(None)
+            self._unused = None
+
+    def _is_closed(self) -> PoolClosed:
+        return PoolClosed(f"{self.name} is closed")
+
+    def _no_permit(self, timeout: float) -> PoolTimeout:
+        s = self.status()
+        waited = f"within {timeout:.3g} s" if timeout > 0 else "at once"
+        return PoolTimeout(
+            f"{self.name}: no connection was free {waited}: all {s.max_size} are in use"
+            f"{self.describe_users()}, {s.waiting} callers wait "
+            "(REDIS_POOL_MAX_SIZE, REDIS_POOL_TIMEOUT)",
+            "wait",
+        )

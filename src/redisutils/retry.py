@@ -1,0 +1,72 @@
+"""Which failure may be repeated, how often, and after how long.
+
+The table (``retry="safe"``, the default):
+
+==================================================== ========== ==========================
+what happened                                        outcome    repeated?
+==================================================== ========== ==========================
+never written                                        NOT_SENT   yes, within its budget
+the server answered with a code of ``TRANSIENT``     REJECTED   yes, within its budget
+the server answered any other error                  REJECTED   no
+written, and no reply came                           UNKNOWN    only read-only or idempotent
+==================================================== ========== ==========================
+
+``"never"`` repeats nothing. ``"always"`` repeats the last row whatever the command, and
+may thus apply a write twice. Both are for those who ask.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+__all__ = ["TRANSIENT", "Backoff", "RetryMode", "RetryPolicy"]
+
+RetryMode = Literal["safe", "never", "always"]
+
+TRANSIENT: Final = frozenset(
+    {"LOADING", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "BUSY"}
+)
+"""Codes with which a server refuses a command that it may accept a moment later.
+
+MOVED and ASK are not here: on one server no waiting mends them. Whoever knows
+several servers follows them.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential backoff with full jitter: a random part of a doubling delay.
+
+    Full jitter spreads a crowd of clients evenly, see "Exponential Backoff And Jitter",
+    AWS Architecture Blog, 2015.
+    """
+
+    base: float
+    """The bound of the first delay, in seconds."""
+    cap: float
+    """The bound of every delay, in seconds."""
+
+    def delay(self, attempt: int, rand: Callable[[], float] = random.random) -> float:
+        """Seconds to wait after attempt number ``attempt`` (from 1) was in vain."""
+        # 2**63 is past any cap; a larger exponent would overflow a float in time.
+        return rand() * min(self.cap, self.base * 2.0 ** min(attempt - 1, 63))
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How a lane repeats commands."""
+
+    mode: RetryMode
+    max_retries: int
+    backoff: Backoff
+
+    def may_resend(self, repeatable: bool) -> bool:
+        """Whether a command may be sent again that was written and not answered."""
+        return self.mode == "always" or (self.mode == "safe" and repeatable)
+
+    def may_repeat_rejected(self, code: str) -> bool:
+        """Whether a command may be sent again that the server refused with ``code``."""
+        return self.mode != "never" and code in TRANSIENT

@@ -1,0 +1,216 @@
+"""Where each setting comes from, and which one counts when several speak.
+
+This is the one place where precedence is decided:
+
+1. A constructor's argument goes before the environment, and the environment before ``.env``,
+   which before the defaults. ``.env`` only adds the variables that the environment lacks; from
+   there on the two are one. An empty variable counts as not set.
+2. A URL is one value. A ``url``, ``host`` or ``port`` given to the constructor drops the
+   environment's ``REDIS_URL`` whole, with the user, password and database in it; a ``url`` drops
+   ``REDIS_HOST`` and ``REDIS_PORT`` too. So no password goes to a server that it was not meant for.
+3. What the URL is silent about (user, password, database, TLS) the separate settings fill in. Where
+   both speak on the same level and differ, that is an error: nobody can know which was meant.
+   A URL without a host or port means ``localhost`` and 6379.
+4. ``rediss://`` and ``valkeys://`` are ``tls_enabled=True``; ``redis://`` is silent about it.
+5. A ``password`` or ``password_file`` from the constructor drops the environment's other one.
+   ``tls_enabled=False``, or a URL to a Unix socket or a private server, in the constructor drops
+   the environment's ``REDIS_TLS_*``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from redisutils.url import ServerUrl, masked, parse_url
+
+__all__ = ["PREFIX", "Given", "Layer", "from_constructor", "from_environment", "merge", "nearest"]
+
+PREFIX = "REDIS_"
+
+_NOT_FIELDS = frozenset({"log"})  # REDIS_LOG is read by the command line alone
+
+# What an orchestrator sets by itself for a service or container named redis or redis-something,
+# and what the official server images set. None of it is meant for us.
+_FOREIGN = re.compile(
+    r"(\w+_)?(service_(host|port(_\w+)?)|port_\d+_(tcp|udp)(_\w+)?)"
+    r"|(service|port|env)_\w+|version|download_(url|sha)"
+)
+_LINK = re.compile(r"(tcp|udp)://", re.IGNORECASE)
+
+# Names from other clients that no likeness of letters would lead to ours.
+_SYNONYMS = {
+    "auth": "password",
+    "db": "database",
+    "dsn": "url",
+    "max_connections": "pool_max_size",
+    "pass": "password",
+    "pool_size": "pool_max_size",
+    "socket_connect_timeout": "connection_timeout",
+    "socket_timeout": "command_timeout",
+    "ssl": "tls_enabled",
+    "ssl_ca_certs": "tls_ca_path",
+    "ssl_certfile": "tls_cert_path",
+    "ssl_check_hostname": "tls_check_hostname",
+    "ssl_keyfile": "tls_key_path",
+    "timeout": "command_timeout",
+    "tls": "tls_enabled",
+    "uri": "url",
+    "user": "username",
+}
+
+_URL_PARTS = ("host", "port", "username", "password", "database", "tls_enabled")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A setting's value, and how the person who gave it would recognise it."""
+
+    value: Any = field(repr=False)  # it may be a password
+    name: str
+    """``REDIS_PORT`` from a variable, ``port`` from the constructor."""
+    shown: str
+    """The value for a message: secrets are ``***``."""
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.shown}{self.where}"
+
+
+Layer = dict[str, Given]
+
+
+def from_constructor(values: Mapping[str, Any]) -> Layer:
+    """The layer of a constructor's arguments."""
+    return {name: Given(value, name, _shown(name, value)) for name, value in values.items()}
+
+
+def from_environment(
+    environment: Mapping[str, str | None],
+    dotenv: Mapping[str, str | None],
+    fields: Collection[str],
+    dotenv_name: str,
+) -> tuple[Layer, dict[str, str]]:
+    """The layer of the variables, and for each unknown variable the nearest right name or "".
+
+    Both mappings have their names in lower case.
+    """
+    layer: Layer = {}
+    unknown: dict[str, str] = {}
+    for variables, where in ((dotenv, f" (in {dotenv_name})"), (environment, "")):
+        for variable, value in variables.items():
+            name = variable.removeprefix(PREFIX.lower())
+            if name == variable or not value or name in _NOT_FIELDS:
+                continue
+            if name not in fields:
+                if not _FOREIGN.fullmatch(name) and not _LINK.match(value):
+                    near = nearest(name, fields)
+                    unknown[variable.upper() + where] = near and PREFIX + near.upper()
+            elif name == "port" and "port" in layer and _LINK.match(value):
+                continue  # an orchestrator's REDIS_PORT does not displace a person's
+            else:
+                layer[name] = Given(value, variable.upper(), _shown(name, value), where)
+    return layer, unknown
+
+
+def merge(constructor: Layer, environment: Layer) -> tuple[Layer, ServerUrl | None, list[str]]:
+    """Settle the two layers by the rules at the top of this file.
+
+    Returns the settled layer with the URL's parts in their fields, the URL, and the problems.
+    """
+    problems: list[str] = []
+    above = dict(constructor)
+    url = _expand(above, problems)
+
+    below = {name: given for name, given in environment.items() if name not in above}
+    if not above.keys().isdisjoint(("url", "host", "port")):
+        below.pop("url", None)
+    for one, other in (("password", "password_file"), ("password_file", "password")):
+        if one in above and above[one].value:
+            below.pop(other, None)
+    no_tls = "tls_enabled" in above and _is_false(above["tls_enabled"].value)
+    if no_tls or (url is not None and (url.path is not None or url.embedded)):
+        below = {name: given for name, given in below.items() if not name.startswith("tls_")}
+
+    if "port" in below and _LINK.match(str(below["port"].value)):
+        port = below.pop("port")
+        if "url" not in below:
+            problems.append(
+                f"{port}: is not a port. Kubernetes and Docker set it for a service named redis; "
+                "set REDIS_URL, or give the service another name, or turn its links off "
+                "(enableServiceLinks: false)"
+            )
+    if "url" in below:
+        url = _expand(below, problems, taken=above)
+    return below | above, url, problems
+
+
+def nearest(name: str, fields: Collection[str]) -> str:
+    """The field that was most likely meant by ``name``, or ""."""
+    bare = name.lower().removeprefix(PREFIX.lower())
+    synonym = _SYNONYMS.get(bare, "")
+    if synonym in fields:
+        return synonym
+    return next(iter(difflib.get_close_matches(bare, list(fields), n=1)), "")
+
+
+def _expand(
+    layer: Layer, problems: list[str], taken: Mapping[str, Given] = MappingProxyType({})
+) -> ServerUrl | None:
+    """Put the parts of the layer's URL into their fields, but for those that are ``taken``."""
+    given = layer.get("url")
+    if given is None or given.value in (None, ""):
+        return None
+    if not isinstance(given.value, str):
+        problems.append(f"{given}: must be text")
+        del layer["url"]
+        return None
+    try:
+        url = parse_url(given.value.strip())
+    except ValueError as error:
+        problems.append(f"{given}: {error}")
+        del layer["url"]
+        return None
+    for part in _URL_PARTS:
+        value = getattr(url, part)
+        if value is None or part in taken:
+            continue
+        if part == "password" and "password_file" in taken and taken["password_file"].value:
+            continue
+        other = layer.get(part)
+        if other is None or other.value is None:
+            layer[part] = Given(value, given.name, given.shown, given.where)
+        elif _plain(part, other.value) != _plain(part, value):
+            problems.append(f"{other} contradicts {given}: set one of them, or both alike")
+    layer["url"] = Given(url.place, given.name, given.shown, given.where)
+    return url
+
+
+def _plain(part: str, value: Any) -> str:
+    """``value`` in the form in which two ways to say the same are equal."""
+    reveal: Callable[[], str] | None = getattr(value, "get_secret_value", None)
+    text = reveal() if reveal is not None else str(value)
+    if part == "tls_enabled":
+        return str(not _is_false(value))
+    if part == "host":
+        return text.strip().strip("[]").lower()
+    if part in ("port", "database"):
+        return text.strip().lstrip("0") or "0"
+    return text
+
+
+def _is_false(value: Any) -> bool:
+    return str(value).strip().lower() in ("false", "0", "no", "off", "f", "n")
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "password":
+        return "***" if value is not None else "None"
+    text = masked(str(value)) if name == "url" else str(value)
+    if not text.isprintable() or text != text.strip():
+        text = repr(text)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,238 @@
+"""A network that fails on command: a TCP proxy between a client and a real server.
+
+A proxy belongs to the event loop that entered it. All that switches a fault is synchronous and
+takes effect before the next byte is forwarded. How bytes go through it: ``_relay.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal, Self
+
+from redisutils.connection.embedded import free_port
+
+from ._relay import Connection, Direction, Faults, Swallow
+
+__all__ = ["Direction", "FaultProxy"]
+
+HOST = "127.0.0.1"
+
+
+class FaultProxy:
+    """A TCP proxy on 127.0.0.1 whose faults are switched while traffic flows.
+
+    ::
+
+        async with FaultProxy(server.host, server.port) as proxy:
+            redis = Redis(port=proxy.port, password=server.password)
+            proxy.to_client.latency = 0.05
+            proxy.swallow_replies(1, lambda request: b"INCR" in request, then="reset")
+            ...
+            proxy.restore()
+
+    :param target_host: where the server is; attributes ``target_host`` and ``target_port`` may be
+        changed, for new connections.
+    :param target_port: its port.
+    """
+
+    host = HOST
+
+    def __init__(self, target_host: str, target_port: int) -> None:
+        self.target_host = target_host
+        self.target_port = target_port
+        self.accepted = 0
+        """Connections accepted since the start."""
+        self._faults = Faults(self._changed)
+        self._blackholed = False
+        self._port: int | None = None
+        self._listener: socket.socket | None = None
+        self._connections: dict[Connection, asyncio.Task[None]] = {}
+        self._waiters: list[tuple[Callable[[FaultProxy], bool], asyncio.Future[None]]] = []
+        self._failure: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<FaultProxy :{self._port} to {self.target_host}:{self.target_port} "
+            f"accepted={self.accepted} active={self.active} "
+            f"to_server={self.to_server.forwarded} to_client={self.to_client.forwarded}>"
+        )
+
+    @property
+    def port(self) -> int:
+        """The port on 127.0.0.1, the same as long as the proxy lives. RuntimeError before."""
+        if self._port is None:
+            raise RuntimeError("the proxy has not been started: use it in 'async with'")
+        return self._port
+
+    @property
+    def to_server(self) -> Direction:
+        """The way from clients to the server."""
+        return self._faults.to_server
+
+    @property
+    def to_client(self) -> Direction:
+        """The way from the server to clients."""
+        return self._faults.to_client
+
+    @property
+    def swallowed(self) -> int:
+        """How often :meth:`swallow_replies` has struck since the start."""
+        return self._faults.swallowed
+
+    @property
+    def active(self) -> int:
+        """Connections that are open now."""
+        return len(self._connections)
+
+    async def __aenter__(self) -> Self:
+        self._port = free_port()
+        self._listen()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.refuse()
+        tasks = list(self._connections.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    # --- faults ---
+
+    def stall(self) -> None:
+        """Forward nothing either way, and read nothing: what a client sends piles up, at last in
+        its own buffers. After :meth:`restore` all of it arrives, late replies included."""
+        self._faults.flowing.clear()
+
+    def blackhole(self) -> None:
+        """Accept connections and answer nothing, and let open ones fall silent: every byte gets
+        lost. After :meth:`restore` new connections work; those of before stay silent."""
+        self._blackholed = True
+        for connection in self._connections:
+            connection.silent = True
+
+    def swallow_replies(
+        self,
+        count: int | None = None,
+        predicate: Callable[[bytes], bool] | None = None,
+        then: Literal["silence", "close", "reset"] = "silence",
+    ) -> None:
+        """Let the server receive and execute what is sent, but keep its reply from the client.
+
+        It strikes when bytes of a client for which ``predicate`` is true arrive (a piece as read
+        from the socket, in general what one write has sent); from then on nothing more goes back
+        on that connection, replies to earlier requests that are still under way included.
+
+        :param count: how many times, None (the default) until :meth:`restore`.
+        :param predicate: of the bytes; None (the default) for all.
+        :param then: what follows when the reply comes: ``"silence"`` (the default), or the
+            client's connection is ended by ``"close"`` or ``"reset"``. The server still gets to
+            execute all that it was sent.
+        """
+        self._faults.swallow = Swallow(count, predicate, then)
+
+    def refuse(self) -> None:
+        """Stop listening: new connections are refused, open ones go on."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def close_all(self) -> None:
+        """End all open connections, with FIN."""
+        for connection in self._connections:
+            connection.end("close")
+
+    def reset(self) -> None:
+        """End all open connections, with RST."""
+        for connection in self._connections:
+            connection.end("reset")
+
+    def half_close(self, toward: Literal["client", "server"] = "client") -> None:
+        """Send FIN one way on all open connections: that side reads the end of the stream, and
+        can go on writing."""
+        for connection in self._connections:
+            connection.half_close(toward)
+
+    def restore(self) -> None:
+        """Take all faults off and listen again. Connections that lost bytes stay silent."""
+        self.to_server.restore()
+        self.to_client.restore()
+        self._faults.swallow = None
+        self._blackholed = False
+        self._faults.flowing.set()
+        if self._listener is None:
+            self._listen()
+
+    # --- waiting ---
+
+    async def wait_until(
+        self, condition: Callable[[FaultProxy], bool], timeout: float = 10.0
+    ) -> None:
+        """Wait until ``condition(self)`` is true. It is asked whenever a counter has changed.
+
+        :raises TimeoutError: after ``timeout`` seconds, default 10; the counters are in it.
+        """
+        if condition(self):
+            return
+        waiter = condition, asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await asyncio.wait_for(waiter[1], timeout)
+        except TimeoutError:
+            raise TimeoutError(f"waited {timeout} s in vain: {self!r}") from None
+        finally:
+            self._waiters.remove(waiter)
+
+    async def wait_accepted(self, count: int, timeout: float = 10.0) -> None:
+        """Wait until at least ``count`` connections have been accepted since the start."""
+        await self.wait_until(lambda proxy: proxy.accepted >= count, timeout)
+
+    async def wait_active(self, count: int, timeout: float = 10.0) -> None:
+        """Wait until exactly ``count`` connections are open."""
+        await self.wait_until(lambda proxy: proxy.active == count, timeout)
+
+    def _changed(self) -> None:
+        for condition, future in self._waiters:
+            if not future.done() and condition(self):
+                future.set_result(None)
+
+    # --- connections ---
+
+    def _listen(self) -> None:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, self.port))
+        listener.listen(1024)
+        listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        self._listener = listener
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except OSError:
+            return  # It was gone before we came to it.
+        connection = Connection(self._faults, client, silent=self._blackholed)
+        task = asyncio.create_task(connection.run(self.target_host, self.target_port))
+        self._connections[connection] = task
+        task.add_done_callback(functools.partial(self._served, connection))
+        self.accepted += 1
+        self._changed()
+
+    def _served(self, connection: Connection, task: asyncio.Task[None]) -> None:
+        del self._connections[connection]
+        if not task.cancelled():
+            # A predicate's or a bug: raised again when the proxy is left.
+            self._failure = self._failure or task.exception()
+        self._changed()

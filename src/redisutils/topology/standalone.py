@@ -1,0 +1,241 @@
+"""One server: its pool, its lanes, its housekeeping, bound to one event loop and process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import weakref
+from collections import Counter
+from time import monotonic
+from typing import Any
+
+from redisutils.connection.options import ConnectOptions
+from redisutils.connection.protocol import Connection
+from redisutils.errors import ConnectFailed, PoolClosed, WrongLoop
+from redisutils.metrics import PoolMetrics
+from redisutils.pool.health import Housekeeper
+from redisutils.pool.lane import Lane
+from redisutils.pool.manager import ConnectionManager
+from redisutils.pool.pool import Lease, Pool
+from redisutils.pool.settings import PoolSettings
+
+__all__ = ["Standalone"]
+
+logger = logging.getLogger("redisutils.pool")
+
+DEFAULT_LANE = "default"
+
+
+class Standalone:
+    """Made inside a running event loop, and bound to it.
+
+    Args:
+        options: how to connect.
+        settings: the pool's figures.
+    """
+
+    def __init__(self, options: ConnectOptions, settings: PoolSettings) -> None:
+        self.options = options
+        self.settings = settings
+        self.metrics = PoolMetrics()
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._forked = False
+        self._manager = ConnectionManager(
+            options,
+            self.metrics,
+            silence=settings.silence,
+            max_lifetime=settings.max_lifetime,
+            max_idle=settings.max_idle,
+        )
+        self.pool: Pool[Connection] = Pool(
+            self._manager,
+            settings.max_size,
+            metrics=self.metrics,
+            timeouts=settings.timeouts,
+            queue_mode=settings.queue_mode,
+            name=f"pool of {options.peer}",
+        )
+        self.pool.describe_users = self._describe_users
+        self._lanes: dict[str, Lane] = {}
+        self._private: weakref.WeakSet[Lane] = weakref.WeakSet()
+        self._housekeeper = Housekeeper(
+            self.pool, self._manager, self._all_lanes, settings, self.metrics
+        )
+        self._housekeeper.start()
+        _alive.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Standalone {self.options.peer}: {self.pool!r}, lanes {sorted(self._lanes)}>"
+
+    @property
+    def closed(self) -> bool:
+        return self.pool.closed
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    # -- lanes and checkouts -------------------------------------------------------
+
+    def lane(self, name: str = DEFAULT_LANE) -> Lane:
+        """The shared lane of this name, made when first asked for. It connects at its first command."""
+        self.check_usable()
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = self._make_lane(name)
+        return lane
+
+    def private_lane(self, name: str) -> Lane:
+        """A lane for one client alone, which closes it."""
+        self.check_usable()
+        lane = self._make_lane(name)
+        self._private.add(lane)
+        return lane
+
+    def _make_lane(self, name: str) -> Lane:
+        return Lane(
+            name,
+            self.options.peer,
+            self.pool,
+            self.settings.retry,
+            self.metrics,
+            patience=self.settings.command_timeout,
+        )
+
+    async def checkout(self, wait: float | None = None) -> Lease[Connection]:
+        """A connection of the caller's own. ``wait``: seconds instead of the pool's own."""
+        self.check_usable()
+        if wait is None:
+            return await self.pool.get()
+        return await self.pool.get(wait=wait)
+
+    async def checkout_patiently(self, budget: float) -> Lease[Connection]:
+        """A checkout that tries again as long as no connection can be made, as a lane does.
+
+        Args:
+            budget: seconds for all of it.
+        """
+        policy = self.settings.retry
+        allowed = 0 if policy.mode == "never" else policy.max_retries
+        started = monotonic()
+        failures = 0
+        while True:
+            left = budget - (monotonic() - started)
+            try:
+                return await self.checkout(wait=min(self.settings.timeouts.wait, max(0.0, left)))
+            except ConnectFailed as error:
+                failures += 1
+                delay = policy.backoff.delay(failures)
+                took = monotonic() - started
+                if error.fatal:
+                    raise
+                if failures > allowed or took + delay >= budget:
+                    raise ConnectFailed(
+                        f"{error}; tried {failures} time{'s' * (failures > 1)} in {took:.2g} s"
+                    ) from error
+                self.metrics.retries["connect"] += 1
+                await asyncio.sleep(delay)
+
+    def check_usable(self) -> None:
+        """Raise if this is another event loop or process than ours, or if we are closed.
+
+        Raises:
+            WrongLoop, PoolClosed
+        """
+        if self._forked:
+            raise self._wrong_process()
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongLoop(
+                f"{self.pool.name} was opened in another event loop: open one in each loop "
+                "(asyncio.run makes a new loop each time)"
+            )
+        if self.pool.closed:
+            raise PoolClosed(f"{self.pool.name} is closed")
+
+    # -- what is going on ----------------------------------------------------------
+
+    def utilisation(self) -> float:
+        status = self.pool.status()
+        return self.pool.in_use / status.max_size if status.max_size else 0.0
+
+    def _all_lanes(self) -> list[Lane]:
+        return [*self._lanes.values(), *self._private]
+
+    def _describe_users(self) -> str:
+        """For the message of a checkout that waited in vain."""
+        lanes = [lane.name for lane in self._all_lanes() if lane.connection is not None]
+        if not lanes:
+            return ""
+        counted = ", ".join(
+            f"{name!r}" + (f" ×{count}" if count > 1 else "")
+            for name, count in sorted(Counter(lanes).items())
+        )
+        return f" ({len(lanes)} of them by lanes: {counted})"
+
+    # -- the end -------------------------------------------------------------------
+
+    async def aclose(self, drain: float = 0.0) -> None:
+        """Close everything.
+
+        Args:
+            drain: seconds to let commands in flight and checkouts finish first; new
+                checkouts are refused at once.
+        """
+        if self._forked:
+            return  # the sockets are the parent's
+        self.pool.close()
+        await self._housekeeper.stop()
+        if drain > 0:
+            await self._drain(drain)
+        for lane in self._all_lanes():
+            lane.close()
+        self._lanes.clear()
+        # One turn, so that transports let go of their sockets before the loop may end.
+        await asyncio.sleep(0)
+
+    async def _drain(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(lane.drained() for lane in self._all_lanes()))
+                for lane in self._all_lanes():
+                    lane.close()
+                await self.pool.drained()
+        except TimeoutError:
+            logger.warning(
+                "%s: %d connections still in use after draining for %.3g s",
+                self.pool.name,
+                self.pool.in_use,
+                seconds,
+            )
+
+    # -- fork ----------------------------------------------------------------------
+
+    def _wrong_process(self) -> WrongLoop:
+        return WrongLoop(
+            f"{self.pool.name} was opened in process {self._pid} and this is its child "
+            f"{os.getpid()}: open a pool of its own after the fork"
+        )
+
+    def _after_fork(self) -> None:
+        """In the child: the sockets are the parent's, not one byte may go to them."""
+        self._forked = True
+
+        def refuse(*_: Any) -> Any:
+            raise self._wrong_process()
+
+        for lane in self._all_lanes():
+            lane.submit = lane.submit_many = refuse
+
+
+_alive: weakref.WeakSet[Standalone] = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    for server in list(_alive):
+        server._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)

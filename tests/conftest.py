@@ -1,0 +1,120 @@
+"""What the tests stand on: real servers, a faulty network and two event loops.
+
+Every asynchronous test runs on asyncio in debug mode and on uvloop; one that needs a single loop
+says ``@pytest.mark.asyncio(loop_factories=["asyncio"])``. Every test that asks for a server runs
+against each kind found on this machine. One server of a kind serves the whole session; tests
+that kill, freeze or configure a server start one of their own with ``start_server``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import uvloop
+
+from redisutils.testing import EmbeddedServer, FaultProxy, find_servers
+
+StartServer = Callable[..., Awaitable[EmbeddedServer]]
+
+
+class DebugEventLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop, always in debug mode: the runner would switch it off after creation."""
+
+    def set_debug(self, enabled: bool) -> None:
+        super().set_debug(True)
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": DebugEventLoop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No private server, nor its directory, may outlive the session that started it."""
+    tmp_path_factory.getbasetemp()  # is looked up once, and belongs where it always is
+    # Short, since the path of a Unix socket may have about 100 characters.
+    root = tempfile.mkdtemp(prefix="ru-")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", root)
+        patch.setenv("TMPDIR", root)
+        yield
+    left = sorted(entry.name for entry in Path(root).glob("redisutils-*"))
+    processes = _processes_in(root)
+    shutil.rmtree(root, ignore_errors=True)
+    assert not left, f"directories of private servers are left: {left}"
+    assert not processes, f"private servers still run: {processes}"
+
+
+@pytest.fixture(scope="session", params=list(find_servers()))
+def server_kind(request: pytest.FixtureRequest) -> str:
+    """``"valkey"`` and ``"redis"`` in turn, as far as they are there."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def server(server_kind: str) -> Iterator[EmbeddedServer]:
+    """The session's server of this kind: on a port and a Unix socket, with a password."""
+    with EmbeddedServer(server_kind, config={"enable-debug-command": "local"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def admin(server: EmbeddedServer) -> Iterator[redis.Redis]:
+    """redis-py's blocking client, to look at the server by a way that we did not build."""
+    with redis.Redis.from_url(server.url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def clean_server(server: EmbeddedServer, admin: redis.Redis) -> Iterator[EmbeddedServer]:
+    """The session's server, empty."""
+    admin.flushall()
+    admin.script_flush()
+    yield server
+    server.process.signal(signal.SIGCONT)  # whatever the test did, the next one finds it awake
+
+
+@pytest.fixture
+async def start_server(server_kind: str) -> AsyncIterator[StartServer]:
+    """Starts servers of the test's own: ``await start_server(appendonly=True)``."""
+    started: list[EmbeddedServer] = []
+
+    async def start(**options: Any) -> EmbeddedServer:
+        server = EmbeddedServer(server_kind, **options)
+        started.append(server)
+        await server.start()
+        return server
+
+    yield start
+    for server in started:
+        await server.stop()
+
+
+@pytest.fixture
+async def proxy(clean_server: EmbeddedServer) -> AsyncIterator[FaultProxy]:
+    """A faulty network before the session's server, emptied."""
+    async with FaultProxy(clean_server.host, clean_server.port) as proxy:
+        yield proxy
+
+
+def _processes_in(root: str) -> list[str]:
+    """Processes whose working directory is under ``root``; where the system tells (Linux)."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "cwd").startswith(root):
+                found.append(process.name)
+        except OSError:
+            continue  # It is somebody else's, or has just ended.
+    return found

@@ -1,0 +1,118 @@
+"""Which of redis-py's asyncio tests are run, and the reason for each one that is not."""
+
+from __future__ import annotations
+
+FOLDER = "tests/test_asyncio"
+
+# Every job runs one of these groups on a server of its own. The credential tests set passwords,
+# so they come last.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "commands": ("test_commands.py",),
+    "pubsub": ("test_pubsub.py", "test_monitor.py"),
+    "others": (
+        "test_pipeline.py",
+        "test_lock.py",
+        "test_scripting.py",
+        "test_encoding.py",
+        "test_hash.py",
+        "test_usage_counter.py",
+        "test_cwe_404.py",
+        "test_retry.py",
+        "test_connection.py",
+        "test_connection_pool.py",
+        "test_credentials.py",
+    ),
+}
+
+# Modules that are left out as a whole.
+MODULES: dict[str, str] = {
+    "test_bloom.py": "needs a server module that is not loaded",
+    "test_json.py": "needs a server module that is not loaded",
+    "test_search.py": "needs a server module that is not loaded",
+    "test_timeseries.py": "needs a server module that is not loaded",
+    "test_client.py": "telemetry of redis-py's own connection, with everything mocked",
+    "test_cluster.py": "redis-py's own cluster client",
+    "test_cluster_transaction.py": "redis-py's own cluster client",
+    "test_command_policies.py": "redis-py's own cluster client",
+    "test_command_parser.py": "redis-py's own cluster client's table of commands",
+    "test_connect.py": "redis-py's own connection classes",
+    "test_himport_integration.py": "needs a server newer than either of ours",
+    "test_keyspace_notifications.py": "mocked clients, or a server newer than either of ours",
+    "test_sentinel.py": "redis-py's own Sentinel client, mocked",
+    "test_sentinel_managed_connection.py": "redis-py's own connection class for Sentinel",
+    "test_ssl.py": "redis-py's own TLS connection class, with certificates of its test bed",
+    "test_utils.py": "decorators of redis-py; no client in it",
+    "test_vsets.py": "needs a server newer than either of ours",
+}
+
+_CONNECTION = "redis-py's own connection or parser classes; no client in it"
+_POOL = "redis-py's own connection pool classes; no client in it"
+_POOL_INSIDE = "looks into the lists inside redis-py's own connection pool"
+_CONNECTION_INSIDE = "looks into, or replaces, the inside of redis-py's own connection"
+_MOCKED = "every connection and pool in it is a mock; no client talks to a server"
+_CLUSTER = "cluster only"
+_ENTRAID = "needs redis-entraid, and an account with its provider"
+
+# Modules, classes and tests of the groups above that are not run, with the reason. An entry that
+# names no test is an error. Tests marked for a cluster or for server modules go without saying.
+DESELECTED: dict[str, str] = {
+    "test_commands.py::TestRedisCommands::test_mset_on_cluster_multiple_slots": _CLUSTER,
+    "test_commands.py::TestRedisCommands::test_readonly_invalid_cluster_state": _CLUSTER,
+    "test_cwe_404.py::test_cluster": _CLUSTER,
+    "test_pubsub.py::TestClusterPubSubSlotMigration": _CLUSTER,
+    "test_pubsub.py::TestPubSubHandleMessageMetrics": _MOCKED,
+    "test_pubsub.py::TestPubSubAcloseWithMocks": _MOCKED,
+    "test_pipeline.py::TestAsyncPipelineOperationDurationMetricsRecording": _MOCKED,
+    "test_pipeline.py::TestPipeline::test_pipeline_reset_releases_connection_when_cancelled": (
+        _POOL_INSIDE
+    ),
+    "test_retry.py::TestConnectionConstructorWithRetry": _CONNECTION,
+    "test_retry.py::TestRetry": "redis-py's Retry object alone; no client in it",
+    "test_credentials.py::TestStreamingCredentialProvider": _ENTRAID,
+    "test_credentials.py::TestEntraIdCredentialsProvider": _ENTRAID,
+    "test_credentials.py::TestClusterEntraIdCredentialsProvider": _ENTRAID,
+    "test_connection_pool.py::TestRedisAutoReleaseConnectionPool": _POOL_INSIDE,
+    "test_connection_pool.py::TestConnectionPool": _POOL,
+    "test_connection_pool.py::TestBlockingConnectionPool": _POOL,
+    "test_connection_pool.py::TestConnectionPoolURLParsing": _POOL,
+    "test_connection_pool.py::TestBlockingConnectionPoolURLParsing": _POOL,
+    "test_connection_pool.py::TestConnectionPoolUnixSocketURLParsing": _POOL,
+    "test_connection_pool.py::TestSSLConnectionURLParsing": _POOL,
+    "test_connection_pool.py::TestAsyncConnectionPoolMetricsRecording": _POOL,
+    "test_connection_pool.py::TestHealthCheck": _CONNECTION_INSIDE,
+    "test_connection_pool.py::TestConnection::test_on_connect_error": _POOL_INSIDE,
+    "test_connection_pool.py::TestConnection::test_busy_loading_disconnects_socket": (
+        _CONNECTION_INSIDE
+    ),
+    "test_connection_pool.py::TestConnection::test_busy_loading_from_pipeline_immediate_command": (
+        _POOL_INSIDE
+    ),
+    "test_connection_pool.py::TestConnection::test_busy_loading_from_pipeline": _POOL_INSIDE,
+    "test_connection_pool.py::TestConnection::test_connect_from_url_tcp": _POOL_INSIDE,
+    "test_connection_pool.py::TestConnection::test_connect_from_url_unix": _POOL_INSIDE,
+    "test_connection.py::test_connection_default_parser_matches_default_protocol": _CONNECTION,
+    "test_connection.py::test_connection_parser_matches_protocol": _CONNECTION,
+    "test_connection.py::test_async_hiredis_can_read_uses_buffer_without_reading": _CONNECTION,
+    "test_connection.py::test_async_hiredis_can_read_detects_reader_response": _CONNECTION,
+    "test_connection.py::test_async_hiredis_can_read_detects_real_stream_reader_buffer": _CONNECTION,
+    "test_connection.py::test_async_hiredis_can_read_preserves_reader_response": _CONNECTION,
+    "test_connection.py::test_async_hiredis_can_read_does_not_decide_disable_decoding": _CONNECTION,
+    "test_connection.py::test_async_hiredis_can_read_leaves_decoding_to_read_response": _CONNECTION,
+    "test_connection.py::test_async_resp_can_read_detects_stream_buffer": _CONNECTION,
+    "test_connection.py::test_get_resolved_ip_uses_async_writer_peer_before_dns": _CONNECTION,
+    "test_connection.py::test_client_setinfo_skipped_with_explicit_none": _CONNECTION,
+    "test_connection.py::test_invalid_response": _CONNECTION_INSIDE,
+    "test_connection.py::test_single_connection": _MOCKED,
+    "test_connection.py::test_socket_param_regression": _CONNECTION,
+    "test_connection.py::test_connect_retry_on_timeout_error": _CONNECTION,
+    "test_connection.py::test_connect_without_retry_on_non_retryable_error": _CONNECTION,
+    "test_connection.py::test_connect_with_retries": _CONNECTION,
+    "test_connection.py::test_connect_timeout_error_without_retry": _CONNECTION,
+    "test_connection.py::test_connection_parse_response_resume": _CONNECTION,
+    "test_connection.py::test_connection_disconect_race": _CONNECTION,
+    "test_connection.py::test_client_garbage_collection": _CONNECTION_INSIDE,
+    "test_connection.py::test_connection_garbage_collection": _CONNECTION_INSIDE,
+    "test_connection.py::test_format_error_message": _CONNECTION,
+    "test_connection.py::test_disconnect_no_current_task": _CONNECTION,
+    "test_connection.py::test_disconnect_no_current_task_calls_close": _CONNECTION,
+}

