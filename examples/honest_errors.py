@@ -11,9 +11,11 @@ from redisutils.errors import Outcome, outcome_of
 URL = os.environ.get("REDIS_URL", "embedded://")
 
 
-async def buy(client: Redis, lots: object) -> None:
+async def buy(client: Redis, lots: object, patience: float = 10.0) -> None:
     try:
-        await client.execute_command("HINCRBY", "portfolio:bob", "position:ES", lots)
+        await client.with_timeout(patience).execute_command(
+            "HINCRBY", "portfolio:bob", "position:ES", lots
+        )
     except RedisError as error:
         print(f"{type(error).__name__}: {outcome_of(error)}")
         match outcome_of(error):
@@ -34,9 +36,8 @@ async def main() -> None:
         await buy(pool.client, "many")  # not an integer, says the server
 
         await pool.client.client_pause(300, all=False)  # writes wait for 300 ms
-        await buy(pool.client.with_timeout(0.05), 1)
+        await buy(pool.client, 1, patience=0.05)
 
-        await asyncio.sleep(0.4)
         print("position in the end:", await pool.client.hget("portfolio:bob", "position:ES"))
         await pool.client.delete("portfolio:bob")
 

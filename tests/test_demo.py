@@ -232,6 +232,7 @@ async def test_events_that_never_come_are_lost(
 async def test_the_loop_trades_all_and_leaves_nothing(client: Redis) -> None:
     loop = TradingLoop(client, itertools.islice(simulated_market(), 500), tasks=20)
     await loop.run()
+    await loop.clean()
     assert loop.right
     assert loop.trades == loop.published == loop.received == 500
     assert loop.timings.all_trips().count == 2000
@@ -242,6 +243,7 @@ async def test_an_intruder_is_noticed(client: Redis) -> None:
     loop = TradingLoop(client, itertools.islice(simulated_market(), 300), tasks=3, run="t")
     await client.hset(f"{loop.prefix}:portfolio:0001", "intruder", "1")
     await loop.run()
+    await loop.clean()
     assert not loop.right
     assert loop.checks.wrong > 0
     assert "intruder" in loop.checks.examples[0]
@@ -252,17 +254,19 @@ async def test_a_failing_command_ends_its_desk_and_the_verdict(client: Redis) ->
     loop = TradingLoop(client, itertools.islice(simulated_market(), 30), tasks=3, run="t")
     await client.set(f"{loop.prefix}:portfolio:0001", "not a hash")
     await loop.run()
+    await loop.clean()
     assert not loop.right
-    assert len(loop.errors) == 1
-    assert loop.errors[0].startswith("desk 0001: ")
-    assert "WRONGTYPE" in loop.errors[0]
-    assert "rejected" in loop.errors[0]
+    (error,) = loop.errors
+    assert error.startswith("trading: ")
+    assert "WRONGTYPE" in error
+    assert "rejected" in error
 
 
 async def test_a_tape_is_paced(client: Redis, tmp_path: Path) -> None:
     body = "".join(f"2024-01-31 17:00:00.{tenth}00,2,1\n" for tenth in (0, 4, 8))
     loop = TradingLoop(client, iter(Tape(tape(tmp_path, body))), tasks=2, speed=4.0)
     await loop.run()
+    await loop.clean()
     assert loop.right
     assert loop.trades == 3
     assert 0.2 <= loop.seconds < 2
@@ -274,7 +278,8 @@ async def test_a_bad_line_in_mid_replay_spares_what_went_before(
     source = Tape(tape(tmp_path, LINE * 50 + "nonsense\n" + LINE))
     loop = TradingLoop(client, iter(source), tasks=5)
     await loop.run()
-    assert loop.errors == [f"{source.path}:52: must have 3 fields, has 1: 'nonsense'"]
+    await loop.clean()
+    assert list(loop.errors) == [f"{source.path}:52: must have 3 fields, has 1: 'nonsense'"]
     assert (loop.trades, loop.received, loop.checks.wrong) == (50, 50, 0)
     assert not loop.right
 

@@ -13,13 +13,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
-import trustme
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from redisutils.connection import embedded
 from redisutils.connection.embedded import (
@@ -30,9 +26,8 @@ from redisutils.connection.embedded import (
     start_embedded,
 )
 from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
-from redisutils.testing import EmbeddedServer, TLSFiles, find_servers
 
-from .conftest import StartServer
+from .servers import client_of, gone, running
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
 needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd here")
@@ -56,28 +51,10 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def place(server: ServerProcess) -> tuple[int, Path]:
     assert server.pid is not None
     assert server.directory is not None
     return server.pid, server.directory
-
-
-def client_of(url: str, **options: Any) -> redis.Redis:
-    """redis-py's client without its retries, which take seconds."""
-    once = Retry(NoBackoff(), 0)
-    return redis.Redis.from_url(url, decode_responses=True, retry=once, **options)
-
-
-def gone(place: str | Path) -> bool:
-    return not Path(place).exists()
 
 
 def secret_in(server: ServerProcess, file: str) -> bool:
@@ -391,85 +368,3 @@ async def test_another_port_is_taken_when_somebody_was_quicker(
 
 def test_chosen_ports_are_never_those_of_outgoing_connections() -> None:
     assert all(16384 <= free_port() < 32768 for _ in range(20))
-
-
-# --- the server for tests ---
-
-
-async def test_what_is_on_disk_outlives_kill_and_restart(start_server: StartServer) -> None:
-    server = await start_server(appendonly=True)
-    with client_of(server.url) as client:
-        port, pid = server.port, server.pid
-        client.set("k", "v")
-        await server.kill()
-        assert not running(pid)
-        with pytest.raises(redis.ConnectionError):
-            client.get("k")
-        await server.start()
-        assert client.get("k") == "v"
-        await server.restart()
-        assert client.get("k") == "v"
-        assert server.port == port
-        assert server.pid != pid
-
-
-async def test_a_paused_server_is_silent_until_it_is_resumed(start_server: StartServer) -> None:
-    server = await start_server(password="")
-    await server.pause()
-    with socket.create_connection((server.host, server.port), timeout=0.05) as client:
-        client.sendall(b"PING\r\n")
-        with pytest.raises(TimeoutError):
-            client.recv(100)
-        await server.resume()
-        client.settimeout(10)
-        assert client.recv(100) == b"+PONG\r\n"
-
-
-async def test_a_paused_server_can_be_stopped(start_server: StartServer) -> None:
-    server = await start_server()
-    pid = server.pid
-    await server.pause()
-    await server.stop()
-    assert not running(pid)
-
-
-async def test_users_come_through_the_configuration(start_server: StartServer) -> None:
-    users = ["default off", "alice on >wonder +@all ~*", "bob on >builder +get ~*"]
-    server = await start_server(password="", config={"user": users})
-    with redis.Redis(port=server.port, username="alice", password="wonder") as alice:
-        assert alice.acl_whoami() == "alice"
-    with redis.Redis(port=server.port, username="bob", password="builder") as bob:
-        assert bob.get("k") is None
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            bob.set("k", "v")
-
-
-async def test_tls_with_client_certificates(tmp_path: Path) -> None:
-    if "redis" not in find_servers():
-        pytest.skip("only redis-server is built with TLS")
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    cert, key, ca = (tmp_path / name for name in ("cert.pem", "key.pem", "ca.pem"))
-    issued.cert_chain_pems[0].write_to_path(str(cert))
-    issued.private_key_pem.write_to_path(str(key))
-    authority.cert_pem.write_to_path(str(ca))
-    async with EmbeddedServer(tls=TLSFiles(cert, key, ca, client_auth="yes")) as server:
-        trust = {"ssl_ca_certs": str(ca)}
-        stranger = client_of(server.tls_url, **trust)
-        with stranger, pytest.raises(redis.ConnectionError):
-            stranger.ping()
-        own = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
-        with client_of(server.tls_url, **trust, **own) as client:
-            assert client.ping()
-
-
-def test_servers_are_what_they_are_called(server: EmbeddedServer, server_kind: str) -> None:
-    with client_of(server.url) as client:
-        assert client.info("server").get("server_name", "redis") == server_kind
-    assert str(server.pid) in repr(server)
-    assert server.password not in repr(server)
-
-
-def test_a_server_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigError, match="/nowhere/server"):
-        EmbeddedServer("/nowhere/server")

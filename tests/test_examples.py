@@ -36,7 +36,7 @@ def test_no_example_is_left_out() -> None:
 def test_example(name: str, tmp_path: Path) -> None:
     env = {key: value for key, value in os.environ.items() if not key.startswith("REDIS_")}
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / f"{name}.py")],
+        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")],
         cwd=tmp_path,
         env=env,
         capture_output=True,

@@ -22,7 +22,7 @@ from redis.typing import EncodableT
 
 from redisutils._command_table import TABLE, Row
 
-__all__ = ["Command", "block_timeout", "is_blocking", "is_repeatable", "keys_of", "lookup"]
+__all__ = ["Command", "block_timeout", "is_blocking", "is_container", "is_repeatable", "keys_of", "lookup"]
 
 _S = TypeVar("_S", str, bytes)
 
@@ -201,6 +201,12 @@ def lookup(args: Sequence[EncodableT]) -> Command:
     return found.subcommands.get(word) or found.subcommands[b""]
 
 
+def is_container(name: str) -> bool:
+    """Whether commands begin with this word that are told apart by the next, as CLIENT LIST is."""
+    found = _COMMANDS.get(name.upper().encode())
+    return found is not None and found.subcommands is not None
+
+
 def _learn(name: EncodableT) -> Command:
     """The slow path of :func:`lookup`: a spelling met for the first time, or an odd type."""
     words = _fold(name).split()
@@ -236,14 +242,18 @@ def is_repeatable(command: Command, args: Sequence[EncodableT]) -> bool:
     """
     if command.repeatable:
         return True
+    # Asked before every write is sent: a write that never is, and SET without options, are
+    # to be quick.
     unless, needs, rule = command.repeatable_unless, command.repeatable_needs, command.repeat_rule
     if not (unless or needs or rule):
         return False
     args = _split(args)
-    words = {_fold(word) for word in args[command.options_from :]} if unless or needs else set()
-    if needs and words.isdisjoint(needs):
-        return False
-    return words.isdisjoint(unless) and (not rule or _RULES[rule](args))
+    if needs or (unless and len(args) > command.options_from):
+        options = args[command.options_from :]
+        words = {_fold(word) for word in options if not isinstance(word, int)}
+        if not words.isdisjoint(unless) or (needs and words.isdisjoint(needs)):
+            return False
+    return not rule or _RULES[rule](args)
 
 
 def is_blocking(command: Command, args: Sequence[EncodableT]) -> bool:

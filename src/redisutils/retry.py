@@ -63,9 +63,9 @@ class RetryPolicy:
     max_retries: int
     backoff: Backoff
 
-    def may_resend(self, repeatable: bool) -> bool:
+    def may_resend(self, repeatable: Callable[[], bool]) -> bool:
         """Whether a command may be sent again that was written and not answered."""
-        return self.mode == "always" or (self.mode == "safe" and repeatable)
+        return self.mode == "always" or (self.mode == "safe" and repeatable())
 
     def may_repeat_rejected(self, code: str) -> bool:
         """Whether a command may be sent again that the server refused with ``code``."""

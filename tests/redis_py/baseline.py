@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import jobs, servers, source
+
 FOLDER = Path(__file__).resolve().parent / "baseline"
 
 
@@ -53,3 +55,21 @@ def save(kind: str, baseline: Baseline) -> Path:
     path = FOLDER / f"{kind}.json"
     path.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def update(wanted: jobs.Wanted, folder: Path) -> list[Path]:
+    """Run redis-py itself twice, and store for each kind of server what passed both times."""
+    runs = [jobs.collect(wanted, folder) for _ in range(2)]
+    troubles = [text for run in runs for outcome in run.values() for text in outcome.broken]
+    if troubles:
+        raise source.SourceError("not stored, for the run was broken:\n" + "\n".join(troubles))
+    written = []
+    for kind in dict.fromkeys(kind for kind, _ in wanted.passes):
+        passes = {
+            protocol: frozenset(runs[0][kind, protocol].passed & runs[1][kind, protocol].passed)
+            for server, protocol in wanted.passes
+            if server == kind
+        }
+        found = Baseline(source.installed_version(), servers.describe(kind), passes)
+        written.append(save(kind, found))
+    return written

@@ -20,7 +20,7 @@ PROTOCOLS = ("default", "2", "3")
 TEST_SECONDS = 20
 PROCESS_SECONDS = 300
 # Most of the time of these tests is waiting (blocking commands, expiring locks).
-WORKERS = 4
+WORKERS = 6
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,15 @@ class Job:
     server: str
     protocol: str
     tests: tuple[str, ...]
+    keyword: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to run: passes are pairs of a kind of server and a protocol."""
+
+    client: str
+    passes: tuple[tuple[str, str], ...]
     keyword: str = ""
 
 
@@ -65,6 +74,20 @@ def run_all(jobs: Sequence[Job], folder: Path) -> list[Outcome]:
         return list(workers.map(lambda job: run(job, folder), jobs))
 
 
+def collect(wanted: Wanted, folder: Path) -> dict[tuple[str, str], Outcome]:
+    """Run every group for every pass; returns the outcome of each pass."""
+    work = [
+        (one, Job(wanted.client, *one, tests, wanted.keyword))
+        for tests in selection.GROUPS.values()
+        for one in wanted.passes
+    ]
+    results = run_all([job for _, job in work], folder)
+    return {
+        one: merged(result for (key, _), result in zip(work, results, strict=True) if key == one)
+        for one in wanted.passes
+    }
+
+
 def run(job: Job, folder: Path) -> Outcome:
     """Run one job to its end."""
     with (
@@ -82,7 +105,16 @@ def run(job: Job, folder: Path) -> Outcome:
             # redis-py's default port; a proxy's; and two on which nobody may listen.
             "redirect": {6379: port, 5380: spare, 6390: 1, 9999: 1},
         }
-        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "pytest_asyncio.plugin"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--no-header",
+            "--tb=native",
+            "-p",
+            "pytest_asyncio.plugin",
+        ]
         command += ["-p", "redisutils_compat", "-p", "no:cacheprovider"]
         command += ["-c", str(HERE / "inside" / "pytest.ini"), f"--rootdir={folder}"]
         command += [f"--redis-url=redis://127.0.0.1:{port}/0"]

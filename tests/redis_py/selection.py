@@ -4,10 +4,9 @@ from __future__ import annotations
 
 FOLDER = "tests/test_asyncio"
 
-# Every job runs one of these groups on a server of its own. The credential tests set passwords,
-# so they come last.
+# Every job runs one of these groups on a server of its own; the one that takes longest is started
+# first. The credential tests set passwords, so they are the last of theirs.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "commands": ("test_commands.py",),
     "pubsub": ("test_pubsub.py", "test_monitor.py"),
     "others": (
         "test_pipeline.py",
@@ -22,6 +21,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "test_connection_pool.py",
         "test_credentials.py",
     ),
+    "commands": ("test_commands.py",),
 }
 
 # Modules that are left out as a whole.
@@ -51,6 +51,9 @@ _POOL_INSIDE = "looks into the lists inside redis-py's own connection pool"
 _CONNECTION_INSIDE = "looks into, or replaces, the inside of redis-py's own connection"
 _MOCKED = "every connection and pool in it is a mock; no client talks to a server"
 _CLUSTER = "cluster only"
+_FAKE_REPLY = "its reply comes from a mock in the place of redis-py's own connection"
+_SHARED = "changes a connection's state, which the shared connection refuses; [single] is run"
+_NAME = "wants redis-py's name as the client's library name"
 _ENTRAID = "needs redis-entraid, and an account with its provider"
 
 # Modules, classes and tests of the groups above that are not run, with the reason. An entry that
@@ -59,6 +62,25 @@ DESELECTED: dict[str, str] = {
     "test_commands.py::TestRedisCommands::test_mset_on_cluster_multiple_slots": _CLUSTER,
     "test_commands.py::TestRedisCommands::test_readonly_invalid_cluster_state": _CLUSTER,
     "test_cwe_404.py::test_cluster": _CLUSTER,
+    "test_commands.py::TestRedisCommands::test_cluster_addslots": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_count_failure_reports": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_countkeysinslot": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_delslots": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_failover": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_forget": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_info": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_meet": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_nodes": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_replicate": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_reset": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_saveconfig": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_setslot": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_slaves": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_readonly": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_client_no_touch[pool]": _SHARED,
+    "test_commands.py::TestRedisCommands::test_bitfield_operations[pool]": _SHARED,
+    "test_commands.py::TestRedisCommands::test_client_setinfo": _NAME,
+    "test_connection.py::test_redis_client_default_driver_info": _NAME,
     "test_pubsub.py::TestClusterPubSubSlotMigration": _CLUSTER,
     "test_pubsub.py::TestPubSubHandleMessageMetrics": _MOCKED,
     "test_pubsub.py::TestPubSubAcloseWithMocks": _MOCKED,
@@ -94,9 +116,13 @@ DESELECTED: dict[str, str] = {
     "test_connection.py::test_connection_parser_matches_protocol": _CONNECTION,
     "test_connection.py::test_async_hiredis_can_read_uses_buffer_without_reading": _CONNECTION,
     "test_connection.py::test_async_hiredis_can_read_detects_reader_response": _CONNECTION,
-    "test_connection.py::test_async_hiredis_can_read_detects_real_stream_reader_buffer": _CONNECTION,
+    "test_connection.py::test_async_hiredis_can_read_detects_real_stream_reader_buffer": (
+        _CONNECTION
+    ),
     "test_connection.py::test_async_hiredis_can_read_preserves_reader_response": _CONNECTION,
-    "test_connection.py::test_async_hiredis_can_read_does_not_decide_disable_decoding": _CONNECTION,
+    "test_connection.py::test_async_hiredis_can_read_does_not_decide_disable_decoding": (
+        _CONNECTION
+    ),
     "test_connection.py::test_async_hiredis_can_read_leaves_decoding_to_read_response": _CONNECTION,
     "test_connection.py::test_async_resp_can_read_detects_stream_buffer": _CONNECTION,
     "test_connection.py::test_get_resolved_ip_uses_async_writer_peer_before_dns": _CONNECTION,

@@ -101,7 +101,7 @@ def _pinned(release: str) -> str | None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack ``tests/`` alone: a second ``redis`` package beside it would hide the installed one."""
+    """Unpack ``tests/`` alone: a second ``redis`` beside it would hide the installed one."""
     with tarfile.open(archive) as tar:
         wanted = [one for one in tar.getmembers() if Path(one.name).parts[1:2] == ("tests",)]
         if not wanted:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import baseline, jobs, selection, servers, source
-from .jobs import Job, Outcome
+from .jobs import Job, Outcome, Wanted
 
 
 @dataclass
@@ -33,18 +33,9 @@ class Verdict:
         return bool(self.outcome.passed) and not self.regressions and not self.outcome.broken
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What to run: passes are pairs of a kind of server and a protocol."""
-
-    client: str
-    passes: tuple[tuple[str, str], ...]
-    keyword: str = ""
-
-
 def judge(wanted: Wanted, folder: Path, say: Callable[[str], None]) -> list[Verdict]:
     """Run everything wanted and compare it with redis-py; ``folder`` holds redis-py's tests."""
-    first = collect(wanted, folder)
+    first = jobs.collect(wanted, folder)
     verdicts = []
     for (kind, protocol), outcome in first.items():
         verdict = Verdict(servers.describe(kind), protocol, outcome)
@@ -53,32 +44,26 @@ def judge(wanted: Wanted, folder: Path, say: Callable[[str], None]) -> list[Verd
     return verdicts
 
 
-def collect(wanted: Wanted, folder: Path) -> dict[tuple[str, str], Outcome]:
-    """Run every group for every pass; returns the outcome of each pass."""
-    # The slowest group first, so that no long job is left alone at the end.
-    groups = sorted(selection.GROUPS, key=["commands", "others", "pubsub"].index, reverse=True)
-    work = [
-        (one, Job(wanted.client, *one, selection.GROUPS[group], wanted.keyword))
-        for group in groups
-        for one in wanted.passes
+def gaps(outcomes: Iterable[Outcome], folder: Path) -> list[str]:
+    """Return what selection.py gets wrong: entries without a test, modules not decided upon."""
+    used = jobs.merged(outcomes).used
+    texts = [
+        f"deselected, but there is no such test: {one}"
+        for one in selection.DESELECTED
+        if one not in used
     ]
-    results = jobs.run_all([job for _, job in work], folder)
-    return {
-        one: jobs.merged(result for (key, _), result in zip(work, results, strict=True) if key == one)
-        for one in wanted.passes
-    }
-
-
-def stale(outcomes: Iterable[Outcome]) -> list[str]:
-    """Return the deselected entries that name no test any more."""
-    return sorted(selection.DESELECTED.keys() - jobs.merged(outcomes).used)
+    here = {path.name for path in Path(folder, selection.FOLDER).glob("test_*.py")}
+    known = {*selection.MODULES, *(one for group in selection.GROUPS.values() for one in group)}
+    texts += [f"neither selected nor left out: {one}" for one in sorted(here - known)]
+    texts += [f"selected or left out, but not there: {one}" for one in sorted(known - here)]
+    return texts
 
 
 def _compare(
     verdict: Verdict, kind: str, wanted: Wanted, folder: Path, say: Callable[[str], None]
 ) -> None:
     outcome, stored = verdict.outcome, baseline.load(kind)
-    expected = stored.passes.get(verdict.protocol, frozenset()) if stored else frozenset()
+    expected = set(stored.passes.get(verdict.protocol, ()) if stored else ())
     if wanted.keyword:
         expected &= outcome.collected
     sure = stored is not None and stored.fits(source.installed_version(), verdict.server)
@@ -95,20 +80,20 @@ def _compare(
     if sure or wanted.client == "redis-py":
         theirs = expected & suspects
     else:
-        theirs = _rerun("redis-py", kind, verdict.protocol, suspects, folder).passed
+        # What is not collected here belongs to the other release that the baseline is of.
+        here = suspects & outcome.collected
+        theirs = _rerun("redis-py", kind, verdict.protocol, here, folder).passed
     verdict.also_redis_py = sorted(suspects - theirs)
     for name in sorted(theirs):
         how = "skipped" if name in outcome.skipped else "not collected"
         verdict.regressions[name] = again.failed.get(name) or outcome.failed.get(name) or how
 
 
-def _rerun(
-    client: str, kind: str, protocol: str, names: Iterable[str], folder: Path
-) -> Outcome:
+def _rerun(client: str, kind: str, protocol: str, names: Iterable[str], folder: Path) -> Outcome:
     """Run single tests, each on a server of its own while they are few, else by module."""
     names = sorted(names)
     if len(names) <= 12:
-        batches = [(name,) for name in names]
+        batches: list[tuple[str, ...]] = [(name,) for name in names]
     else:
         modules = sorted({name.split("::")[0] for name in names})
         batches = [tuple(n for n in names if n.startswith(f"{m}::")) for m in modules]

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
+from redisutils.client.pipeline import OwnConnection
 from redisutils.client.redis import Redis
-from redisutils.commands import Command, block_timeout, is_blocking
+from redisutils.commands import lookup
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER, Connection
 from redisutils.errors import LeaseReleased
 from redisutils.pool.pool import Lease
 
-if TYPE_CHECKING:
-    from redisutils.client.redis_pool import RedisPool
-
 __all__ = ["Checkout", "PooledConnection"]
+
+_UNWATCH: Final = pack(("UNWATCH",))
 
 _UNDONE_BY_RECYCLING: Final = frozenset({"WATCH", "UNWATCH", "MULTI", "EXEC", "DISCARD"})
 
@@ -41,11 +41,13 @@ class PooledConnection(Redis):
         self._decode = template._decode
         self._encoding = template._encoding
         self._timeout = template._timeout
-        self._callback = template._callback
+        self._roads = template._roads
 
     single_connection_client = True
     auto_close_connection_pool = False
     connection = None
+    _origin: PooledConnection | None = None
+    """Of a view: what it is a view of, which alone holds the lease."""
 
     def __getattr__(self, name: str) -> Any:
         # What a client has and a checkout seldom needs: response_callbacks, connection_pool, …
@@ -67,23 +69,43 @@ class PooledConnection(Redis):
         """
         return await self.execute_command(*args, **options)
 
-    async def _execute_apart(
-        self, command: Command, args: tuple[Any, ...], options: dict[str, Any]
-    ) -> Any:
+    async def _execute_carefully(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        command = lookup(args)
+        self._learn(command, args[0])
         connection = self._lease.item
-        if command.name in _UNDONE_BY_RECYCLING:
+        if self._lease.released:
+            pass  # nobody's, and to be refused; or taken, and never to be reused
+        elif command.name in _UNDONE_BY_RECYCLING:
             connection.needs_reset = True
         elif command.stateful:
             connection.tainted = True
-        timeout = self._timeout
-        if is_blocking(command, args):
-            waits = block_timeout(command, args)
-            timeout = FOREVER if waits is None else min(FOREVER, timeout + waits)
-        reply = self._lane.submit(pack(args, *self._encoding), self._decode, False, timeout)
-        shaped = self._shape(await reply, args[0], options)
-        return await shaped if hasattr(shaped, "__await__") else shaped
+        return await self._ask(self._lane, args, options, self._budget(command, args))
+
+    async def _own_connection(self) -> OwnConnection:
+        return _Borrowed(self._holder)
+
+    def with_timeout(self, seconds: float) -> Self:
+        """A view of this connection whose commands have ``seconds`` as their whole budget. It
+        ends with the lease. Raises as a client's does."""
+        view = super().with_timeout(seconds)
+        view._origin = self._holder
+        view._lane = _Through(self._holder)
+        return view
+
+    def client(self) -> Redis:  # type: ignore[override]  # not another checkout
+        """A client on a connection of its own, on the same pool."""
+        return self._template.client()
 
     # -- the lease -------------------------------------------------------------------
+
+    @property
+    def _holder(self) -> PooledConnection:
+        return self if self._origin is None else self._origin
+
+    def _usable(self) -> Connection:
+        if self._holder._lane is _RELEASED:
+            raise _RELEASED.error()
+        return self._lease.item
 
     @property
     def created(self) -> float:
@@ -113,20 +135,28 @@ class PooledConnection(Redis):
         return self._lease.released
 
     def release(self) -> None:
-        """Give it back; a second call does nothing. With commands unanswered it is closed."""
-        self._lane = _RELEASED
-        self._lease.release()
+        """Give it back; a second call does nothing, nor does it after ``take()``. With commands
+        unanswered it is closed."""
+        if not self._lease.released:
+            self._holder._lane = _RELEASED
+            self._lease.release()
 
     def take(self) -> Self:
-        """Detach it from the pool for good. It goes on working; ``aclose()`` closes it."""
+        """Detach it from the pool for good. It goes on working; ``aclose()`` closes it.
+
+        Raises:
+            LeaseReleased: it has been given back already.
+        """
+        self._usable()
         self._lease.take()
         return self
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Give it back; one that was taken is closed."""
-        if self._lease.released and self._lane is not _RELEASED:
-            self._lease.item.close()
         self.release()
+        if self._holder._lane is not _RELEASED:
+            self._holder._lane = _RELEASED
+            self._lease.item.close()
 
     async def initialize(self) -> Self:
         return self
@@ -143,6 +173,8 @@ class PooledConnection(Redis):
         await self.aclose()
 
     def __del__(self) -> None:  # type: ignore[override]  # redis-py's takes private arguments
+        if self._origin is not None:
+            return
         if not self._lease.released:
             warnings.warn(f"{self!r} was never released", ResourceWarning, source=self)
             loop = self._lease.item.loop
@@ -150,33 +182,82 @@ class PooledConnection(Redis):
                 loop.call_soon_threadsafe(self._lease.release)
 
 
+class _Borrowed:
+    """This connection as a pipeline's own: it goes back to its holder, not to the pool."""
+
+    def __init__(self, holder: PooledConnection) -> None:
+        self._holder = holder
+
+    @property
+    def item(self) -> Connection:
+        """The connection, as long as its holder has it."""
+        return self._holder._usable()
+
+    def release(self, *, discard: bool = False) -> None:
+        """Undo what the pipeline has left. The answer is nobody's."""
+        if self._holder._lane is _RELEASED:
+            return  # recycling undoes it
+        if self.item.needs_reset and not self.item.closed:
+            self.item.submit(_UNWATCH, False, FOREVER).cancel()
+
+
 class _Released:
     """The lane of a connection that has been given back."""
 
+    def error(self) -> LeaseReleased:
+        return LeaseReleased("this connection has been given back to its pool: check out another")
+
     def submit(self, *_: Any) -> Any:
-        raise LeaseReleased("this connection has been given back to its pool: check out another")
+        raise self.error()
 
     submit_many = submit
+
+
+class _Through:
+    """The lane of a view: that of its origin, whatever becomes of it."""
+
+    def __init__(self, origin: PooledConnection) -> None:
+        self._origin = origin
+
+    @property
+    def submit(self) -> Any:
+        return self._origin._lane.submit
+
+    @property
+    def submit_many(self) -> Any:
+        return self._origin._lane.submit_many
 
 
 _RELEASED: Final = _Released()
 
 
 class Checkout:
-    """What ``pool.get()`` returns: await it, or enter it."""
+    """What ``pool.get()`` returns: await it, or enter it.
 
-    __slots__ = ("_connection", "_pool", "_timeout")
+    Args:
+        lease: checks out a connection; given ``timeout``.
+        template: gives the client whose settings the connection's methods go by.
+        timeout: seconds to wait for one; None for the pool's own.
+    """
 
-    def __init__(self, pool: RedisPool, timeout: float | None) -> None:
-        self._pool = pool
+    __slots__ = ("_connection", "_lease", "_template", "_timeout")
+
+    def __init__(
+        self,
+        lease: Callable[[float | None], Awaitable[Lease[Connection]]],
+        template: Callable[[], Redis],
+        timeout: float | None,
+    ) -> None:
+        self._lease = lease
+        self._template = template
         self._timeout = timeout
 
     def __await__(self) -> Generator[Any, None, PooledConnection]:
         return self._get().__await__()
 
     async def _get(self) -> PooledConnection:
-        lease = await self._pool.server.checkout(self._timeout)
-        return PooledConnection(self._pool.client, lease)
+        lease = await self._lease(self._timeout)
+        return PooledConnection(self._template(), lease)
 
     async def __aenter__(self) -> PooledConnection:
         self._connection = connection = await self._get()

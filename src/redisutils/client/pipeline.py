@@ -15,7 +15,7 @@ of its own as well.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import redis.asyncio.client
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
@@ -23,18 +23,43 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ExecAbortError, ResponseError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from redisutils.commands import block_timeout, is_blocking, is_repeatable, lookup
+from redisutils.commands import block_timeout, is_blocking, lookup
 from redisutils.connection.packing import pack, pack_many
 from redisutils.connection.protocol import FOREVER, Connection
 from redisutils.errors import Outcome, outcome_of, with_outcome
-from redisutils.pool.pool import Lease
 
-if TYPE_CHECKING:
-    from redisutils.client.redis import Redis
-
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "PipelineClient"]
 
 _Stack = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+_WATCHING = frozenset({"WATCH", "UNWATCH", "MULTI", "EXEC", "DISCARD"})
+"""What changes a connection's state in a way that recycling undoes."""
+
+
+class OwnConnection(Protocol):
+    """A connection of a pipeline's own, for as long as it watches."""
+
+    @property
+    def item(self) -> Connection: ...
+
+    def release(self, *, discard: bool = False) -> None: ...
+
+
+class PipelineClient(Protocol):
+    """What a pipeline needs of its client."""
+
+    connection_pool: Any
+    response_callbacks: Any
+    _decode: bool
+    _encoding: tuple[str, str]
+    _lane: Any
+    _timeout: float
+
+    def get_encoder(self) -> Any: ...
+
+    def _shape(self, response: Any, name: Any, options: dict[str, Any]) -> Any: ...
+
+    async def _own_connection(self) -> OwnConnection: ...
 
 
 class Pipeline(redis.asyncio.client.Pipeline):
@@ -44,15 +69,15 @@ class Pipeline(redis.asyncio.client.Pipeline):
     ``WatchError``, which would invite the caller to do it all again: see ``execute``.
     """
 
-    def __init__(self, client: Redis, transaction: bool, shard_hint: str | None) -> None:
+    def __init__(self, client: PipelineClient, transaction: bool, shard_hint: str | None) -> None:
         super().__init__(
-            client.connection_pool,  # type: ignore[arg-type]
+            client.connection_pool,
             client.response_callbacks,
             transaction,
             shard_hint,
         )
         self._client = client
-        self._lease: Lease[Connection] | None = None
+        self._lease: OwnConnection | None = None
 
     # -- executing -------------------------------------------------------------------
 
@@ -141,12 +166,9 @@ class Pipeline(redis.asyncio.client.Pipeline):
         client = self._client
         payload = pack_many(commands, *client._encoding)
         timeout = client._timeout
-        repeatable = not self.watching
         apart = False
         for args, _ in stack:
             command = lookup(args)
-            if repeatable and not command.repeatable:
-                repeatable = is_repeatable(command, args)
             if command.stateful or command.blocking:
                 apart = True
                 if command.blocking and is_blocking(command, args) and not self._in_transaction:
@@ -157,18 +179,17 @@ class Pipeline(redis.asyncio.client.Pipeline):
             lane.tainted = lane.tainted or apart
         else:
             lane = client._lane
-        raw = any(NEVER_DECODE in options for _, options in stack)
+        raw = client._decode and any(NEVER_DECODE in options for _, options in stack)
         answers: list[Any] = await lane.submit_many(
-            payload, len(commands), client._decode and not raw, repeatable, timeout
+            payload, len(commands), client._decode and not raw, timeout
         )
-        if raw and client._decode:
+        if raw:
             decode = client.get_encoder().decode
-            never = [NEVER_DECODE in options for _, options in stack]
-            offset = len(commands) - len(stack) - bool(self._in_transaction)
-            for position, keep in enumerate(never):
-                if not keep:
-                    at = position + max(0, offset)
-                    answers[at] = _decoded(answers[at], decode)
+            if not self._in_transaction:
+                _decode_some(answers, [options for _, options in stack], decode)
+            elif isinstance(answers[-1], list):
+                sent = [options for _, options in stack if EMPTY_RESPONSE not in options]
+                _decode_some(answers[-1], sent, decode)
         return answers
 
     @property
@@ -188,11 +209,14 @@ class Pipeline(redis.asyncio.client.Pipeline):
 
     # -- watching --------------------------------------------------------------------
 
-    async def _own(self) -> Lease[Connection]:
-        """The connection of our own."""
+    async def _own(self) -> OwnConnection:
+        """The connection of our own. One that died before anything was watched is replaced."""
+        lease = self._lease
+        if lease is not None and lease.item.closed and not self.watching:
+            self._lease = None
+            lease.release()
         if self._lease is None:
-            client = self._client
-            self._lease = await client._source.server().checkout_patiently(client._timeout)
+            self._lease = await self._client._own_connection()
         return self._lease
 
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
@@ -204,9 +228,14 @@ class Pipeline(redis.asyncio.client.Pipeline):
         client = self._client
         command = lookup(args)
         payload = pack(args, *client._encoding)
-        if self._lease is not None or command.name == "WATCH":
+        timeout = client._timeout
+        blocking = is_blocking(command, args)
+        if blocking:
+            waits = block_timeout(command, args)
+            timeout = FOREVER if waits is None else min(FOREVER, timeout + waits)
+        if self._lease is not None or command.stateful or blocking:
             connection = (await self._own()).item
-            if command.name in {"WATCH", "UNWATCH", "MULTI", "EXEC", "DISCARD"}:
+            if command.name in _WATCHING:
                 connection.needs_reset = True
             elif command.stateful:
                 connection.tainted = True
@@ -215,7 +244,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
             submit = client._lane.submit
         decode = client._decode and NEVER_DECODE not in options
         try:
-            answer = await submit(payload, decode, command.readonly, client._timeout)
+            answer = await submit(payload, decode, timeout)
         except ResponseError:
             if EMPTY_RESPONSE in options:
                 return options[EMPTY_RESPONSE]
@@ -241,6 +270,13 @@ class Pipeline(redis.asyncio.client.Pipeline):
         if lease is not None:
             # A watch that is left over is undone when the connection is recycled.
             lease.release()
+
+
+def _decode_some(answers: list[Any], options: list[dict[str, Any]], decode: Any) -> None:
+    """Decode the answers in place, but for those of commands that are never decoded."""
+    for position, each in enumerate(options):
+        if NEVER_DECODE not in each:
+            answers[position] = _decoded(answers[position], decode)
 
 
 def _decoded(value: Any, decode: Any) -> Any:

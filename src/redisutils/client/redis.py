@@ -12,19 +12,19 @@ connection's state are refused, since the connection is everybody's.
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import redis.asyncio
+from hiredis import pack_command
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.exceptions import ResponseError
 
 from redisutils.client.adapter import AdapterPool
 from redisutils.client.arguments import kwargs_from_url
-from redisutils.client.pipeline import Pipeline
+from redisutils.client.callbacks import ResponseCallbacks
+from redisutils.client.pipeline import OwnConnection, Pipeline
 from redisutils.client.source import DeferredLane, LaneLike, Source
-from redisutils.commands import Command, block_timeout, is_blocking, is_repeatable, lookup
+from redisutils.commands import Command, block_timeout, is_blocking, is_container, lookup
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER
 from redisutils.errors import ConfigError, NotSharable, Outcome, with_outcome
@@ -32,6 +32,9 @@ from redisutils.pool.lane import Lane
 from redisutils.topology.standalone import DEFAULT_LANE
 
 __all__ = ["Redis"]
+
+
+_UNKNOWN: Final = object()
 
 
 class Redis(redis.asyncio.Redis):
@@ -92,16 +95,21 @@ class Redis(redis.asyncio.Redis):
         self._decode = bool(encoder.decode_responses)
         self._encoding = (encoder.encoding, encoder.encoding_errors)
         self._timeout = min(source.settings.command_timeout, FOREVER)
-        # dict's own get: the subclass's upper-cases in Python, for every command.
-        self._callback: Callable[[Any], Any] = functools.partial(dict.get, self.response_callbacks)
+        # The response callback, or None, of each ordinary command that was issued: see _learn.
+        self._roads: dict[Any, Any] = {}
+        self.response_callbacks = ResponseCallbacks(self.response_callbacks, self._roads.clear)
         self._defer()
 
     def _defer(self) -> None:
         """Open the lane at the next command."""
-        self._lane: LaneLike = DeferredLane(self._source, self._opened, self._lane_name)
+        self._lane: LaneLike = DeferredLane(self._open_lane)
 
-    def _opened(self, lane: LaneLike) -> None:
-        self._lane = lane
+    def _open_lane(self) -> LaneLike:
+        """The lane that commands use from now on."""
+        if self.single_connection_client:
+            return self._private_lane()
+        lane = self._lane = self._source.server().lane(self._lane_name)
+        return lane
 
     @classmethod
     def from_url(  # type: ignore[override]
@@ -138,6 +146,8 @@ class Redis(redis.asyncio.Redis):
         view = copy.copy(self)
         view._timeout = min(float(seconds), FOREVER)
         view.auto_close_connection_pool = False
+        if isinstance(self._lane, DeferredLane) and not self.single_connection_client:
+            view._defer()
         return view
 
     # -- the road of a command -----------------------------------------------------------
@@ -151,84 +161,118 @@ class Redis(redis.asyncio.Redis):
             NotSharable: the command needs a connection of its own.
             redis.DataError: an argument cannot be encoded.
         """
-        command = lookup(args)
-        if command.stateful or command.blocking:
-            return await self._execute_apart(command, args, options)
-        payload = pack(args, *self._encoding)
-        reply = self._lane.submit(
-            payload,
-            self._decode and NEVER_DECODE not in options,
-            command.repeatable or is_repeatable(command, args),
-            self._timeout,
-        )
+        name = args[0]
+        callback = self._roads.get(name, _UNKNOWN) if type(name) is str else _UNKNOWN
+        if callback is _UNKNOWN:
+            return await self._execute_carefully(args, options)
         try:
-            response = await reply
+            payload = pack_command(args)
+        except (TypeError, UnicodeEncodeError):
+            payload = pack(args)  # it takes more, and says what is wrong
+        try:
+            response = await self._lane.submit(
+                payload, self._decode and NEVER_DECODE not in options, self._timeout
+            )
         except ResponseError:
             if EMPTY_RESPONSE in options:
                 return options[EMPTY_RESPONSE]
             raise
-        shaped = self._shape(response, args[0], options)
+        if callback is None:
+            return response
+        shaped = shape(callback, response, options)
         return await shaped if hasattr(shaped, "__await__") else shaped
 
-    async def _execute_apart(
-        self, command: Command, args: tuple[Any, ...], options: dict[str, Any]
-    ) -> Any:
-        """A command that blocks or changes its connection's state, or that might."""
-        payload = pack(args, *self._encoding)
-        timeout = self._timeout
-        blocking = is_blocking(command, args)
-        if blocking:
-            waits = block_timeout(command, args)
-            timeout = FOREVER if waits is None else min(FOREVER, timeout + waits)
-        lease = None
-        lane = self._lane
+    async def get(self, name: Any) -> Any:
+        """redis-py's ``get``, on a shorter path: the command that is issued most."""
+        if self._roads.get("GET", _UNKNOWN) is not None:  # unknown yet, or it has a callback
+            return await self.execute_command("GET", name, keys=[name])
+        if type(name) is str and name.isascii():
+            payload = f"*2\r\n$3\r\nGET\r\n${len(name)}\r\n{name}\r\n".encode()
+        else:
+            payload = pack(("GET", name))
+        return await self._lane.submit(payload, self._decode, self._timeout)
+
+    def set(self, name: Any, value: Any, ex: Any = None, *args: Any, **options: Any) -> Any:
+        """redis-py's ``set``, on a shorter path when there is no option but ``ex``."""
+        if args or options or (ex is not None and type(ex) is not int):
+            return super().set(name, value, ex, *args, **options)
+        if ex is None:
+            return self.execute_command("SET", name, value)
+        return self.execute_command("SET", name, value, "EX", ex)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A subclass that has an ``execute_command`` of its own sees every command go through it."""
+        super().__init_subclass__(**kwargs)
+        if cls.execute_command is not Redis.execute_command and cls.get is Redis.get:
+            cls.get = redis.asyncio.Redis.get  # type: ignore[method-assign, assignment]
+
+    def _learn(self, command: Command, name: Any) -> None:
+        """Let the next command of this name take the short path, if the name says all there is
+        to know: it is no container's, does not block, and changes no state."""
+        if (
+            type(name) is str
+            and self._encoding == ("utf-8", "strict")
+            and command.known
+            and not (command.stateful or command.blocking)
+            and command.name == name.upper()
+            and not is_container(name)
+            and " " not in name
+        ):
+            self._roads[name] = self.response_callbacks.get(name)
+
+    async def _execute_carefully(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Any command, with all that there is to find out about it."""
+        command = lookup(args)
+        self._learn(command, args[0])
+        timeout = self._budget(command, args)
         if self.single_connection_client:
+            lane = self._private_lane()
             if command.stateful:
-                self._private_lane().taint()
-        elif command.stateful:
+                lane.taint()
+            return await self._ask(lane, args, options, timeout)
+        if command.stateful:
             raise NotSharable(
                 f"{command.name} changes the state of its connection, and this client's is "
                 f"shared by all tasks: {command.advice}"
             )
-        elif blocking:
-            lease = await self._source.server().checkout_patiently(self._timeout)
-            lane = lease.item
+        if not is_blocking(command, args):
+            return await self._ask(self._lane, args, options, timeout)
+        pack(args, *self._encoding)  # bad arguments are told before a connection is taken
+        lease = await self._source.server().checkout_patiently(self._timeout)
+        try:
+            return await self._ask(lease.item, args, options, timeout)
+        finally:
+            # A caller that goes away leaves the answer owed: such a connection is not reused
+            # but closed, and the server stops waiting on its behalf.
+            lease.release()
+
+    def _budget(self, command: Command, args: tuple[Any, ...]) -> float:
+        """The seconds that a command has: for one that blocks, on top of what it asks for."""
+        if not is_blocking(command, args):
+            return self._timeout
+        waits = block_timeout(command, args)
+        return FOREVER if waits is None else min(FOREVER, self._timeout + waits)
+
+    async def _ask(
+        self, lane: LaneLike, args: tuple[Any, ...], options: dict[str, Any], timeout: float
+    ) -> Any:
+        """Issue a command on ``lane`` and shape its reply."""
+        payload = pack(args, *self._encoding)
         try:
             response = await lane.submit(
-                payload,
-                self._decode and NEVER_DECODE not in options,
-                not blocking and is_repeatable(command, args),
-                timeout,
+                payload, self._decode and NEVER_DECODE not in options, timeout
             )
         except ResponseError:
             if EMPTY_RESPONSE in options:
                 return options[EMPTY_RESPONSE]
             raise
-        finally:
-            # A caller that goes away leaves the answer owed: such a connection is not reused
-            # but closed, and the server stops waiting on its behalf.
-            if lease is not None:
-                lease.release()
         shaped = self._shape(response, args[0], options)
         return await shaped if hasattr(shaped, "__await__") else shaped
 
     def _shape(self, response: Any, name: Any, options: dict[str, Any]) -> Any:
         """The reply as redis-py shapes it for this command: a value, or an awaitable of it."""
-        callback = self._callback(name)
-        if callback is None:
-            if type(name) is not str or name.isupper():
-                return response
-            callback = self._callback(name.upper())
-            if callback is None:
-                return response
-        if options:
-            options.pop("keys", None)  # for client-side caching only
-            options.pop(NEVER_DECODE, None)
-            options.pop(EMPTY_RESPONSE, None)
-        try:
-            return callback(response, **options)
-        except Exception as error:
-            raise with_outcome(error, Outcome.EXECUTED)
+        callback = self.response_callbacks.get(name) if isinstance(name, str) else None
+        return response if callback is None else shape(callback, response, options)
 
     # -- what takes a connection of its own ------------------------------------------------
 
@@ -239,6 +283,10 @@ class Redis(redis.asyncio.Redis):
         a connection of the pipeline's own until it is executed or reset.
         """
         return Pipeline(self, transaction, shard_hint)
+
+    async def _own_connection(self) -> OwnConnection:
+        """A connection for a pipeline alone, until it releases it."""
+        return await self._source.server().checkout_patiently(self._timeout)
 
     def client(self) -> Self:
         """A client on a connection of its own, on the same pool."""
@@ -268,3 +316,16 @@ class Redis(redis.asyncio.Redis):
         ):
             await self.connection_pool.aclose()
         self._defer()
+
+
+def shape(callback: Any, response: Any, options: dict[str, Any]) -> Any:
+    """Call a response callback as redis-py does. An exception of its own says EXECUTED."""
+    if options:
+        options.pop("keys", None)  # for client-side caching only
+        options.pop(NEVER_DECODE, None)
+        options.pop(EMPTY_RESPONSE, None)
+    try:
+        return callback(response, **options)
+    except Exception as error:
+        with_outcome(error, Outcome.EXECUTED)
+        raise

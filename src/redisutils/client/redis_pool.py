@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, replace
 from math import inf
 from time import monotonic
@@ -20,7 +20,7 @@ from redisutils.connection.protocol import Connection
 from redisutils.connection.tls import TLSFiles
 from redisutils.errors import ConfigError, PoolClosed, RedisUtilsError
 from redisutils.metrics import MetricsSnapshot
-from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
+from redisutils.pool.pool import Hook, Lease, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Backoff, RetryMode, RetryPolicy
 from redisutils.topology.standalone import DEFAULT_LANE, Standalone
@@ -214,7 +214,8 @@ class RedisPool:
         source = OpenSource(self.server)
         kwargs = _redis_py_kwargs(self._options, self._settings) | {
             "decode_responses": decode_responses,
-            "protocol": protocol,
+            # RESP2's shapes on RESP3's wire are what redis-py gives for no protocol at all.
+            "protocol": None if protocol == 2 else protocol,
             "legacy_responses": legacy_responses,
         }
         client = Redis(connection_pool=AdapterPool(source, kwargs))
@@ -238,7 +239,13 @@ class RedisPool:
         Raises (when awaited or entered):
             PoolTimeout, ConnectFailed, PoolClosed, WrongLoop
         """
-        return Checkout(self, timeout)
+        return Checkout(self._lease, self._template, timeout)
+
+    def _lease(self, timeout: float | None) -> Coroutine[Any, Any, Lease[Connection]]:
+        return self.server.checkout(timeout)
+
+    def _template(self) -> Redis:
+        return self.client
 
     # -- figures -------------------------------------------------------------------------
 
@@ -319,7 +326,7 @@ class RedisPool:
         pool = self.server.pool
         result = pool.retain(predicate)
         for connection in result.removed:
-            pool.manager.discard(connection)
+            pool.discard(connection)
         return RetainResult(result.retained, len(result.removed))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.reply import Batch, Reply
 from redisutils.pool.settings import PoolSettings
-from redisutils.topology.standalone import DEFAULT_LANE, Standalone
+from redisutils.topology.standalone import Standalone
 
 __all__ = ["DeferredLane", "LaneLike", "LazySource", "OpenSource", "Source"]
 
@@ -18,10 +18,10 @@ class LaneLike(Protocol):
     """What a client issues commands through: a lane, or a connection of its own."""
 
     @property
-    def submit(self) -> Callable[[bytes, bool, bool, float], Reply]: ...
+    def submit(self) -> Callable[[bytes, bool, float], Reply]: ...
 
     @property
-    def submit_many(self) -> Callable[[bytes, int, bool, bool, float], Batch]: ...
+    def submit_many(self) -> Callable[[bytes, int, bool, float], Batch]: ...
 
 
 class Source(Protocol):
@@ -85,27 +85,17 @@ class DeferredLane:
     """A lane's face for a client that has not issued anything yet.
 
     Args:
-        source: asked for the server at the first command.
-        name: the lane's.
-        opened: told the lane, so that the client uses it directly from then on.
+        open_lane: gives the lane at the first command, and sees to it that the client uses it
+            directly from then on.
     """
 
-    def __init__(
-        self, source: Source, opened: Callable[[Any], None], name: str = DEFAULT_LANE
-    ) -> None:
-        self._source = source
-        self._opened = opened
-        self._name = name
+    def __init__(self, open_lane: Callable[[], LaneLike]) -> None:
+        self._lane = open_lane
 
-    def _lane(self) -> LaneLike:
-        lane = self._source.server().lane(self._name)
-        self._opened(lane)
-        return lane
-
-    def submit(self, payload: bytes, decode: bool, repeatable: bool, timeout: float) -> Reply:
-        return self._lane().submit(payload, decode, repeatable, timeout)
+    def submit(self, payload: bytes, decode: bool, timeout: float) -> Reply:
+        return self._lane().submit(payload, decode, timeout)
 
     def submit_many(
-        self, payload: bytes, size: int, decode: bool, repeatable: bool, timeout: float
+        self, payload: bytes, size: int, decode: bool, timeout: float
     ) -> Batch:
-        return self._lane().submit_many(payload, size, decode, repeatable, timeout)
+        return self._lane().submit_many(payload, size, decode, timeout)

@@ -51,7 +51,7 @@ async def _ask(
         return []
     # Dial bounds the connect as a whole.
     answers: list[Any] = await connection.submit_many(
-        pack_many(commands), len(commands), False, False, FOREVER
+        pack_many(commands), len(commands), False, FOREVER
     )
     return answers
 

@@ -221,13 +221,12 @@ class Connection(asyncio.Protocol):
 
     # -- what callers use ------------------------------------------------------
 
-    def submit(self, payload: bytes, decode: bool, repeatable: bool, timeout: float) -> Reply:
+    def submit(self, payload: bytes, decode: bool, timeout: float) -> Reply:
         """Issue one packed command; its bytes leave within this turn of the loop.
 
         Args:
             payload: from :func:`redisutils.connection.packing.pack`.
             decode: whether to decode the strings of the answer.
-            repeatable: whether the owner may send it again when its fate is unknown.
             timeout: its budget in seconds; ``FOREVER`` for none.
 
         Returns a future of the answer. An error reply is raised from it.
@@ -238,7 +237,6 @@ class Connection(asyncio.Protocol):
         reply = Reply(loop=self._waker)  # type: ignore[arg-type]  # see reply.py
         reply.payload = payload
         reply.decode = decode
-        reply.repeatable = repeatable
         reply.issued = now = monotonic()
         reply.deadline = deadline = now + timeout
         self._expected.append(reply)
@@ -251,25 +249,25 @@ class Connection(asyncio.Protocol):
         return reply
 
     def submit_many(
-        self, payload: bytes, size: int, decode: bool, repeatable: bool, timeout: float
+        self, payload: bytes, size: int, decode: bool, timeout: float
     ) -> Batch:
         """Issue ``size`` packed commands contiguously. The future's result is the list of
         their answers; an error reply stands in it as an exception."""
         if get_running_loop() is not self._loop:
             raise self._wrong_loop()
-        batch = self.make_batch(payload, size, decode, repeatable, timeout)
+        batch = self.make_batch(payload, size, decode, timeout)
         self.send(batch)
         return batch
 
-    def make_reply(self, payload: bytes, decode: bool, repeatable: bool, timeout: float) -> Reply:
+    def make_reply(self, payload: bytes, decode: bool, timeout: float) -> Reply:
         """A reply for :meth:`send`, not issued yet."""
-        return fill_in(Reply(loop=self._waker), payload, decode, repeatable, timeout)  # type: ignore[arg-type]
+        return fill_in(Reply(loop=self._waker), payload, decode, timeout)  # type: ignore[arg-type]
 
     def make_batch(
-        self, payload: bytes, size: int, decode: bool, repeatable: bool, timeout: float
+        self, payload: bytes, size: int, decode: bool, timeout: float
     ) -> Batch:
         """A batch for :meth:`send`, not issued yet."""
-        batch = fill_in(Batch(loop=self._waker), payload, decode, repeatable, timeout)  # type: ignore[arg-type]
+        batch = fill_in(Batch(loop=self._waker), payload, decode, timeout)  # type: ignore[arg-type]
         batch.size = size
         batch.values = []
         return batch
@@ -607,11 +605,10 @@ class Connection(asyncio.Protocol):
 _R = Any
 
 
-def fill_in(reply: _R, payload: bytes, decode: bool, repeatable: bool, timeout: float) -> _R:
+def fill_in(reply: _R, payload: bytes, decode: bool, timeout: float) -> _R:
     """Set a new reply's fields."""
     reply.payload = payload
     reply.decode = decode
-    reply.repeatable = repeatable
     reply.issued = monotonic()
     reply.deadline = reply.issued + timeout
     return reply

@@ -76,7 +76,7 @@ def _raise(error: BaseException) -> None:
 class Reply(asyncio.Future[Any]):
     """The answer to one command. Created by ``Connection.submit`` and by lanes."""
 
-    __slots__ = ("attempts", "deadline", "decode", "exposed", "issued", "payload", "repeatable")
+    __slots__ = ("attempts", "deadline", "decode", "exposed", "issued", "payload")
 
     many = False
 
@@ -84,8 +84,6 @@ class Reply(asyncio.Future[Any]):
     """The packed command: kept until the answer is in, so that it can be sent again."""
     decode: bool
     """Whether strings in the answer are decoded."""
-    repeatable: bool
-    """Whether it may be sent again when nobody knows if it took effect."""
     issued: float
     """When the caller issued it (``time.monotonic``)."""
     deadline: float

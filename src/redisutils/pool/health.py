@@ -11,10 +11,11 @@ from typing import Final
 
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
-from redisutils.errors import RedisUtilsError
+from redisutils.errors import Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics import PoolMetrics
 from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
+from redisutils.pool.model import Usage
 from redisutils.pool.pool import Pool
 from redisutils.pool.settings import PoolSettings
 
@@ -93,19 +94,20 @@ class Housekeeper:
         Raises:
             RedisUtilsError: no new connection could be made for ``min_idle``.
         """
-        expired = self._pool.retain(lambda connection, _: not self._manager.expired(connection))
-        for connection in expired.removed:
-            self._manager.discard(connection)
+        self._drop(self._manager.expired)
         idle = [connection for connection, _ in self._pool.idle()]
         lanes = [lane.connection for lane in self._lanes()]
         await asyncio.gather(
             *(self._ping(c) for c in (*idle, *lanes) if c is not None and self._is_due(c))
         )
-        for connection in self._pool.retain(lambda connection, _: not connection.closed).removed:
-            self._manager.discard(connection)
+        self._drop(lambda connection, _: connection.closed)
         while self._pool.status().available < self._settings.min_idle:
             if not await self._pool.add_idle():
                 break
+
+    def _drop(self, unfit: Callable[[Connection, Usage], bool]) -> None:
+        for connection in self._pool.retain(lambda *idle: not unfit(*idle)).removed:
+            self._pool.discard(connection)
 
     def _is_due(self, connection: Connection) -> bool:
         unheard = monotonic() - connection.last_heard
@@ -115,8 +117,10 @@ class Housekeeper:
         """PING without checking out: a connection's replies come in order, so whoever checks it
         out meanwhile is not disturbed."""
         try:
-            await connection.submit(_PING, False, True, self._settings.command_timeout)
+            await connection.submit(_PING, False, self._settings.command_timeout)
         except Exception as error:
+            if outcome_of(error) is Outcome.REJECTED:
+                return  # LOADING, NOPERM, BUSY: not a kind answer, but one
             self._metrics.background_errors += 1
             logger.warning("health check: %r did not answer PING: %s", connection, error)
             connection.close()

@@ -37,9 +37,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
-from redisutils.commands import keys_of
+from redisutils.commands import is_repeatable, keys_of, lookup
 from redisutils.connection.packing import unpack
 from redisutils.connection.protocol import Connection, Owner, fill_in, lost
 from redisutils.connection.reply import Batch, Reply, Waker
@@ -100,11 +100,11 @@ class Lane(Owner):
         "submit_many",
     )
 
-    submit: Callable[[bytes, bool, bool, float], Reply]
-    """Issue one packed command: (payload, decode, repeatable, timeout). Never fails by itself
+    submit: Callable[[bytes, bool, float], Reply]
+    """Issue one packed command: (payload, decode, timeout). Never fails by itself
     for want of a connection: what is wrong is raised from the reply."""
-    submit_many: Callable[[bytes, int, bool, bool, float], Batch]
-    """Issue several, contiguously: (payload, size, decode, repeatable, timeout)."""
+    submit_many: Callable[[bytes, int, bool, float], Batch]
+    """Issue several, contiguously: (payload, size, decode, timeout)."""
 
     def __init__(
         self,
@@ -168,15 +168,15 @@ class Lane(Owner):
         self.submit = self._park_one
         self.submit_many = self._park_batch
 
-    def _park_one(self, payload: bytes, decode: bool, repeatable: bool, timeout: float) -> Reply:
-        reply = fill_in(self._reply(Reply), payload, decode, repeatable, timeout)
+    def _park_one(self, payload: bytes, decode: bool, timeout: float) -> Reply:
+        reply = fill_in(self._reply(Reply), payload, decode, timeout)
         self._park(reply)
         return reply
 
     def _park_batch(
-        self, payload: bytes, size: int, decode: bool, repeatable: bool, timeout: float
+        self, payload: bytes, size: int, decode: bool, timeout: float
     ) -> Batch:
-        batch = fill_in(self._reply(Batch), payload, decode, repeatable, timeout)
+        batch = fill_in(self._reply(Batch), payload, decode, timeout)
         batch.size = size
         batch.values = []
         self._park(batch)
@@ -341,9 +341,9 @@ class Lane(Owner):
                 continue
             if position < written:
                 reply.exposed = True
-                may_resend = self._policy.may_resend(reply.repeatable)
+                may_resend = not self._tainted and self._policy.may_resend(lambda: _repeatable(reply))
             else:
-                may_resend = self._policy.mode != "never"
+                may_resend = not self._tainted and self._policy.mode != "never"
             if not may_resend or self.closed or reply.tries() > self._policy.max_retries:
                 reply.fail(lost(error, reply.outcome_unsent() is Outcome.UNKNOWN))
             elif not self._expired(reply, now):
@@ -385,16 +385,16 @@ class Lane(Owner):
         return True
 
     def _submit_cooling(
-        self, payload: bytes, decode: bool, repeatable: bool, timeout: float
+        self, payload: bytes, decode: bool, timeout: float
     ) -> Reply:
-        reply = fill_in(self._reply(Reply), payload, decode, repeatable, timeout)
+        reply = fill_in(self._reply(Reply), payload, decode, timeout)
         self._send_or_park(reply)
         return reply
 
     def _submit_many_cooling(
-        self, payload: bytes, size: int, decode: bool, repeatable: bool, timeout: float
+        self, payload: bytes, size: int, decode: bool, timeout: float
     ) -> Batch:
-        batch = fill_in(self._reply(Batch), payload, decode, repeatable, timeout)
+        batch = fill_in(self._reply(Batch), payload, decode, timeout)
         batch.size = size
         batch.values = []
         self._send_or_park(batch)
@@ -461,7 +461,8 @@ class Lane(Owner):
     # -- the end -------------------------------------------------------------------
 
     def taint(self) -> None:
-        """Never give this connection back for others to use: its state is about to change."""
+        """The connection's state is about to change: never give it back for others to use, and
+        repeat nothing on another one, which would not have that state."""
         self._tainted = True
         if self._connection is not None:
             self._connection.tainted = True
@@ -505,16 +506,28 @@ class Lane(Owner):
         self.submit = self._refuse_one
         self.submit_many = self._refuse_many
 
-    def _refuse_one(self, payload: bytes, decode: bool, repeatable: bool, timeout: float) -> Reply:
+    def _refuse_one(self, payload: bytes, decode: bool, timeout: float) -> Reply:
         raise self._is_closed()
 
     def _refuse_many(
-        self, payload: bytes, size: int, decode: bool, repeatable: bool, timeout: float
+        self, payload: bytes, size: int, decode: bool, timeout: float
     ) -> Batch:
         raise self._is_closed()
 
     def _is_closed(self) -> PoolClosed:
         return PoolClosed(f"lane {self.name!r} to {self.peer} is closed")
+
+
+def _repeatable(reply: Reply) -> bool:
+    """Whether executing it again has the same effect and the same answer as executing it once."""
+    return all(
+        words[0] in _BRACKETS or is_repeatable(lookup(words), words)
+        for words in unpack(reply.payload)
+    )
+
+
+_BRACKETS: Final = (b"MULTI", b"EXEC")
+"""What a transaction is wrapped in: it may be repeated if all that is within may."""
 
 
 def _keys(reply: Reply) -> set[bytes]:

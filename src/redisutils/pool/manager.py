@@ -15,7 +15,7 @@ from redisutils.connection.packing import pack_many
 from redisutils.connection.protocol import FOREVER, Connection
 from redisutils.errors import ConnectionLost
 from redisutils.metrics import PoolMetrics
-from redisutils.pool.pool import Usage
+from redisutils.pool.model import Expired, Usage
 
 __all__ = ["ConnectionManager"]
 
@@ -61,8 +61,8 @@ class ConnectionManager:
         return connection
 
     def recycle(self, item: Connection, usage: Usage) -> Awaitable[None] | None:
-        if self.expired(item):
-            raise ConnectionLost(f"{item!r} is past its use")
+        if self.expired(item, usage):
+            raise Expired(f"{item!r} has had its time")
         if not item.needs_reset and monotonic() - item.last_heard < FRESH_FOR:
             return None
         return self._check(item)
@@ -72,16 +72,16 @@ class ConnectionManager:
         number, or of none, shows a connection that is out of step."""
         number = str(next(self._pings)).encode()
         answers = await connection.submit_many(
-            pack_many((("UNWATCH",), ("PING", number))), 2, False, False, FOREVER
+            pack_many((("UNWATCH",), ("PING", number))), 2, False, FOREVER
         )
         if answers[1] != number:
             raise ConnectionLost(f"{connection!r} answered PING {number!r} with {answers[1]!r}")
         connection.needs_reset = False
 
-    def expired(self, item: Connection) -> bool:
-        """Whether an idle connection is to be closed, for its age or its idleness."""
-        now = monotonic()
-        return item.closed or now >= item.retire_at or now - item.last_heard > self._max_idle
+    def expired(self, item: Connection, usage: Usage) -> bool:
+        """Whether an idle connection is of no more use: closed, too old, or idle for too long. A
+        health check is no use, or nothing would ever be idle."""
+        return item.closed or monotonic() >= item.retire_at or usage.idle_for() > self._max_idle
 
     def reusable(self, item: Connection) -> bool:
         return not (item.closed or item.tainted or item.in_flight)

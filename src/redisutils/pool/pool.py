@@ -18,23 +18,41 @@ recycling            that thing discarded, the permit given back
 creating             nothing made (the manager's part), the permit given back
 post_create          the new thing discarded, the permit given back
 ===================  =======================================================
+
+Sizes
+-----
+``size`` counts the things that exist. Those that are being made (``_making``) do not count
+yet, but room is kept for them: a thing that comes back is kept, and a spare one made, only
+if all of them together are within ``max_size``. So there is never an idle thing while there are
+more than ``max_size``, however the pool was resized in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from redisutils.errors import PoolClosed, PoolTimeout
 from redisutils.metrics import PoolMetrics
+from redisutils.pool.model import (
+    Expired,
+    Hook,
+    Manager,
+    PoolStatus,
+    QueueMode,
+    Retained,
+    Timeouts,
+    Usage,
+)
 
 __all__ = [
+    "Expired",
     "Hook",
     "Lease",
     "Manager",
@@ -47,76 +65,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-QueueMode = Literal["fifo", "lifo"]
 
-
-@dataclass(slots=True)
-class Usage:
-    """What a pool remembers of one thing. Times are ``time.monotonic``."""
-
-    created: float
-    recycled: float | None = None
-    """When it was last handed out again, None while it is in its first use."""
-    recycle_count: int = 0
-
-    def age(self) -> float:
-        """Seconds since it was made."""
-        return monotonic() - self.created
-
-    def last_used(self) -> float:
-        """Seconds since it was last handed out."""
-        return monotonic() - (self.created if self.recycled is None else self.recycled)
-
-
-Hook = Callable[[T, Usage], Awaitable[None] | None]
-"""Called with a thing and its usage; raising refuses the thing."""
-
-
-class Manager(Protocol[T]):
-    """Makes, checks and lets go of things."""
-
-    async def create(self) -> T:
-        """Make one. What it raises goes to the caller of ``get``."""
-
-    def recycle(self, item: T, usage: Usage) -> Awaitable[None] | None:
-        """Check an idle one before it is handed out again. Raise to discard it. Return None
-        when no I/O is needed: the quick way."""
-
-    def discard(self, item: T) -> None:
-        """Close one that leaves the pool for good."""
-
-    def reusable(self, item: T) -> bool:
-        """Whether one that comes back may be kept. Quick: no I/O."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds for each phase of a checkout; ``inf`` for no bound, ``wait=0`` tries once."""
-
-    wait: float = inf
-    create: float = inf
-    recycle: float = inf
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatus:
-    """A pool at one moment."""
-
-    max_size: int
-    size: int
-    """Connections that exist: idle, checked out, or carrying a lane."""
-    available: int
-    """Connections that nobody holds or waits for."""
-    waiting: int
-    """Callers that wait for a connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retained(Generic[T]):
-    """What :meth:`Pool.retain` kept (a number) and removed (the things, which are the caller's)."""
-
-    retained: int
-    removed: list[T] = field(default_factory=list)
+logger = logging.getLogger("redisutils.pool")
 
 
 class Lease(Generic[T]):
@@ -187,6 +137,7 @@ class Pool(Generic[T]):
         self._size = 0
         self._users = 0
         self._permits = max_size
+        self._making = 0
         self._debt = 0  # permits that no longer exist, still held by checkouts
         self._closed = False
         self._unused: asyncio.Future[None] | None = None  # for drain
@@ -231,7 +182,8 @@ class Pool(Generic[T]):
             wait, create, recycle: seconds for each phase instead of ``timeouts``.
 
         Raises:
-            PoolTimeout: ``phase`` says which. A recycle that takes too long only discards.
+            PoolTimeout: ``phase`` says which: ``"wait"`` or ``"create"``. A recycle that takes too
+                long only discards.
             PoolClosed: the pool is closed, or was closed meanwhile.
             Whatever ``manager.create`` or a ``post_create`` hook raises.
         """
@@ -248,6 +200,8 @@ class Pool(Generic[T]):
             self._leave()
             raise
         try:
+            if self._closed:  # while the permit was on its way to us
+                raise self._is_closed()
             while self._idle:
                 item, usage = (
                     self._idle.popleft() if self.queue_mode == "fifo" else self._idle.pop()
@@ -255,8 +209,8 @@ class Pool(Generic[T]):
                 bound = timeouts.recycle if recycle is _UNSET else recycle
                 if await self._recycled(item, usage, bound):
                     return Lease(self, item, usage)
-            item = await self._create(timeouts.create if create is _UNSET else create)
-            return Lease(self, item, Usage(monotonic()))
+            item, usage = await self._create(timeouts.create if create is _UNSET else create)
+            return Lease(self, item, usage)
         except BaseException:
             self._leave()
             self._give_permit()
@@ -264,12 +218,12 @@ class Pool(Generic[T]):
 
     async def _wait(self, timeout: float) -> None:
         """Until a permit is handed to us."""
+        if timeout <= 0:
+            raise self._no_permit(timeout)
         self.metrics.waits += 1
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         timer = None
-        if timeout <= 0:
-            raise self._no_permit(timeout)
         if timeout != inf:
             timer = loop.call_later(timeout, self._expire, waiter, timeout)
         self._waiters.append(waiter)
@@ -306,13 +260,16 @@ class Pool(Generic[T]):
                     async with asyncio.timeout(None if timeout == inf else timeout):
                         await check
             fit = not self._closed
-        except Exception:
-            # deadpool's rule: an idle thing that is unfit is no error, the next one is tried.
-            fit = False
+        # deadpool's rule: an idle thing that is unfit is no error, the next one is tried.
+        except Expired as why:
+            logger.debug("%s: %s", self.name, why)
+        except Exception as error:
+            self.metrics.errors[type(error).__name__] += 1
+            logger.debug("%s: %r is not fit for reuse", self.name, item, exc_info=error)
         finally:
             if not fit:
                 self._size -= 1
-                self._discard(item)
+                self.discard(item)
         if self._closed:
             raise self._is_closed()
         if fit:
@@ -321,30 +278,38 @@ class Pool(Generic[T]):
             self.metrics.connections_recycled += 1
         return fit
 
-    async def _create(self, timeout: float) -> T:
+    async def _create(self, timeout: float) -> tuple[T, Usage]:
+        bound = asyncio.timeout(None if timeout == inf else timeout)
         try:
-            if timeout == inf:
-                item = await self.manager.create()
-            else:
-                async with asyncio.timeout(timeout):
-                    item = await self.manager.create()
+            async with bound:
+                return await self._make()
         except TimeoutError:
+            if not bound.expired():
+                raise  # the manager's own, or a hook's
             raise PoolTimeout(
                 f"{self.name}: making a connection took longer than {timeout:.3g} s", "create"
             ) from None
-        kept = False
+
+    async def _make(self) -> tuple[T, Usage]:
+        self._making += 1
+        try:
+            item = await self.manager.create()
+        finally:
+            self._making -= 1
         self._size += 1
         self.metrics.connections_created += 1
+        usage = Usage(monotonic())
+        kept = False
         try:
-            await self._call(self.post_create, item, Usage(monotonic()))
+            await self._call(self.post_create, item, usage)
             if self._closed:
                 raise self._is_closed()
             kept = True
         finally:
             if not kept:
                 self._size -= 1
-                self._discard(item)
-        return item
+                self.discard(item)
+        return item, usage
 
     @staticmethod
     async def _call(hooks: list[Hook[T]], item: T, usage: Usage) -> None:
@@ -355,20 +320,23 @@ class Pool(Generic[T]):
 
     # -- giving back -------------------------------------------------------------
 
-    def _give_back(self, lease: Lease[T], discard: bool) -> None:
+    def _give_back(self, lease: Lease[T], discard: bool) -> bool:
+        """Whether it is kept."""
         self._users -= 1
-        item = lease.item
-        if (
-            discard
-            or self._closed
-            or self._size > self._max_size
-            or not self.manager.reusable(item)
-        ):
-            self._size -= 1
-            self._discard(item)
+        item, usage = lease.item, lease.usage
+        kept = (
+            not discard
+            and self._size + self._making <= self._max_size
+            and self.manager.reusable(item)
+        )
+        if kept:
+            usage.returned = monotonic()
+            self._idle.append((item, usage))
         else:
-            self._idle.append((item, lease.usage))
+            self._size -= 1
+            self.discard(item)
         self._give_permit()
+        return kept
 
     def _detach(self) -> None:
         self._users -= 1
@@ -392,9 +360,15 @@ class Pool(Generic[T]):
             self._permits += 1
         self._notice_unused()
 
-    def _discard(self, item: T) -> None:
+    def discard(self, item: T) -> None:
+        """Close a thing that is not the pool's any more, such as one that ``retain`` removed."""
         self.metrics.connections_discarded += 1
-        self.manager.discard(item)
+        try:
+            self.manager.discard(item)
+        except Exception as error:
+            # Whoever gives something back could do nothing about it, and the books must be kept.
+            self.metrics.background_errors += 1
+            logger.error("%s: closing %r failed", self.name, item, exc_info=error)
 
     # -- the whole pool ----------------------------------------------------------
 
@@ -408,10 +382,10 @@ class Pool(Generic[T]):
             free = min(self._permits, -grown)
             self._permits -= free
             self._debt += -grown - free
-            while self._idle and self._size > max_size:
+            while self._idle and self._size + self._making > max_size:
                 item, _ = self._idle.popleft()
                 self._size -= 1
-                self._discard(item)
+                self.discard(item)
         else:
             for _ in range(grown):
                 self._give_permit()
@@ -437,33 +411,33 @@ class Pool(Generic[T]):
         return tuple(self._idle)
 
     async def add_idle(self) -> bool:
-        """Make one more idle thing if a permit is free. Raises as ``get`` does."""
-        if self._closed or not self._permits or self._waiters or self._size >= self._max_size:
+        """Make one more idle thing if nobody else needs the room. Raises as ``get`` does.
+
+        Returns whether there is one more.
+        """
+        if not self._permits or self._waiters or self._size + self._making >= self._max_size:
             return False
         self._permits -= 1
         self._users += 1
         try:
-            item = await self._create(self.timeouts.create)
-            self._idle.append((item, Usage(monotonic())))
-        finally:
-            self._users -= 1
+            item, usage = await self._create(self.timeouts.create)
+        except BaseException:
+            self._leave()
             self._give_permit()
-        return True
+            raise
+        return self._give_back(Lease(self, item, usage), False)
 
     def close(self) -> None:
         """Refuse everyone from now on: waiters get PoolClosed, idle ones are closed, checked-out
         ones go on working and are closed when they come back. A second call does nothing."""
         if self._closed:
             return
+        self.resize(0)
         self._closed = True
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_exception(self._is_closed())
-        while self._idle:
-            item, _ = self._idle.popleft()
-            self._size -= 1
-            self._discard(item)
 
     async def drained(self) -> None:
         """Wait until nothing is checked out."""

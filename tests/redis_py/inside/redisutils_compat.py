@@ -38,7 +38,7 @@ def _redirect(ports: dict[int, int]) -> None:
     A few tests speak to localhost:6379 whatever --redis-url says, and one listens on a fixed port;
     they must neither meet a stranger's server nor one another.
     """
-    base = asyncio.base_events.BaseEventLoop
+    base: Any = asyncio.base_events.BaseEventLoop
     connect, serve = base.create_connection, base.create_server
     loopback = ("localhost", "127.0.0.1", "::1")
 
@@ -54,8 +54,8 @@ def _redirect(ports: dict[int, int]) -> None:
         port = ports.get(port, port) if host in loopback else port
         return await serve(self, factory, host, port, **options)
 
-    setattr(base, "create_connection", create_connection)
-    setattr(base, "create_server", create_server)
+    base.create_connection = create_connection
+    base.create_server = create_server
 
 
 def _stand_in_for_redis_entraid() -> None:
@@ -64,12 +64,9 @@ def _stand_in_for_redis_entraid() -> None:
         return
 
     class Anything(types.ModuleType):
-        __path__: list[str] = []
-
-        def __getattr__(self, name: str) -> Any:
+        def __getattr__(self, name: str) -> None:
             if name.startswith("__"):
                 raise AttributeError(name)
-            return None
 
     for name in ("redis_entraid", "redis_entraid.cred_provider", "redis_entraid.identity_provider"):
         sys.modules[name] = Anything(name)
@@ -82,8 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
     _redirect({int(old): new for old, new in OPTIONS["redirect"].items()})
     _stand_in_for_redis_entraid()
     # redis-py's conftest traces every allocation, which doubles the time and shows nothing here.
-    setattr(tracemalloc, "start", lambda *_: None)
-    setattr(tracemalloc, "stop", lambda: None)
+    tracer: Any = tracemalloc
+    tracer.start = tracer.stop = lambda *_: None
 
 
 def name_of(item: pytest.Item) -> str:
@@ -99,7 +96,8 @@ def _covers(entry: str, name: str) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop what selection.py deselects, and what needs a cluster or modules."""
     used: set[str] = set()
-    kept, dropped = [], []
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
     for item in items:
         entries = [one for one in OPTIONS["deselect"] if _covers(one, name_of(item))]
         used.update(entries)
@@ -130,14 +128,14 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 
 
 class _Report:
-    """One JSON object a line, flushed at once: what is not there when the process died, never ran."""
+    """One JSON object a line, on disk at once: a process that dies takes nothing with it."""
 
     def __init__(self, path: str) -> None:
-        self._file = open(path, "a", encoding="utf-8")
+        self._path = path
 
     def write(self, line: dict[str, object]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 REPORT = _Report(OPTIONS["report"])

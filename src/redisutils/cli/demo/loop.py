@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from time import perf_counter
 from typing import Final
@@ -55,8 +56,9 @@ class TradingLoop:
         self.prefix = f"trading:demo-{run or secrets.token_hex(4)}"
         self.checks = Checks()
         self.timings = Timings()
-        self.errors: list[str] = []
-        """What ended a desk, the subscriber or the source before its time."""
+        self.errors: Counter[str] = Counter()
+        """What ended desks, the subscriber or the source before their time, and how often:
+        a server that dies says the same to all of them."""
         self.ticker: dict[str, Trade] = {}
         """The latest trade of each symbol."""
         self.behind_max = 0.0
@@ -104,7 +106,7 @@ class TradingLoop:
         self._stop.set()
 
     async def run(self, seconds: float | None = None) -> None:
-        """Trade until the source ends or :meth:`stop` is called; then check, and clean up.
+        """Trade until the source ends or :meth:`stop` is called, and check what is stored then.
 
         What fails on the way stands in ``errors``; nothing of it is raised.
 
@@ -124,11 +126,14 @@ class TradingLoop:
                 finally:
                     renewing.cancel()
                     self.seconds = perf_counter() - self._started
-            async with asyncio.TaskGroup() as group:
-                for desk in self.desks:
-                    group.create_task(self._delete(desk))
         except _FAILURES as error:
             self._note("subscribing", error)
+
+    async def clean(self) -> None:
+        """Delete all keys of the run. What fails stands in ``errors``."""
+        async with asyncio.TaskGroup() as group:
+            for desk in self.desks:
+                group.create_task(self._delete(desk))
 
     async def _desk(self, desk: Desk) -> None:
         try:
@@ -137,10 +142,10 @@ class TradingLoop:
             await desk.events_below(1)
             await desk.verify(self._client)
         except EventsLost as error:
-            self.errors.append(str(error))
+            self.errors[str(error)] += 1
         except _FAILURES as error:
             # What the last write did is not known for sure, so neither is this desk's ledger.
-            self._note(f"desk {desk.name}", error)
+            self._note("trading", error)
 
     async def _take(self) -> Trade | None:
         """The next trade when it is due; None when there is no more, or time to stop."""
@@ -150,7 +155,7 @@ class TradingLoop:
             trade = next(self._trades, None)
         except TapeError as error:
             # The iterator has ended with it, and so will the other desks.
-            self.errors.append(str(error))
+            self.errors[str(error)] += 1
             return None
         if trade is not None:
             if self._speed is not None and not await self._due(trade.at / self._speed):
@@ -162,7 +167,7 @@ class TradingLoop:
         try:
             await desk.delete(self._client)
         except _FAILURES as error:
-            self._note(f"deleting the keys of desk {desk.name}", error)
+            self._note("deleting the run's keys", error)
 
     async def _due(self, after: float) -> bool:
         """Wait until ``after`` seconds of the run have passed; False when stopped before."""
@@ -188,8 +193,9 @@ class TradingLoop:
             yield
         finally:
             receiver.cancel()
-            with contextlib.suppress(asyncio.CancelledError, *_FAILURES):
-                await receiver
+            await asyncio.wait({receiver})
+            if not receiver.cancelled():
+                receiver.exception()  # raised above, if it has one; or it would be logged too
 
     async def _receive(self, confirmed: asyncio.Event) -> None:
         desks = {desk.channel.encode(): desk for desk in self.desks}
@@ -218,9 +224,9 @@ class TradingLoop:
                 try:
                     await desk.renew(self._client)
                 except _FAILURES as error:
-                    self._note(f"renewing the portfolio of desk {desk.name}", error)
+                    self._note("renewing a portfolio", error)
 
     def _note(self, where: str, error: Exception) -> None:
         outcome = outcome_of(error)
         told = f" (the command was: {outcome.value})" if outcome else ""
-        self.errors.append(f"{where}: {type(error).__name__}: {error}{told}")
+        self.errors[f"{where}: {type(error).__name__}: {error}{told}"] += 1

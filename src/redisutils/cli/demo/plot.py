@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-    from redisutils.cli.demo.summary import Outcome
+    from redisutils.cli.demo.summary import Finished
 
 __all__ = ["FORMATS", "draw"]
 
@@ -36,7 +36,7 @@ _LABELS: Final = (
 """Of a tail's four points: name, offset and alignment."""
 
 
-def draw(outcome: Outcome, samples: Sequence[Sample], path: Path) -> None:
+def draw(finished: Finished, samples: Sequence[Sample], path: Path) -> None:
     """Draw a finished run to ``path``, whose suffix is one of ``FORMATS``.
 
     Raises:
@@ -56,17 +56,17 @@ def draw(outcome: Outcome, samples: Sequence[Sample], path: Path) -> None:
     over_time = figure.add_subplot(grid[0, 0])
     _latency_over_time(over_time, samples)
     _throughput(figure.add_subplot(grid[1, 0], sharex=over_time), samples)
-    _tails(figure.add_subplot(grid[:, 1]), outcome)
+    _tails(figure.add_subplot(grid[:, 1]), finished)
 
-    trips = outcome.loop.timings.all_trips()
-    rate = outcome.metrics.commands / (outcome.seconds or 1.0)
+    trips = finished.loop.timings.all_trips()
+    rate = finished.metrics.commands / (finished.seconds or 1.0)
     figure.text(
         0.07, 0.94,
         f"{rate:,.0f} commands a second, half of all round trips within "
         f"{milliseconds(trips.p50)}, 99 % within {milliseconds(trips.p99)}",
         size=15, weight="bold", color=_INK, va="center",
     )  # fmt: skip
-    loop, facts = outcome.loop, outcome.facts
+    loop, facts = finished.loop, finished.facts
     checked = (
         f"all {loop.checks.compared:,} values right, no event lost"
         if loop.right
@@ -128,8 +128,8 @@ def _throughput(axes: Axes, samples: Sequence[Sample]) -> None:
         axes.set_xlim(at[0], at[-1])
 
 
-def _tails(axes: Axes, outcome: Outcome) -> None:
-    shots = [(kind, outcome.loop.timings.kinds[kind].snapshot()) for kind in reversed(KINDS)]
+def _tails(axes: Axes, finished: Finished) -> None:
+    shots = [(kind, finished.loop.timings.kinds[kind].snapshot()) for kind in reversed(KINDS)]
     shots = [(kind, shot) for kind, shot in shots if shot.count]
     _style(axes, "Tails", "ms, logarithmic", grid="x")
     _logarithmic(axes, axes.xaxis)

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
-from redisutils import Redis, RedisConfig, create_redis_pool
+from redisutils import PoolStatus, Redis, RedisConfig, create_redis_pool
 from redisutils.cli.demo.figures import History, Sample, resident_bytes
 from redisutils.cli.demo.frame import Facts, Frame, View
 from redisutils.cli.demo.loop import TradingLoop
 from redisutils.cli.demo.market import simulated_market
 from redisutils.cli.demo.plot import draw
-from redisutils.cli.demo.summary import Outcome, summary
+from redisutils.cli.demo.summary import Finished, summary
 from redisutils.cli.demo.tape import Tape
 from redisutils.cli.demo.view import LiveView, PlainView
 from redisutils.errors import ConfigError, RedisUtilsError
@@ -104,21 +104,23 @@ async def _run(options: Options, console: Console) -> int:
             _ending_early(loop.stop) as interrupted,
             LiveView(console, facts) if live else PlainView(console, facts) as view,
         ):
-            await _watch(loop, pool, options, history, view)
-        outcome = Outcome(
+            status = await _watch(loop, pool, options, history, view)
+            metrics = pool.metrics()
+            await loop.clean()
+        finished = Finished(
             facts=facts,
             loop=loop,
             seconds=loop.seconds,
-            metrics=pool.metrics(),
-            status=pool.status(),
+            metrics=metrics,
+            status=status,
             memory=resident_bytes(),
             paced=options.speed is not None,
             interrupted=bool(interrupted),
         )
-    console.print(summary(outcome))
+    console.print(summary(finished))
     if options.plot is not None:
         try:
-            draw(outcome, history.samples, options.plot)
+            draw(finished, history.samples, options.plot)
         except OSError as error:
             print(f"redisutils demo: --plot {options.plot}: {error.strerror}", file=sys.stderr)
             return 1
@@ -128,12 +130,17 @@ async def _run(options: Options, console: Console) -> int:
 
 async def _watch(
     loop: TradingLoop, pool: RedisPool, options: Options, history: History, view: View
-) -> None:
-    """Run ``loop`` to its end, sampling and showing it meanwhile."""
+) -> PoolStatus:
+    """Run ``loop`` to its end, sampling and showing it meanwhile.
+
+    Returns:
+        The pool's status when it was last seen at work.
+    """
     seconds = _seconds(options)
     # The first picture takes longest: before the clock runs.
+    status = pool.status()
     nothing = Sample(0.0, 0.0, 0, 0, 0.0, 0.0, 0.0, 0.0)
-    view.show(Frame(0.0, 0.0, nothing, (), loop, pool.status(), pool.metrics()))
+    view.show(Frame(0.0, 0.0, nothing, (), loop, status, pool.metrics()))
     running = asyncio.create_task(loop.run(seconds))
     began = last = perf_counter()
     commands, trades = pool.metrics().commands, 0
@@ -142,6 +149,8 @@ async def _watch(
         while not running.done():
             await asyncio.wait({running}, timeout=INTERVAL)
             now = perf_counter()
+            if not running.done():
+                status = pool.status()
             metrics, traded = pool.metrics(), loop.trades
             trips, events = loop.timings.take_recent()
             sample = Sample(
@@ -160,8 +169,9 @@ async def _watch(
             history.add(sample)
             rates.append(sample.commands / sample.seconds)
             done = _fraction(options, seconds, sample.at, traded)
-            view.show(Frame(sample.at, done, sample, tuple(rates), loop, pool.status(), metrics))
+            view.show(Frame(sample.at, done, sample, tuple(rates), loop, status, metrics))
         await running
+        return status
     finally:
         # Only if a view or the pool failed: desks must not outlive what they work on.
         running.cancel()

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from redisutils.cli.demo.loop import TradingLoop
     from redisutils.metrics import LatencySnapshot, MetricsSnapshot
 
-__all__ = ["Outcome", "summary"]
+__all__ = ["Finished", "summary"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Finished:
     """A finished run."""
 
     facts: Facts
@@ -41,31 +41,35 @@ class Outcome:
     interrupted: bool
 
 
-def summary(outcome: Outcome) -> RenderableType:
+def summary(finished: Finished) -> RenderableType:
     """The table: verdict, figures, latencies, and examples of what went wrong."""
-    loop, facts = outcome.loop, outcome.facts
+    loop, facts = finished.loop, finished.facts
     told = f"{facts.source} · {facts.tasks:,} tasks · {facts.server}"
     parts: list[RenderableType] = [
-        _verdict(outcome),
+        _verdict(finished),
         Text(told, style="dim"),
         Text(""),
-        _figures(outcome),
+        _figures(finished),
         Text(""),
-        _latencies(outcome),
+        _latencies(finished),
     ]
-    for heading, lines, total in (
-        ("wrong values", loop.checks.examples, loop.checks.wrong),
-        ("errors", loop.errors[:5], len(loop.errors)),
-    ):
-        if lines:
-            parts.append(Text(f"\n{heading}, {len(lines)} of {total:,}:", style="bold red"))
-            parts += [Padding(Text(line), (0, 0, 0, 2)) for line in lines]
+    wrong = loop.checks.examples
+    if wrong:
+        heading = f"\nwrong values, the first {len(wrong)} of {loop.checks.wrong:,}:"
+        parts.append(Text(heading, style="bold red"))
+        parts += [Padding(Text(line), (0, 0, 0, 2)) for line in wrong]
+    if loop.errors:
+        parts.append(Text("\nerrors:", style="bold red"))
+        parts += [
+            Padding(Text(f"{count:,} × {line}"), (0, 0, 0, 2))
+            for line, count in loop.errors.most_common(5)
+        ]
     return Padding(Group(*parts), (1, 2, 1, 2), expand=False)
 
 
-def _verdict(outcome: Outcome) -> Text:
-    loop = outcome.loop
-    early = "ended early; " if outcome.interrupted else ""
+def _verdict(finished: Finished) -> Text:
+    loop = finished.loop
+    early = "ended early; " if finished.interrupted else ""
     if loop.right:
         return Text(f"✓ {early}every value read back was right, no event was lost", "bold green")
     if not (loop.checks.wrong or loop.lost or loop.errors):
@@ -75,16 +79,16 @@ def _verdict(outcome: Outcome) -> Text:
         for count, what in (
             (loop.checks.wrong, "wrong values"),
             (loop.published - loop.received, "events lost"),
-            (len(loop.errors), "errors"),
+            (loop.errors.total(), "errors"),
         )
         if count
     ]
     return Text(f"✗ {early}{', '.join(faults)}", "bold red")
 
 
-def _figures(outcome: Outcome) -> Table:
-    loop, metrics, status = outcome.loop, outcome.metrics, outcome.status
-    seconds = outcome.seconds or 1e-9
+def _figures(finished: Finished) -> Table:
+    loop, metrics, status = finished.loop, finished.metrics, finished.status
+    seconds = finished.seconds or 1e-9
     kinds = loop.timings.kinds
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", width=18)
@@ -104,7 +108,7 @@ def _figures(outcome: Outcome) -> Table:
     count("events lost", loop.published - loop.received, note=f"of {loop.published:,}")
     count("values compared", loop.checks.compared)
     count("mismatches", loop.checks.wrong)
-    if outcome.paced:
+    if finished.paced:
         table.add_row("behind the tape", milliseconds(loop.behind_max), "at most")
     table.add_row(
         "pool",
@@ -115,20 +119,20 @@ def _figures(outcome: Outcome) -> Table:
     table.add_row("network", _size(metrics.bytes_out), f"sent, {_size(metrics.bytes_in)} received")
     for name, counts in (("command errors", metrics.errors), ("retries", metrics.retries)):
         count(name, sum(counts.values()), note=_by_reason(counts))
-    if outcome.memory is not None:
-        table.add_row("memory", _size(outcome.memory), "resident")
+    if finished.memory is not None:
+        table.add_row("memory", _size(finished.memory), "resident")
     return table
 
 
-def _latencies(outcome: Outcome) -> Table:
+def _latencies(finished: Finished) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("latency", width=18, style="dim")
     for head in ("count", "p50", "p95", "p99", "max"):
         table.add_column(head, justify="right", min_width=8)
-    timings = outcome.loop.timings
+    timings = finished.loop.timings
     rows: list[tuple[str, LatencySnapshot]] = [
         *((kind, timings.kinds[kind].snapshot()) for kind in KINDS),
-        ("pool, all commands", outcome.metrics.latency),
+        ("pool, all commands", finished.metrics.latency),
     ]
     for name, shot in rows:
         figures = (shot.p50, shot.p95, shot.p99, shot.max)

@@ -1,0 +1,45 @@
+"""A client's response callbacks, and who is told when they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from redis.client import CaseInsensitiveDict
+
+__all__ = ["ResponseCallbacks"]
+
+
+class ResponseCallbacks(CaseInsensitiveDict):
+    """redis-py's dict of callbacks by command name, in any case.
+
+    Args:
+        callbacks: to begin with.
+        changed: called after each change, so that what was looked up is looked up again.
+    """
+
+    def __init__(self, callbacks: Mapping[str, Any], changed: Callable[[], None]) -> None:
+        self._changed: Callable[[], None] = lambda: None
+        super().__init__(dict(callbacks))
+        self._changed = changed
+
+    def __setitem__(self, name: str, callback: Any) -> None:
+        super().__setitem__(name, callback)
+        self._changed()
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._changed()
+
+    def update(self, callbacks: Mapping[str, Any]) -> None:  # type: ignore[override]  # as redis-py's
+        super().update(dict(callbacks))
+        self._changed()
+
+    def pop(self, name: str, *default: Any) -> Any:
+        callback = super().pop(name.upper(), *default)
+        self._changed()
+        return callback
+
+    def clear(self) -> None:
+        super().clear()
+        self._changed()

@@ -1,0 +1,40 @@
+"""Our clients and pools for a server of the tests, and waiting for what will be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from redisutils import Redis, RedisPool, create_redis_pool
+from redisutils.testing import EmbeddedServer, FaultProxy
+
+Place = EmbeddedServer | FaultProxy
+
+
+def client_at(server: EmbeddedServer, at: Place | None = None, **options: Any) -> Redis:
+    """A client of ``server``, by way of ``at`` (a proxy) if given."""
+    place = at or server
+    given = {"host": place.host, "port": place.port, "password": server.password}
+    return Redis(**{**given, **options})
+
+
+def pool_at(server: EmbeddedServer, at: Place | None = None, **settings: Any) -> RedisPool:
+    """A pool of ``server``, not open yet, by way of ``at`` (a proxy) if given."""
+    place = at or server
+    given = {"host": place.host, "port": place.port, "password": server.password}
+    return create_redis_pool(**{**given, **settings})
+
+
+async def until(condition: Callable[[], object], what: str = "it", patience: float = 5.0) -> None:
+    """Wait until ``condition()`` is true, which nobody tells us."""
+    deadline = monotonic() + patience
+    while not condition():
+        assert monotonic() < deadline, f"{what} has not come about within {patience} s"
+        await asyncio.sleep(0.002)
+
+
+def clients_named(admin: Any, name: str) -> list[dict[str, Any]]:
+    """The server's own list of its connections with that name."""
+    return [client for client in admin.client_list() if client["name"] == name]

@@ -1,0 +1,95 @@
+"""The server for tests: its misfortunes are real, and what it is told to be it is."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import redis
+import trustme
+
+from redisutils.errors import ConfigError
+from redisutils.testing import EmbeddedServer, TLSFiles, find_servers
+
+from .conftest import StartServer
+from .servers import client_of, running
+
+
+async def test_what_is_on_disk_outlives_kill_and_restart(start_server: StartServer) -> None:
+    server = await start_server(appendonly=True)
+    with client_of(server.url) as client:
+        port, pid = server.port, server.pid
+        client.set("k", "v")
+        await server.kill()
+        assert not running(pid)
+        with pytest.raises(redis.ConnectionError):
+            client.get("k")
+        await server.start()
+        assert client.get("k") == "v"
+        await server.restart()
+        assert client.get("k") == "v"
+        assert server.port == port
+        assert server.pid != pid
+
+
+async def test_a_paused_server_is_silent_until_it_is_resumed(start_server: StartServer) -> None:
+    server = await start_server(password="")
+    await server.pause()
+    with socket.create_connection((server.host, server.port), timeout=0.05) as client:
+        client.sendall(b"PING\r\n")
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+        await server.resume()
+        client.settimeout(10)
+        assert client.recv(100) == b"+PONG\r\n"
+
+
+async def test_a_paused_server_can_be_stopped(start_server: StartServer) -> None:
+    server = await start_server()
+    pid = server.pid
+    await server.pause()
+    await server.stop()
+    assert not running(pid)
+
+
+async def test_users_come_through_the_configuration(start_server: StartServer) -> None:
+    users = ["default off", "alice on >wonder +@all ~*", "bob on >builder +get ~*"]
+    server = await start_server(password="", config={"user": users})
+    with redis.Redis(port=server.port, username="alice", password="wonder") as alice:
+        assert alice.acl_whoami() == "alice"
+    with redis.Redis(port=server.port, username="bob", password="builder") as bob:
+        assert bob.get("k") is None
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            bob.set("k", "v")
+
+
+async def test_tls_with_client_certificates(tmp_path: Path) -> None:
+    if "redis" not in find_servers():
+        pytest.skip("only redis-server is built with TLS")
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    cert, key, ca = (tmp_path / name for name in ("cert.pem", "key.pem", "ca.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(cert))
+    issued.private_key_pem.write_to_path(str(key))
+    authority.cert_pem.write_to_path(str(ca))
+    async with EmbeddedServer(tls=TLSFiles(cert, key, ca, client_auth="yes")) as server:
+        trust = {"ssl_ca_certs": str(ca)}
+        stranger = client_of(server.tls_url, **trust)
+        with stranger, pytest.raises(redis.ConnectionError):
+            stranger.ping()
+        own = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
+        with client_of(server.tls_url, **trust, **own) as client:
+            assert client.ping()
+
+
+def test_servers_are_what_they_are_called(server: EmbeddedServer, server_kind: str) -> None:
+    with client_of(server.url) as client:
+        assert client.info("server").get("server_name", "redis") == server_kind
+    assert str(server.pid) in repr(server)
+    assert server.password not in repr(server)
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match="/nowhere/server"):
+        EmbeddedServer("/nowhere/server")
