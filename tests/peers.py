@@ -95,7 +95,8 @@ class Wire:
 
     async def say(self, data: bytes) -> None:
         """Let the connection read ``data``, in one piece unless it is long, and wait until it
-        has."""
+        has. What has been issued is written before that."""
+        await turns(2)
         await asyncio.get_running_loop().sock_sendall(self._far, data)
         self._sent += len(data)
         await until(lambda: self.metrics.bytes_in >= self._sent or self.connection.closed)

@@ -24,15 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.keyword or asked.protocol != "all":
             raise SystemExit("--update-baseline stores all tests and protocols: no -k, --protocol")
         for path in baseline.update(wanted, folder):
-            print(f"written: {path}")
+            _say(f"written: {path}")
         return 0
-    verdicts = verdict.judge(wanted, folder, print)
+    verdicts = verdict.judge(wanted, folder, _say)
     gaps = [] if asked.keyword else verdict.gaps((one.outcome for one in verdicts), folder)
-    print(report.table(verdicts))
-    print(report.findings(verdicts, gaps, traces=asked.traces), end="")
-    print(f"redis-py {source.installed_version()}, client {client}, ", end="")
-    print(f"{time.monotonic() - started:.0f} s")
+    _say(report.table(verdicts))
+    _say(report.findings(verdicts, gaps, traces=asked.traces))
+    seconds = time.monotonic() - started
+    _say(f"redis-py {source.installed_version()}, client {client}, {seconds:.0f} s")
     return 0 if all(one.good for one in verdicts) and not gaps else 1
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def _kinds(asked: str) -> tuple[str, ...]:
@@ -40,7 +45,7 @@ def _kinds(asked: str) -> tuple[str, ...]:
     kinds = servers.KINDS if asked == "both" else (asked,)
     here = tuple(kind for kind in kinds if servers.installed(kind))
     for kind in sorted(set(kinds) - set(here)):
-        print(f"no {kind} server is installed here")
+        _say(f"no {kind} server is installed here")
     if not here:
         raise SystemExit("there is no server to run on")
     return here

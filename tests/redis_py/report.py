@@ -48,7 +48,7 @@ def findings(verdicts: Sequence[Verdict], gaps: Sequence[str], *, traces: bool =
         lines += [f"unsteady {where} {name}" for name in one.unsteady]
         lines += [f"fails with redis-py too {where} {name}" for name in one.also_redis_py]
     lines += [f"SELECTION {text}" for text in gaps]
-    return "".join(f"{line}\n" for line in lines)
+    return "\n".join(lines)
 
 
 def _short(text: str) -> str:

@@ -16,7 +16,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "test_hash.py",
         "test_usage_counter.py",
         "test_cwe_404.py",
-        "test_retry.py",
         "test_connection.py",
         "test_connection_pool.py",
         "test_credentials.py",
@@ -38,6 +37,7 @@ MODULES: dict[str, str] = {
     "test_connect.py": "redis-py's own connection classes",
     "test_himport_integration.py": "needs a server newer than either of ours",
     "test_keyspace_notifications.py": "mocked clients, or a server newer than either of ours",
+    "test_retry.py": "redis-py's Retry and connection classes, and an argument refused by name",
     "test_sentinel.py": "redis-py's own Sentinel client, mocked",
     "test_sentinel_managed_connection.py": "redis-py's own connection class for Sentinel",
     "test_ssl.py": "redis-py's own TLS connection class, with certificates of its test bed",
@@ -52,6 +52,7 @@ _CONNECTION_INSIDE = "looks into, or replaces, the inside of redis-py's own conn
 _MOCKED = "every connection and pool in it is a mock; no client talks to a server"
 _CLUSTER = "cluster only"
 _FAKE_REPLY = "its reply comes from a mock in the place of redis-py's own connection"
+_WORDING = "wants redis-py's wording of a message"
 _SHARED = "changes a connection's state, which the shared connection refuses; [single] is run"
 _NAME = "wants redis-py's name as the client's library name"
 _ENTRAID = "needs redis-entraid, and an account with its provider"
@@ -81,15 +82,26 @@ DESELECTED: dict[str, str] = {
     "test_commands.py::TestRedisCommands::test_bitfield_operations[pool]": _SHARED,
     "test_commands.py::TestRedisCommands::test_client_setinfo": _NAME,
     "test_connection.py::test_redis_client_default_driver_info": _NAME,
+    "test_connection.py::test_network_connection_failure": _WORDING,
+    "test_connection.py::test_unix_socket_connection_failure": _WORDING,
+    "test_connection.py::test_redis_from_pool": _POOL_INSIDE,
     "test_pubsub.py::TestClusterPubSubSlotMigration": _CLUSTER,
+    "test_pubsub.py::TestPubSubAutoReconnect::test_reconnect_socket_error": _CONNECTION_INSIDE,
+    "test_pubsub.py::TestBaseException::test_base_exception": _CONNECTION_INSIDE,
     "test_pubsub.py::TestPubSubHandleMessageMetrics": _MOCKED,
     "test_pubsub.py::TestPubSubAcloseWithMocks": _MOCKED,
     "test_pipeline.py::TestAsyncPipelineOperationDurationMetricsRecording": _MOCKED,
     "test_pipeline.py::TestPipeline::test_pipeline_reset_releases_connection_when_cancelled": (
         _POOL_INSIDE
     ),
-    "test_retry.py::TestConnectionConstructorWithRetry": _CONNECTION,
-    "test_retry.py::TestRetry": "redis-py's Retry object alone; no client in it",
+    "test_encoding.py::TestMemoryviewsAreNotPacked": _CONNECTION_INSIDE,
+    "test_credentials.py::TestCredentialsProvider::test_only_pass_without_creds_provider[pool]": (
+        _SHARED
+    ),
+    "test_credentials.py::TestCredentialsProvider::"
+    "test_credential_provider_with_supplier[pool-None]": _SHARED,
+    "test_credentials.py::TestUsernamePasswordCredentialProvider::"
+    "test_user_pass_provider_only_password[pool]": _SHARED,
     "test_credentials.py::TestStreamingCredentialProvider": _ENTRAID,
     "test_credentials.py::TestEntraIdCredentialsProvider": _ENTRAID,
     "test_credentials.py::TestClusterEntraIdCredentialsProvider": _ENTRAID,

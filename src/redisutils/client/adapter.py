@@ -182,6 +182,7 @@ class AdapterConnection:
         self.health_check_interval = 0.0 if interval == inf else interval
         self.next_health_check = 0.0
         self.client_name = kwargs.get("client_name")
+        self.credential_provider = kwargs.get("credential_provider")
         self._parser = _Pushes()
         self._callbacks: list[weakref.WeakMethod[Callable[..., Any]]] = []
         self._lease: Lease[Connection] | None = None
@@ -275,7 +276,7 @@ class AdapterConnection:
                     continue
             break
         self._postpone_health_check()
-        if isinstance(value, ResponseError):
+        if isinstance(value, ResponseError | UnicodeDecodeError):
             raise value
         return value
 

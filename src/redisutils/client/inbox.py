@@ -91,6 +91,9 @@ class Inbox(Owner):
     def on_unsolicited(self, connection: Connection, value: Any) -> None:
         self._add(value, False)
 
+    def on_unreadable(self, connection: Connection, error: UnicodeDecodeError) -> None:
+        self._add(error, False)
+
     def on_lost(
         self, connection: Connection, error: ConnectionLost, unanswered: Sequence[Reply], unsent: int
     ) -> None:

@@ -175,11 +175,17 @@ class PooledConnection(Redis):
     def __del__(self) -> None:  # type: ignore[override]  # redis-py's takes private arguments
         if self._origin is not None:
             return
+        connection = self._lease.item
+        end: Callable[[], None]
         if not self._lease.released:
-            warnings.warn(f"{self!r} was never released", ResourceWarning, source=self)
-            loop = self._lease.item.loop
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._lease.release)
+            what, end = "released", self._lease.release
+        elif self._lane is not _RELEASED and not connection.closed:
+            what, end = "closed after take()", connection.close
+        else:
+            return
+        warnings.warn(f"{self!r} was never {what}", ResourceWarning, stacklevel=2, source=self)
+        if not connection.loop.is_closed():
+            connection.loop.call_soon_threadsafe(end)
 
 
 class _Borrowed:

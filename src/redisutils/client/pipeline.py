@@ -15,6 +15,7 @@ of its own as well.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from time import monotonic
 from typing import Any, Protocol
 
 import redis.asyncio.client
@@ -23,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ExecAbortError, ResponseError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from redisutils.commands import block_timeout, is_blocking, lookup
+from redisutils.commands import Command, block_timeout, is_blocking, lookup
 from redisutils.connection.packing import pack, pack_many
 from redisutils.connection.protocol import FOREVER, Connection
 from redisutils.errors import Outcome, outcome_of, with_outcome
@@ -53,9 +54,12 @@ class PipelineClient(Protocol):
     _decode: bool
     _encoding: tuple[str, str]
     _lane: Any
+    _roads: dict[Any, Any]
     _timeout: float
 
     def get_encoder(self) -> Any: ...
+
+    def _learn(self, command: Command, name: Any) -> None: ...
 
     def _shape(self, response: Any, name: Any, options: dict[str, Any]) -> Any: ...
 
@@ -78,6 +82,16 @@ class Pipeline(redis.asyncio.client.Pipeline):
         )
         self._client = client
         self._lease: OwnConnection | None = None
+
+    # -- queueing --------------------------------------------------------------------
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Queue a command and return the pipeline; while watching, and for WATCH itself, execute
+        it at once and return an awaitable of its reply."""
+        if (self.watching or args[0] == "WATCH") and not self.explicit_transaction:
+            return self.immediate_execute_command(*args, **options)
+        self.command_stack.append((args, options))
+        return self
 
     # -- executing -------------------------------------------------------------------
 
@@ -107,14 +121,20 @@ class Pipeline(redis.asyncio.client.Pipeline):
 
     async def _plain(self, stack: _Stack, raise_on_error: bool) -> list[Any]:
         answers = await self._send([args for args, _ in stack], stack)
+        # Most commands are ordinary (see Redis._learn) and most replies need no shaping.
+        known = self._client._roads.get
         results: list[Any] = []
+        failed = False
         for answer, (args, options) in zip(answers, stack, strict=True):
-            if not isinstance(answer, Exception):
+            if isinstance(answer, Exception):
+                if EMPTY_RESPONSE in options and isinstance(answer, ResponseError):
+                    answer = options[EMPTY_RESPONSE]
+                else:
+                    failed = True
+            elif known(args[0], known) is not None:
                 answer = await self._shaped(answer, args, options)
-            elif EMPTY_RESPONSE in options and isinstance(answer, ResponseError):
-                answer = options[EMPTY_RESPONSE]
             results.append(answer)
-        if raise_on_error:
+        if failed and raise_on_error:
             self.raise_first_error(stack, results)
         return results
 
@@ -166,20 +186,27 @@ class Pipeline(redis.asyncio.client.Pipeline):
         client = self._client
         payload = pack_many(commands, *client._encoding)
         timeout = client._timeout
-        apart = False
-        for args, _ in stack:
+        roads = client._roads
+        apart = raw = False
+        for args, options in stack:
+            if options and NEVER_DECODE in options:
+                raw = client._decode
+            if type(args[0]) is str and args[0] in roads:
+                continue
             command = lookup(args)
+            client._learn(command, args[0])
             if command.stateful or command.blocking:
                 apart = True
                 if command.blocking and is_blocking(command, args) and not self._in_transaction:
                     waits = block_timeout(command, args)
                     timeout = FOREVER if waits is None else min(FOREVER, timeout + waits)
         if apart or self._lease is not None:
+            started = monotonic()
             lane: Any = (await self._own()).item
+            timeout -= monotonic() - started
             lane.tainted = lane.tainted or apart
         else:
             lane = client._lane
-        raw = client._decode and any(NEVER_DECODE in options for _, options in stack)
         answers: list[Any] = await lane.submit_many(
             payload, len(commands), client._decode and not raw, timeout
         )
@@ -234,7 +261,9 @@ class Pipeline(redis.asyncio.client.Pipeline):
             waits = block_timeout(command, args)
             timeout = FOREVER if waits is None else min(FOREVER, timeout + waits)
         if self._lease is not None or command.stateful or blocking:
+            started = monotonic()
             connection = (await self._own()).item
+            timeout -= monotonic() - started
             if command.name in _WATCHING:
                 connection.needs_reset = True
             elif command.stateful:

@@ -12,6 +12,7 @@ connection's state are refused, since the connection is everybody's.
 from __future__ import annotations
 
 import copy
+from time import monotonic
 from typing import Any, Final, Self
 
 import redis.asyncio
@@ -238,9 +239,10 @@ class Redis(redis.asyncio.Redis):
         if not is_blocking(command, args):
             return await self._ask(self._lane, args, options, timeout)
         pack(args, *self._encoding)  # bad arguments are told before a connection is taken
+        started = monotonic()
         lease = await self._source.server().checkout_patiently(self._timeout)
         try:
-            return await self._ask(lease.item, args, options, timeout)
+            return await self._ask(lease.item, args, options, timeout - (monotonic() - started))
         finally:
             # A caller that goes away leaves the answer owed: such a connection is not reused
             # but closed, and the server stops waiting on its behalf.

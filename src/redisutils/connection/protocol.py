@@ -32,6 +32,7 @@ from typing import Any, Final, cast
 
 import hiredis
 from redis._parsers.base import BaseParser
+from redis.exceptions import ExecAbortError
 
 from redisutils.connection.reply import Batch, Reply, Waker
 from redisutils.errors import (
@@ -105,6 +106,12 @@ class Owner:
             ProtocolError(f"{connection.peer} sent a reply that nobody had asked for")
         )
 
+    def on_unreadable(self, connection: Connection, error: UnicodeDecodeError) -> None:
+        """Something came that nobody asked for, and is not text in the connection's encoding."""
+        connection.abort(
+            ProtocolError(f"{connection.peer} sent what nobody had asked for: {error}")
+        )
+
 
 def lost(error: ConnectionLost, written: bool) -> ConnectionLost:
     """The error for one command of a lost connection: each caller gets its own instance."""
@@ -132,6 +139,7 @@ class Connection(asyncio.Protocol):
         "__weakref__",
         "_alarm",
         "_alarm_handle",
+        "_answered",
         "_bytes_in_flight",
         "_error_replies",
         "_expected",
@@ -192,7 +200,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._lost_future = self._loop.create_future()
         self._reader = hiredis.Reader(
-            protocolError=self._protocol_error,
+            protocolError=ProtocolError,
             replyError=self._reply_error,
             encoding=encoding,
             errors=errors,
@@ -214,6 +222,7 @@ class Connection(asyncio.Protocol):
         self._flights: deque[tuple[int, int]] = deque()
         self._bytes_in_flight = 0
         self._written = 0
+        self._answered = 0
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -300,6 +309,11 @@ class Connection(asyncio.Protocol):
     def unanswered(self) -> Sequence[Reply]:
         """The replies that are owed, oldest first."""
         return self._expected
+
+    @property
+    def unwritten(self) -> int:
+        """Bytes that the socket has not taken yet. Fewer than before show that the peer reads."""
+        return 0 if self.closed else self._transport.get_write_buffer_size()
 
     @property
     def last_heard(self) -> float:
@@ -426,11 +440,14 @@ class Connection(asyncio.Protocol):
                     break
                 except UnicodeDecodeError as error:
                     self._undecodable(error)
-        except ProtocolError as error:
-            self.abort(error)
+        except (ProtocolError, MemoryError, TypeError) as error:
+            # hiredis' own error, or its values could not be built: a length past all memory, a
+            # list as a key.
+            self.abort(self._protocol_error(error))
             return
         if self.closed:  # by a task that was woken
             return
+        self._waker.completing = None  # of a reply that nobody awaits yet
         self._flush_at = 1
         self._account()
         if self._unparsed > MAX_REPLY_BYTES:
@@ -451,10 +468,15 @@ class Connection(asyncio.Protocol):
         waker = self._waker
         sample = self._samples.append
         error_replies = self._error_replies
-        while expected:
+        # What a woken task issues meanwhile cannot be answered by what has been received already.
+        owed = len(expected) - len(self._out)
+        while owed and expected:  # a woken task may have closed the connection
             reply = expected[0]
             if reply.many:  # a Batch; isinstance would cost twice as much
-                value = reply.fill(gets, _INCOMPLETE, _Push)
+                had = len(reply.values)
+                value = reply.fill(gets, _INCOMPLETE, _Push, self.tainted)
+                if len(reply.values) > had:
+                    self._unparsed = 0
                 if value is reply.values:
                     self.metrics.batched += reply.size - 1
             else:
@@ -465,7 +487,7 @@ class Connection(asyncio.Protocol):
                 self.owner.on_push(self, value)
                 continue
             expected.popleft()
-            self._unparsed = 0
+            owed -= 1
             sample(monotonic() - reply.issued)
             if error_replies and self._refused(reply, value):
                 continue
@@ -482,11 +504,17 @@ class Connection(asyncio.Protocol):
         """An error reply was parsed, at the top of ``value`` or within it. Count it; return
         True if the reply has been dealt with."""
         code = self._error_replies[0][1]
+        before = reply.outcome_unsent()
         for error, _ in self._error_replies:
             self.metrics.errors[type(error).__name__] += 1
+            if before is Outcome.UNKNOWN:  # refused now, but it may have run when it was lost
+                with_outcome(error, before)
         self._error_replies.clear()
         if isinstance(reply, Batch):
-            refused_whole = all(isinstance(answer, BaseException) for answer in value)
+            # A transaction of which one command was refused is refused by its EXEC as a whole.
+            refused_whole = isinstance(value[-1], ExecAbortError) or all(
+                isinstance(answer, BaseException) for answer in value
+            )
             return refused_whole and self.owner.on_rejected(self, reply, value, code)
         if not isinstance(value, BaseException):
             return False
@@ -495,7 +523,14 @@ class Connection(asyncio.Protocol):
         return True
 
     def _undecodable(self, error: UnicodeDecodeError) -> None:
-        """The reply at the head is not text in the asked-for encoding. The reader has moved on."""
+        """What came is not text in the asked-for encoding. The reader has moved on."""
+        if not self._expected:
+            self.owner.on_unreadable(self, error)
+            return
+        if self.tainted:
+            # It may have been a push, which would leave the reply at the head still owed.
+            self.abort(self._protocol_error(error))
+            return
         reply = self._expected.popleft()
         self._samples.append(monotonic() - reply.issued)
         self._error_replies.clear()
@@ -517,6 +552,9 @@ class Connection(asyncio.Protocol):
     def _account(self) -> None:
         """Once per read: flights whose replies are all in are no longer in flight."""
         answered = self._written - len(self._expected) + len(self._out)
+        if answered != self._answered:
+            self._answered = answered
+            self._unparsed = 0
         flights = self._flights
         while flights and flights[0][0] <= answered:
             self._bytes_in_flight -= flights.popleft()[1]
@@ -528,8 +566,11 @@ class Connection(asyncio.Protocol):
         self._error_replies.append((error, message.split(" ", 1)[0]))
         return error
 
-    def _protocol_error(self, message: str) -> ProtocolError:
-        return ProtocolError(f"{self.peer} does not speak the Redis protocol: {message}")
+    def _protocol_error(self, cause: Exception) -> ProtocolError:
+        what = str(cause) if isinstance(cause, ProtocolError) else repr(cause)
+        error = ProtocolError(f"{self.peer} does not speak the Redis protocol: {what}")
+        error.__cause__ = cause
+        return error
 
     # -- time ------------------------------------------------------------------
 
@@ -548,18 +589,19 @@ class Connection(asyncio.Protocol):
         """Fail what is past its deadline, notice silence, set the next alarm. O(in flight)."""
         self._alarm = inf
         self._alarm_handle = None
+        now = monotonic()
+        if self._out:
+            self._withdraw(now)
         if not self._expected:
             return
-        now = monotonic()
         oldest = self._expected[0]
-        written = len(self._expected) - len(self._out)
         earliest = inf
-        for position, reply in enumerate(self._expected):
+        for reply in self._expected:
             if reply.done():
                 continue
             if reply.deadline <= now:
                 self.metrics.timeouts += 1
-                reply.fail(self._timed_out(reply, now, position < written))
+                reply.fail(self._timed_out(reply, now, Outcome.UNKNOWN))
             elif reply.deadline < earliest:
                 earliest = reply.deadline
         since = max(self._heard, oldest.issued)
@@ -570,12 +612,27 @@ class Connection(asyncio.Protocol):
             self._arm(earliest)
             self.owner.on_silent(self, silent)
 
-    def _timed_out(self, reply: Reply, now: float, written: bool) -> CommandTimeout:
+    def _withdraw(self, now: float) -> None:
+        """Of what this turn has issued and not written, fail what is past its deadline: it is
+        not written any more. A turn that long has kept the whole loop waiting."""
+        unsent = [self._expected.pop() for _ in self._out]
+        unsent.reverse()
+        payloads = tuple(self._out)
+        self._out.clear()
+        for reply, payload in zip(unsent, payloads, strict=True):
+            if reply.deadline <= now and not reply.done():
+                self.metrics.timeouts += 1
+                reply.fail(self._timed_out(reply, now, reply.outcome_unsent()))
+            else:
+                self._expected.append(reply)
+                self._out.append(payload)
+
+    def _timed_out(self, reply: Reply, now: float, outcome: Outcome) -> CommandTimeout:
         name = reply.payload.split(b"\r\n", 3)[2][:32].decode("ascii", "replace")
         return CommandTimeout(
             f"no answer from {self.peer} to {name} within its {reply.deadline - reply.issued:.3g} s "
             f"({len(self._expected)} in flight, last heard {now - self._heard:.3g} s ago)",
-            outcome=Outcome.UNKNOWN if written else Outcome.NOT_SENT,
+            outcome=outcome,
         )
 
     # -- the transport's callbacks ----------------------------------------------

@@ -76,7 +76,7 @@ def _raise(error: BaseException) -> None:
 class Reply(asyncio.Future[Any]):
     """The answer to one command. Created by ``Connection.submit`` and by lanes."""
 
-    __slots__ = ("attempts", "deadline", "decode", "exposed", "issued", "payload")
+    __slots__ = ("attempts", "deadline", "decode", "fate", "issued", "payload")
 
     many = False
 
@@ -90,8 +90,9 @@ class Reply(asyncio.Future[Any]):
     """When its budget ends (``time.monotonic``); ``inf`` for never."""
     attempts: int
     """How often it has been tried in vain. Unset until that matters: see ``tries``."""
-    exposed: bool
-    """Whether it was written to a connection that then died. Unset until it was."""
+    fate: Outcome
+    """What became of it when it was written before: UNKNOWN once a connection died with it,
+    else REJECTED. Unset until it is to be written again."""
 
     # A future's task compares this with its own loop. Not the Waker, and at C speed.
     get_loop = staticmethod(asyncio.get_running_loop)  # type: ignore[assignment]
@@ -103,7 +104,8 @@ class Reply(asyncio.Future[Any]):
 
     def outcome_unsent(self) -> Outcome:
         """What is known of a command that is not on the wire now."""
-        return Outcome.UNKNOWN if getattr(self, "exposed", False) else Outcome.NOT_SENT
+        fate: Outcome = getattr(self, "fate", Outcome.NOT_SENT)
+        return fate
 
     def fail(self, error: BaseException) -> None:
         """Complete with ``error``, unless the caller has gone."""
@@ -127,11 +129,17 @@ class Batch(Reply):
     values: list[Any]
     """Those that have come."""
 
-    def fill(self, gets: Callable[[bool], Any], incomplete: object, push: type) -> Any:
+    def fill(
+        self, gets: Callable[[bool], Any], incomplete: object, push: type, may_push: bool
+    ) -> Any:
         """Read replies until the batch is whole.
 
         Returns the list of them when it is, ``incomplete`` when the reader ran dry, and a
         push message that came in between, which the caller handles before it calls again.
+
+        Args:
+            may_push: whether what does not decode might be a push, so that nobody can tell
+                which reply is next. Then its UnicodeDecodeError is raised.
         """
         values = self.values
         decode = self.decode
@@ -139,6 +147,8 @@ class Batch(Reply):
             try:
                 value = gets(decode)
             except UnicodeDecodeError as error:
+                if may_push:
+                    raise
                 value = with_outcome(error, Outcome.EXECUTED)
             if value is incomplete or type(value) is push:
                 return value

@@ -7,7 +7,8 @@ state      ``submit`` is                left for
 =========  ===========================  ==========================================
 open       the connection's own         parking when it is lost or at a bound
 parking    ``_park_one``                open, when connected and all is sent
-cooling    ``_submit_cooling``          open, when the server's refusals were repeated
+cooling    ``_submit_cooling``          parking, then open, when what the server refused may
+                                        be repeated
 closed     ``_refuse``                  nothing
 =========  ===========================  ==========================================
 
@@ -17,16 +18,23 @@ on a bare connection.
 
 Order
 -----
-What cannot be sent now waits in ``_parked``, in the order in which it was issued, and
-leaves in that order. Commands to resend go to its head. A command that the server
-refused for the moment is repeated only when no later command on one of its keys is in
-flight, for that one may succeed and must not be overtaken; commands on its keys
-that are issued while it waits are parked behind it.
+What cannot be sent now waits in ``_parked``, and leaves in the order in which it was
+issued, commands to be sent again included. A command that the server refused for the
+moment is repeated unless a later one on one of its keys has run meanwhile; commands on
+its keys that are issued while it waits are parked behind it: see
+:mod:`redisutils.pool.cooling`.
 
 Honesty
 -------
-A parked command that was never written fails as NOT_SENT; one that was written
-before (``exposed``) fails as UNKNOWN, however often it was tried since.
+A parked command that was never written fails as NOT_SENT, one that the server has refused
+as REJECTED; one that was on a connection that died (``Reply.fate``) fails as UNKNOWN,
+whatever became of it since.
+
+A peer that says nothing
+------------------------
+A slow server and a dead connection look alike from here. Another connection tells: if the
+server answers there and still not here, this one is dead. When no other can be had, it is
+given up after ``patience``, or at the end of its oldest command's budget if that is later.
 """
 
 from __future__ import annotations
@@ -36,30 +44,42 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
+from operator import attrgetter
 from time import monotonic
 from typing import Any, Final
 
-from redisutils.commands import is_repeatable, keys_of, lookup
-from redisutils.connection.packing import unpack
+from redis.exceptions import ResponseError
+
+from redisutils.commands import is_repeatable, lookup
+from redisutils.connection.packing import pack, unpack
 from redisutils.connection.protocol import Connection, Owner, fill_in, lost
 from redisutils.connection.reply import Batch, Reply, Waker
 from redisutils.errors import (
     CommandTimeout,
     ConnectFailed,
     ConnectionLost,
+    ConnectTimeout,
     Outcome,
     PoolClosed,
     PoolTimeout,
     RedisUtilsError,
+    WrongLoop,
     with_outcome,
 )
 from redisutils.metrics import PoolMetrics
+from redisutils.pool.cooling import Cooling
 from redisutils.pool.pool import Lease, Pool
 from redisutils.retry import RetryPolicy
 
 __all__ = ["Lane"]
 
 logger = logging.getLogger("redisutils.lane")
+
+_PING: Final = pack(("PING",))
+
+_SHORTEST_ATTEMPT: Final = 1.0
+"""Seconds that an attempt to connect has at least, however short the commands' budgets: a
+distant server's handshake takes some."""
 
 
 class Lane(Owner):
@@ -78,8 +98,8 @@ class Lane(Owner):
         "_alarm",
         "_alarm_handle",
         "_cool_handle",
+        "_cooling",
         "_connection",
-        "_last_on_key",
         "_lease",
         "_loop",
         "_metrics",
@@ -129,7 +149,7 @@ class Lane(Owner):
         self._spare: Lease[Connection] | None = None
         self._connection: Connection | None = None
         self._parked: deque[Reply] = deque()
-        self._last_on_key: dict[bytes, Reply] = {}
+        self._cooling: Cooling | None = None
         self._trouble: str | None = None
         self._tainted = False
         self._opening: asyncio.Task[None] | None = None
@@ -183,6 +203,11 @@ class Lane(Owner):
         return batch
 
     def _reply(self, kind: type[Any]) -> Any:
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongLoop(
+                f"lane {self.name!r} to {self.peer} belongs to another event loop: open a pool "
+                "in each loop (asyncio.run makes a new one each time)"
+            )
         return kind(loop=self._waker)
 
     def _park(self, reply: Reply) -> None:
@@ -216,8 +241,10 @@ class Lane(Owner):
             return False
         self._metrics.timeouts += 1
         connection = self._connection
-        if connection is None:
-            why = self._trouble or "no connection yet"
+        if self._trouble is not None:
+            why = self._trouble
+        elif connection is None:
+            why = "no connection yet"
         else:
             why = f"{connection.in_flight} commands were in flight before it"
         reply.fail(
@@ -231,7 +258,7 @@ class Lane(Owner):
     def _release(self) -> None:
         """Send what is parked; open the lane if all of it could be sent."""
         connection = self._connection
-        if connection is None or self._cool_handle is not None:
+        if connection is None or self._cooling is not None:
             return
         now = monotonic()
         parked = self._parked
@@ -242,7 +269,7 @@ class Lane(Owner):
                 if connection.closed:  # the write itself found it dead: on_lost has parked it
                     return
         if not parked and not connection.blocked:
-            self._last_on_key.clear()
+            self._trouble = None
             self.submit = connection.submit
             self.submit_many = connection.submit_many
 
@@ -259,12 +286,10 @@ class Lane(Owner):
         started = monotonic()
         while self._parked:
             try:
-                lease, self._spare = self._spare, None
-                if lease is None or lease.item.closed:
-                    lease = await self._pool.get(wait=inf)
+                lease = await self._take()
             except (ConnectFailed, PoolTimeout) as error:
                 failures += 1
-                self._trouble = str(error)
+                self._trouble = f"{error}; tried {_times(failures)}"
                 self._metrics.errors[type(error).__name__] += 1
                 self._disappoint(error, failures, monotonic() - started)
                 if self._parked:
@@ -273,16 +298,37 @@ class Lane(Owner):
                 self._adopt(lease)
                 return
 
+    async def _take(self) -> Lease[Connection]:
+        """The spare connection, or the pool's next."""
+        lease, self._spare = self._spare, None
+        if lease is not None:
+            if not lease.item.closed:
+                return lease
+            lease.release(discard=True)
+        # Nobody who waits now will be there when an attempt outlasts a whole budget; the next
+        # one may find the network mended.
+        attempt = max(_SHORTEST_ATTEMPT, self._patience)
+        lease = await self._pool.get(wait=inf, create=min(self._pool.timeouts.create, attempt))
+        if lease.item.closed:  # while a hook looked at it
+            lease.release(discard=True)
+            raise ConnectFailed(f"{self.peer} hung up as soon as it was connected")
+        return lease
+
     def _opened(self, task: asyncio.Task[None]) -> None:
         """The task is over. Nothing that it raised is lost: it goes to those who waited."""
         self._opening = None
-        error = None if task.cancelled() else task.exception()
+        error: BaseException | None
+        if task.cancelled():  # by us in close(), or with all tasks of a loop that ends
+            error = ConnectionLost(f"connecting to {self.peer} was cancelled")
+        else:
+            error = task.exception()
         if error is not None:
             self._trouble = str(error)
             if not isinstance(error, RedisUtilsError):
                 logger.error("lane %s: connecting failed", self.name, exc_info=error)
             while self._parked:
-                self._parked.popleft().fail(error)
+                reply = self._parked.popleft()
+                reply.fail(with_outcome(_own(error, self.peer), reply.outcome_unsent()))
         elif self._parked and self._connection is None and not self.closed:
             self._open()
 
@@ -297,17 +343,13 @@ class Lane(Owner):
             if reply.tries() <= allowed:
                 kept.append(reply)
                 continue
-            told: RedisUtilsError
-            if fatal:
-                told = type(error)(str(error))
-            else:
-                told = ConnectFailed(
-                    f"{error}; tried {failures} time{'s' * (failures > 1)} in {took:.2g} s"
-                )
+            kind = type(error) if isinstance(error, ConnectFailed) else ConnectTimeout
+            told = kind(f"{error}; tried {_times(failures)} in {took:.2g} s", fatal=fatal)
             told.__cause__ = error
             reply.fail(with_outcome(told, reply.outcome_unsent()))
         self._parked = kept
-        self._metrics.retries["connect"] += len(kept)
+        if kept:
+            self._metrics.retries["connect"] += len(kept)
 
     def _adopt(self, lease: Lease[Connection]) -> None:
         """A connection for us: send what waits."""
@@ -315,7 +357,7 @@ class Lane(Owner):
         self._connection = lease.item
         lease.item.owner = self
         lease.item.tainted = self._tainted
-        self._trouble = None
+        self._trouble = None  # what was wrong before is mended
         logger.debug("lane %s: connected to %s", self.name, self.peer)
         self._release()
 
@@ -327,7 +369,7 @@ class Lane(Owner):
         if self._lease is not None:
             self._lease.release(discard=True)
         self._lease = self._connection = None
-        self._stop_cooling()
+        cooling = self._stop_cooling()
         self._trouble = str(error)
         self._hold()
         if unanswered:
@@ -340,18 +382,21 @@ class Lane(Owner):
             if reply.done():
                 continue
             if position < written:
-                reply.exposed = True
+                reply.fate = Outcome.UNKNOWN
                 may_resend = not self._tainted and self._policy.may_resend(lambda: _repeatable(reply))
             else:
                 may_resend = not self._tainted and self._policy.mode != "never"
             if not may_resend or self.closed or reply.tries() > self._policy.max_retries:
-                reply.fail(lost(error, reply.outcome_unsent() is Outcome.UNKNOWN))
+                reply.fail(with_outcome(lost(error, True), reply.outcome_unsent()))
             elif not self._expired(reply, now):
                 self._metrics.retries["lost"] += 1
                 if isinstance(reply, Batch):
                     reply.values.clear()
                 again.append(reply)
-        self._parked.extendleft(reversed(again))
+        if cooling is not None:
+            self._drop_overtaken(cooling)
+        self._parked.extend(again)
+        self._put_in_order()
         self._expect_expiry(min((reply.deadline for reply in again), default=inf))
         if self._parked and not self.closed:
             self._open()
@@ -360,28 +405,31 @@ class Lane(Owner):
         policy = self._policy
         if self.closed or reply.done() or not policy.may_repeat_rejected(code):
             return False
-        if reply.tries() > policy.max_retries:
-            return False
-        if self._cool_handle is None:
-            self._last_on_key = {
-                key: flying for flying in connection.unanswered for key in _keys(flying)
-            }
-        if any(self._last_on_key.get(key, reply) is not reply for key in _keys(reply)):
-            return False  # a later command on this key is in flight and must not be overtaken
-        delay = policy.backoff.delay(reply.attempts)
-        if monotonic() + delay >= reply.deadline:
+        delay = policy.backoff.delay(reply.tries())
+        cooling = self._cooling
+        if reply.attempts > policy.max_retries or monotonic() + delay >= reply.deadline:
+            if cooling is not None:
+                cooling.give_up(reply)
             return False
         self._metrics.retries[code] += 1
+        if reply.outcome_unsent() is not Outcome.UNKNOWN:
+            reply.fate = Outcome.REJECTED
         if isinstance(reply, Batch):
-            reply.values.clear()
-        self._trouble = str(value)
+            reply.values = []
+            self._trouble = str(value[0])
+        else:
+            self._trouble = str(value)
         self._parked.append(reply)
         self._expect_expiry(reply.deadline)
-        if self._cool_handle is None:
+        if cooling is None:
+            cooling = self._cooling = Cooling(reply, connection.unanswered)
             self._cool_handle = self._loop.call_later(delay, self._cooled)
             if not connection.blocked:
                 self.submit = self._submit_cooling
                 self.submit_many = self._submit_many_cooling
+        cooling.refuse(reply, value)
+        if cooling.awaited is reply:
+            self._loop.call_soon(self._repeat)
         return True
 
     def _submit_cooling(
@@ -402,23 +450,54 @@ class Lane(Owner):
 
     def _send_or_park(self, reply: Reply) -> None:
         """Some commands wait to be repeated: park ``reply`` behind them if it shares a key."""
-        keys = _keys(reply)
-        waiting = {key for parked in self._parked for key in _keys(parked)}
-        if self._connection is None or not waiting.isdisjoint(keys):
+        cooling, connection = self._cooling, self._connection
+        if cooling is None or connection is None or cooling.holds_back(reply):
             self._park(reply)
-            return
-        self._last_on_key.update(dict.fromkeys(keys, reply))
-        self._connection.send(reply)
+        else:
+            connection.send(reply)
 
     def _cooled(self) -> None:
+        """The time has come to repeat what was refused."""
         self._cool_handle = None
         self._hold()
+        self._repeat()
+
+    def _repeat(self, _: object = None) -> None:
+        """Do so, once all that was in flight with it has been answered."""
+        cooling = self._cooling
+        if cooling is None or self._cool_handle is not None:
+            return
+        awaited = cooling.unanswered()
+        if awaited is not None:
+            if awaited is not cooling.awaited:
+                cooling.awaited = awaited
+                awaited.add_done_callback(self._repeat)
+            return
+        self._stop_cooling()
+        self._drop_overtaken(cooling)
+        self._put_in_order()
         self._release()
 
-    def _stop_cooling(self) -> None:
+    def _stop_cooling(self) -> Cooling | None:
         if self._cool_handle is not None:
             self._cool_handle.cancel()
             self._cool_handle = None
+        cooling, self._cooling = self._cooling, None
+        return cooling
+
+    @staticmethod
+    def _drop_overtaken(cooling: Cooling) -> None:
+        """What cannot be repeated in its order fails with what the server said. It is done then,
+        and so is not sent."""
+        for reply, refusal in cooling.overtaken():
+            if isinstance(reply, Batch):
+                reply.set_result(refusal)
+            else:
+                reply.fail(refusal)
+
+    def _put_in_order(self) -> None:
+        """Sort what is parked as it was issued. O(parked), since it nearly is."""
+        self._parked = deque(sorted(self._parked, key=attrgetter("issued")))
 
     def on_blocked(self, connection: Connection) -> None:
         self._hold()
@@ -429,21 +508,36 @@ class Lane(Owner):
     # -- a peer that says nothing --------------------------------------------------
 
     def on_silent(self, connection: Connection, seconds: float) -> None:
-        """Slow server or dead connection? Another connection tells: when the server answers
-        there and still not here, this one is dead. Without one to compare, patience ends it."""
-        if seconds >= self._patience:
+        """Slow server or dead connection? See the module's docstring."""
+        oldest = connection.unanswered[0]
+        if seconds >= max(self._patience, oldest.deadline - oldest.issued):
             connection.abort(_silent(self.peer, seconds))
         elif self._probing is None:
             self._probing = self._loop.create_task(self._probe(connection))
             self._probing.add_done_callback(self._probed)
 
     async def _probe(self, connection: Connection) -> None:
-        heard = connection.last_heard
+        heard, unwritten = connection.last_heard, connection.unwritten
+        attempt = max(_SHORTEST_ATTEMPT, self._patience / 4)
         try:
-            lease = await self._pool.get(wait=0)
+            lease = await self._pool.get(wait=0, create=attempt, recycle=attempt)
         except (ConnectFailed, PoolTimeout, PoolClosed, ConnectionLost):
             return  # nothing learnt
-        if self._connection is connection and connection.last_heard == heard:
+        try:
+            # A connection may be handed out for what was heard on it a moment ago.
+            await lease.item.submit(_PING, False, attempt)
+        except ResponseError as error:
+            if str(error).startswith("BUSY"):
+                lease.release()
+                return  # it runs a script, perhaps the one that we wait for
+        except (CommandTimeout, ConnectionLost):
+            lease.release(discard=True)
+            return
+        except BaseException:
+            lease.release(discard=True)
+            raise
+        silent = connection.last_heard == heard and connection.unwritten >= unwritten
+        if self._connection is connection and silent:
             if self._spare is not None:
                 self._spare.release()
             self._spare = lease
@@ -530,8 +624,18 @@ _BRACKETS: Final = (b"MULTI", b"EXEC")
 """What a transaction is wrapped in: it may be repeated if all that is within may."""
 
 
-def _keys(reply: Reply) -> set[bytes]:
-    return {key for words in unpack(reply.payload) for key in keys_of(words)}
+def _times(count: int) -> str:
+    return f"{count} time{'s' * (count != 1)}"
+
+
+def _own(error: BaseException, peer: str) -> RedisUtilsError:
+    """What ended connecting, as one caller's own error."""
+    if isinstance(error, RedisUtilsError):
+        mine = type(error)(str(error))
+    else:
+        mine = ConnectFailed(f"cannot connect to {peer}: {type(error).__name__}: {error}")
+    mine.__cause__ = error
+    return mine
 
 
 def _silent(peer: str, seconds: float, more: str = "") -> ConnectionLost:

@@ -8,11 +8,11 @@ import os
 import weakref
 from collections import Counter
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
-from redisutils.errors import ConnectFailed, PoolClosed, WrongLoop
+from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, PoolClosed, WrongLoop
 from redisutils.metrics import PoolMetrics
 from redisutils.pool.health import Housekeeper
 from redisutils.pool.lane import Lane
@@ -25,6 +25,9 @@ __all__ = ["Standalone"]
 logger = logging.getLogger("redisutils.pool")
 
 DEFAULT_LANE = "default"
+
+_GRACE: Final = 0.01
+"""Seconds past a budget in which the pool may say itself what a checkout waited for in vain."""
 
 
 class Standalone:
@@ -116,15 +119,27 @@ class Standalone:
 
         Args:
             budget: seconds for all of it.
+
+        Raises:
+            CommandTimeout: they are over. Otherwise what ``pool.get`` raises.
         """
         policy = self.settings.retry
         allowed = 0 if policy.mode == "never" else policy.max_retries
         started = monotonic()
         failures = 0
         while True:
-            left = budget - (monotonic() - started)
+            left = max(0.0, budget - (monotonic() - started))
+            bound = asyncio.timeout(left + _GRACE)
             try:
-                return await self.checkout(wait=min(self.settings.timeouts.wait, max(0.0, left)))
+                async with bound:
+                    return await self.checkout(min(self.settings.timeouts.wait, left))
+            except TimeoutError:
+                if not bound.expired():
+                    raise  # a hook's own
+                raise CommandTimeout(
+                    f"no connection to {self.options.peer} could be had within {budget:.3g} s",
+                    outcome=Outcome.NOT_SENT,
+                ) from None
             except ConnectFailed as error:
                 failures += 1
                 delay = policy.backoff.delay(failures)
@@ -132,7 +147,7 @@ class Standalone:
                 if error.fatal:
                     raise
                 if failures > allowed or took + delay >= budget:
-                    raise ConnectFailed(
+                    raise type(error)(
                         f"{error}; tried {failures} time{'s' * (failures > 1)} in {took:.2g} s"
                     ) from error
                 self.metrics.retries["connect"] += 1

@@ -93,6 +93,7 @@ def _covers(entry: str, name: str) -> bool:
     return name == entry or name.startswith((f"{entry}::", f"{entry}["))
 
 
+@pytest.hookimpl(trylast=True)  # -k has done its work by then
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop what selection.py deselects, and what needs a cluster or modules."""
     used: set[str] = set()
