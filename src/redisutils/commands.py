@@ -22,7 +22,15 @@ from redis.typing import EncodableT
 
 from redisutils._command_table import TABLE, Row
 
-__all__ = ["Command", "block_timeout", "is_blocking", "is_container", "is_repeatable", "keys_of", "lookup"]
+__all__ = [
+    "Command",
+    "block_timeout",
+    "is_blocking",
+    "is_container",
+    "is_repeatable",
+    "keys_of",
+    "lookup",
+]
 
 _S = TypeVar("_S", str, bytes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .verdict import Verdict
 
@@ -36,20 +36,33 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def findings(verdicts: Sequence[Verdict], gaps: Sequence[str], *, traces: bool = False) -> str:
-    """Return the regressions and whatever else was unexpected, one a line."""
-    lines = []
-    for one in verdicts:
-        where = f"[{one.server}, protocol {one.protocol}]"
-        lines += [f"BROKEN {where} {text}" for text in one.outcome.broken]
-        for name, why in one.regressions.items():
-            lines.append(f"REGRESSION {where} {name}: {_short(why)}")
-            if traces:
-                lines.append(one.outcome.traces.get(name, ""))
-        lines += [f"unsteady {where} {name}" for name in one.unsteady]
-        lines += [f"fails with redis-py too {where} {name}" for name in one.also_redis_py]
+    """Return the regressions and whatever else was unexpected: a line for each test."""
+    lines = [
+        f"BROKEN [{one.server}, protocol {one.protocol}] {text}"
+        for one in verdicts
+        for text in one.outcome.broken
+    ]
+    lines += _by_test("REGRESSION", verdicts, lambda one: one.regressions, traces=traces)
+    lines += _by_test("unsteady", verdicts, lambda one: one.unsteady, traces=traces)
+    lines += _by_test("fails with redis-py too", verdicts, lambda one: one.also_redis_py)
     lines += [f"SELECTION {text}" for text in gaps]
     return "\n".join(lines)
 
 
-def _short(text: str) -> str:
-    return " ".join(text.split())[:300]
+def _by_test(
+    word: str,
+    verdicts: Sequence[Verdict],
+    pick: Callable[[Verdict], Mapping[str, str]],
+    *,
+    traces: bool = False,
+) -> list[str]:
+    """Return a line for each test, with where it happened and the reason given there first."""
+    lines = []
+    for name in sorted({name for one in verdicts for name in pick(one)}):
+        there = [one for one in verdicts if name in pick(one)]
+        where = ", ".join(f"{one.server}/{one.protocol}" for one in there)
+        why = " ".join(pick(there[0])[name].split())[:300]
+        lines.append(f"{word} {name} [{where}]: {why}")
+        if traces:
+            lines.append(there[0].outcome.traces.get(name, ""))
+    return lines

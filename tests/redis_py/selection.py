@@ -70,6 +70,7 @@ DESELECTED: dict[str, str] = {
     "test_commands.py::TestRedisCommands::test_cluster_failover": _FAKE_REPLY,
     "test_commands.py::TestRedisCommands::test_cluster_forget": _FAKE_REPLY,
     "test_commands.py::TestRedisCommands::test_cluster_info": _FAKE_REPLY,
+    "test_commands.py::TestRedisCommands::test_cluster_keyslot": _FAKE_REPLY,
     "test_commands.py::TestRedisCommands::test_cluster_meet": _FAKE_REPLY,
     "test_commands.py::TestRedisCommands::test_cluster_nodes": _FAKE_REPLY,
     "test_commands.py::TestRedisCommands::test_cluster_replicate": _FAKE_REPLY,
@@ -102,6 +103,8 @@ DESELECTED: dict[str, str] = {
     "test_credential_provider_with_supplier[pool-None]": _SHARED,
     "test_credentials.py::TestUsernamePasswordCredentialProvider::"
     "test_user_pass_provider_only_password[pool]": _SHARED,
+    "test_credentials.py::TestCredentialsProvider::"
+    "test_change_username_password_on_existing_connection": _CONNECTION_INSIDE,
     "test_credentials.py::TestStreamingCredentialProvider": _ENTRAID,
     "test_credentials.py::TestEntraIdCredentialsProvider": _ENTRAID,
     "test_credentials.py::TestClusterEntraIdCredentialsProvider": _ENTRAID,

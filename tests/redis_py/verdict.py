@@ -24,8 +24,8 @@ class Verdict:
     outcome: Outcome
     expected: int | None = None
     regressions: dict[str, str] = field(default_factory=dict)
-    unsteady: list[str] = field(default_factory=list)
-    also_redis_py: list[str] = field(default_factory=list)
+    unsteady: dict[str, str] = field(default_factory=dict)
+    also_redis_py: dict[str, str] = field(default_factory=dict)
 
     @property
     def good(self) -> bool:
@@ -74,7 +74,7 @@ def _compare(
         return
     say(f"{verdict.server}, protocol {verdict.protocol}: {len(suspects)} to run again")
     again = _rerun(wanted.client, kind, verdict.protocol, suspects & outcome.collected, folder)
-    verdict.unsteady = sorted(again.passed)
+    verdict.unsteady = {name: _why(name, outcome) for name in again.passed}
     suspects -= again.passed
 
     if sure or wanted.client == "redis-py":
@@ -83,10 +83,17 @@ def _compare(
         # What is not collected here belongs to the other release that the baseline is of.
         here = suspects & outcome.collected
         theirs = _rerun("redis-py", kind, verdict.protocol, here, folder).passed
-    verdict.also_redis_py = sorted(suspects - theirs)
-    for name in sorted(theirs):
-        how = "skipped" if name in outcome.skipped else "not collected"
-        verdict.regressions[name] = again.failed.get(name) or outcome.failed.get(name) or how
+    verdict.also_redis_py = {name: _why(name, again, outcome) for name in suspects - theirs}
+    verdict.regressions = {name: _why(name, again, outcome) for name in theirs}
+
+
+def _why(name: str, *outcomes: Outcome) -> str:
+    """Return the first reason given for a test not to have passed."""
+    for outcome in outcomes:
+        if name in outcome.failed:
+            return outcome.failed[name]
+    skipped = any(name in outcome.skipped for outcome in outcomes)
+    return "skipped" if skipped else "not collected"
 
 
 def _rerun(client: str, kind: str, protocol: str, names: Iterable[str], folder: Path) -> Outcome:

@@ -227,7 +227,9 @@ class AdapterConnection:
 
     async def send_command(self, *args: Any, **_: Any) -> None:
         """Write a command; its answers come by :meth:`read_response`."""
-        await self.send_packed_command(pack(args, self.encoder.encoding, self.encoder.encoding_errors))
+        await self.send_packed_command(
+            pack(args, self.encoder.encoding, self.encoder.encoding_errors)
+        )
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         if not self.is_connected:

@@ -24,7 +24,14 @@ from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Backoff, RetryMode, RetryPolicy
 from redisutils.version import VERSION
 
-__all__ = ["LIBRARY", "connect_options", "kwargs_from_url", "pool_settings", "refuse_unknown"]
+__all__ = [
+    "LIBRARY",
+    "connect_options",
+    "kwargs_from_url",
+    "pool_settings",
+    "positive",
+    "refuse_unknown",
+]
 
 LIBRARY: Final = ("redisutils", VERSION)
 
@@ -100,7 +107,9 @@ def connect_options(kwargs: Mapping[str, Any]) -> ConnectOptions:
         database=int(kwargs.get("db") or 0),
         credentials=_credentials(kwargs),
         client_name=kwargs.get("client_name"),
-        timeout=inf if connect_timeout is None else _positive("socket_connect_timeout", connect_timeout),
+        timeout=inf
+        if connect_timeout is None
+        else positive("socket_connect_timeout", connect_timeout),
         tls=None if path else _tls(kwargs),
         protocol=_protocol(kwargs.get("protocol")),
         encoding=kwargs.get("encoding", "utf-8"),
@@ -114,7 +123,7 @@ def connect_options(kwargs: Mapping[str, Any]) -> ConnectOptions:
 def pool_settings(kwargs: Mapping[str, Any]) -> PoolSettings:
     """The pool's figures, from redis-py's arguments."""
     timeout = kwargs.get("socket_timeout", _DEFAULT_TIMEOUT)
-    budget = inf if timeout is None else _positive("socket_timeout", timeout)
+    budget = inf if timeout is None else positive("socket_timeout", timeout)
     wait = kwargs.get("timeout", budget)  # BlockingConnectionPool's
     return PoolSettings(
         max_size=int(kwargs.get("max_connections") or _MAX_CONNECTIONS),
@@ -125,7 +134,12 @@ def pool_settings(kwargs: Mapping[str, Any]) -> PoolSettings:
     )
 
 
-def _positive(name: str, value: Any) -> float:
+def positive(name: str, value: Any) -> float:
+    """``value`` as a number of seconds.
+
+    Raises:
+        ConfigError: it is none, or not above 0.
+    """
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -177,7 +191,7 @@ def _library(kwargs: Mapping[str, Any]) -> tuple[str, str] | None:
     resolved = resolve_driver_info(info, name, number)
     if resolved is None:
         return None
-    return resolved.formatted_name or "", resolved.lib_version or ""
+    return str(resolved.formatted_name or ""), str(resolved.lib_version or "")
 
 
 def _policy(kwargs: Mapping[str, Any]) -> RetryPolicy:
@@ -211,5 +225,6 @@ def _tls(kwargs: Mapping[str, Any]) -> Callable[[], ssl.SSLContext] | None:
         "ca_path check_hostname min_version ciphers password"
     ).split()
     defaults: dict[str, Any] = {"cert_reqs": "required", "check_hostname": True}
-    made = RedisSSLContext(**{name: wanted.get(name, defaults.get(name)) for name in names})
+    arguments: dict[str, Any] = {name: wanted.get(name, defaults.get(name)) for name in names}
+    made = RedisSSLContext(**arguments)
     return made.get

@@ -18,21 +18,21 @@ class ResponseCallbacks(CaseInsensitiveDict):
         changed: called after each change, so that what was looked up is looked up again.
     """
 
-    def __init__(self, callbacks: Mapping[str, Any], changed: Callable[[], None]) -> None:
+    def __init__(self, callbacks: Mapping[Any, Any], changed: Callable[[], None]) -> None:
         self._changed: Callable[[], None] = lambda: None
         super().__init__(dict(callbacks))
         self._changed = changed
 
     def __setitem__(self, name: str, callback: Any) -> None:
-        super().__setitem__(name, callback)
+        super().__setitem__(name, callback)  # type: ignore[no-untyped-call]
         self._changed()
 
     def __delitem__(self, name: str) -> None:
-        super().__delitem__(name)
+        super().__delitem__(name)  # type: ignore[no-untyped-call]
         self._changed()
 
     def update(self, callbacks: Mapping[str, Any]) -> None:  # type: ignore[override]  # as redis-py's
-        super().update(dict(callbacks))
+        super().update(dict(callbacks))  # type: ignore[no-untyped-call]
         self._changed()
 
     def pop(self, name: str, *default: Any) -> Any:

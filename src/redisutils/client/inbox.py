@@ -95,7 +95,11 @@ class Inbox(Owner):
         self._add(error, False)
 
     def on_lost(
-        self, connection: Connection, error: ConnectionLost, unanswered: Sequence[Reply], unsent: int
+        self,
+        connection: Connection,
+        error: ConnectionLost,
+        unanswered: Sequence[Reply],
+        unsent: int,
     ) -> None:
         super().on_lost(connection, error, unanswered, unsent)
         self._error = error

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import redis.asyncio.client
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
@@ -107,12 +107,12 @@ class Pipeline(redis.asyncio.client.Pipeline):
             ConnectionLost, CommandTimeout: with ``outcome`` UNKNOWN it may all have been
                 executed, or, of a plain pipeline, a part.
         """
-        stack: _Stack = self.command_stack
+        stack = cast(_Stack, self.command_stack)
         if not stack and not self.watching:
             return []
         try:
             if self.scripts:
-                await self.load_scripts()
+                await self.load_scripts()  # type: ignore[no-untyped-call]
             if self.is_transaction or self.explicit_transaction:
                 return await self._transaction(stack, raise_on_error)
             return await self._plain(stack, raise_on_error)
@@ -168,12 +168,10 @@ class Pipeline(redis.asyncio.client.Pipeline):
         if executed is None:
             raise with_outcome(WatchError("Watched variable changed."), Outcome.REJECTED)
         results = list(executed)
-        for position, error in errors:
-            results.insert(position, error)
+        for position, refusal in errors:
+            results.insert(position, refusal)
         if len(results) != len(stack):
-            raise ResponseError(
-                f"EXEC answered {len(results)} replies to {len(stack)} commands"
-            )
+            raise ResponseError(f"EXEC answered {len(results)} replies to {len(stack)} commands")
         if raise_on_error:
             self.raise_first_error(stack, results)
         return [
@@ -227,7 +225,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
         shaped = self._client._shape(answer, args[0], options)
         return await shaped if hasattr(shaped, "__await__") else shaped
 
-    def raise_first_error(self, commands: _Stack, response: Iterable[Any]) -> None:
+    def raise_first_error(self, commands: Any, response: Iterable[Any]) -> None:
         """Raise the first error reply among ``response``, with its place and command."""
         for position, answer in enumerate(response):
             if isinstance(answer, Exception):
@@ -289,7 +287,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
             self.watching = False
         return await self._shaped(answer, args, options)
 
-    async def reset(self) -> None:
+    async def reset(self) -> None:  # type: ignore[override]  # redis-py's too: RESET is another
         """Forget what is queued and watched, and give the connection back."""
         self.command_stack = []
         self.scripts = set()

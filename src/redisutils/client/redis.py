@@ -21,14 +21,14 @@ from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.exceptions import ResponseError
 
 from redisutils.client.adapter import AdapterPool
-from redisutils.client.arguments import kwargs_from_url
+from redisutils.client.arguments import kwargs_from_url, positive
 from redisutils.client.callbacks import ResponseCallbacks
 from redisutils.client.pipeline import OwnConnection, Pipeline
 from redisutils.client.source import DeferredLane, LaneLike, Source
 from redisutils.commands import Command, block_timeout, is_blocking, is_container, lookup
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER
-from redisutils.errors import ConfigError, NotSharable, Outcome, with_outcome
+from redisutils.errors import NotSharable, Outcome, with_outcome
 from redisutils.pool.lane import Lane
 from redisutils.topology.standalone import DEFAULT_LANE
 
@@ -113,7 +113,7 @@ class Redis(redis.asyncio.Redis):
         return lane
 
     @classmethod
-    def from_url(  # type: ignore[override]
+    def from_url(
         cls,
         url: str,
         single_connection_client: bool = False,
@@ -142,10 +142,8 @@ class Redis(redis.asyncio.Redis):
         Raises:
             ConfigError: ``seconds`` is not a positive number.
         """
-        if not (isinstance(seconds, int | float) and seconds > 0):
-            raise ConfigError(f"with_timeout({seconds!r}): must be a number of seconds above 0")
         view = copy.copy(self)
-        view._timeout = min(float(seconds), FOREVER)
+        view._timeout = min(positive("with_timeout", seconds), FOREVER)
         view.auto_close_connection_pool = False
         if isinstance(self._lane, DeferredLane) and not self.single_connection_client:
             view._defer()

@@ -106,6 +106,7 @@ class RedisPool:
         self._embedded: ServerProcess | None = None
         self._client: Redis | None = None
         self._lanes: dict[str, Redis] = {}
+        self._opening = asyncio.Lock()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -131,16 +132,17 @@ class RedisPool:
     async def _open(self) -> Self:
         if self._closed:
             raise PoolClosed(f"the pool of {self.config.endpoint} is closed: make another")
-        if self._server is None:
-            if self.config.embedded:
-                await self._start_embedded()
-            self._server = Standalone(self._options, self._settings)
+        async with self._opening:  # two tasks that open one pool shall not start two servers
+            if self._server is None:
+                if self.config.embedded:
+                    await self._start_embedded()
+                self._server = Standalone(self._options, self._settings)
         return self
 
     async def _start_embedded(self) -> None:
         from redisutils.connection.embedded import start_embedded
 
-        process = self._embedded = await start_embedded()
+        process = self._embedded = await start_embedded(database=self.config.database)
 
         async def credentials() -> tuple[str, ...]:
             return (process.password,) if process.password else ()
@@ -317,7 +319,8 @@ class RedisPool:
         Raises:
             ConfigError
         """
-        if isinstance(max_size, bool) or not isinstance(max_size, int) or not 1 <= max_size <= 10_000:
+        given: Any = max_size
+        if type(given) is not int or not 1 <= given <= 10_000:
             raise ConfigError(f"resize({max_size!r}): must be a whole number from 1 to 10,000")
         self.server.pool.resize(max_size)
 

@@ -95,7 +95,5 @@ class DeferredLane:
     def submit(self, payload: bytes, decode: bool, timeout: float) -> Reply:
         return self._lane().submit(payload, decode, timeout)
 
-    def submit_many(
-        self, payload: bytes, size: int, decode: bool, timeout: float
-    ) -> Batch:
+    def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
         return self._lane().submit_many(payload, size, decode, timeout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Final
 
@@ -44,7 +44,7 @@ async def dial(
         nonlocal connection
         connection = Connection(
             options.peer,
-            metrics,
+            PoolMetrics(),  # the handshake is nobody's command: it counts only as bytes
             silence=silence,
             encoding=options.encoding,
             errors=options.encoding_errors,
@@ -56,6 +56,7 @@ async def dial(
         async with asyncio.timeout(None if options.timeout == inf else options.timeout):
             opened = await _open(options, make)
             await shake_hands(opened, options)
+        opened.count_into(metrics)
         done = True
         return opened
     except TimeoutError:
@@ -76,14 +77,14 @@ async def dial(
             connection.discard()
 
 
-async def _open(options: ConnectOptions, make: type[Connection] | object) -> Connection:
+async def _open(options: ConnectOptions, make: Callable[[], Connection]) -> Connection:
     loop = asyncio.get_running_loop()
     context = options.tls() if options.tls is not None else None
     if options.path is not None:
-        _, connection = await loop.create_unix_connection(make, options.path)  # type: ignore[arg-type]
+        _, connection = await loop.create_unix_connection(make, options.path)
     else:
         transport, connection = await loop.create_connection(
-            make,  # type: ignore[arg-type]
+            make,
             options.host,
             options.port,
             ssl=context,
@@ -91,7 +92,6 @@ async def _open(options: ConnectOptions, make: type[Connection] | object) -> Con
         )
         if options.keepalive:
             _keep_alive(transport.get_extra_info("socket"), options.keepalive_options)
-    assert isinstance(connection, Connection)
     return connection
 
 

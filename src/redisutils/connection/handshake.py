@@ -101,9 +101,7 @@ def _means_no_hello(answer: Any) -> bool:
     return "unknown command" in text or "noproto" in text or "unsupported protocol" in text
 
 
-def _refusal(
-    options: ConnectOptions, answer: Any, credentials: tuple[str, ...]
-) -> ConnectFailed:
+def _refusal(options: ConnectOptions, answer: Any, credentials: tuple[str, ...]) -> ConnectFailed:
     """Our error for the server's, in the words of the one who has to mend it."""
     text = str(answer)
     where = f"{options.peer} refused the connection"

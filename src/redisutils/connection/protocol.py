@@ -34,7 +34,7 @@ import hiredis
 from redis._parsers.base import BaseParser
 from redis.exceptions import ExecAbortError
 
-from redisutils.connection.reply import Batch, Reply, Waker
+from redisutils.connection.reply import Batch, Reply, Waker, new_batch, new_reply
 from redisutils.errors import (
     CommandTimeout,
     ConnectionLost,
@@ -81,7 +81,11 @@ class Owner:
         return False
 
     def on_lost(
-        self, connection: Connection, error: ConnectionLost, unanswered: Sequence[Reply], unsent: int
+        self,
+        connection: Connection,
+        error: ConnectionLost,
+        unanswered: Sequence[Reply],
+        unsent: int,
     ) -> None:
         """The connection is gone. The last ``unsent`` of the unanswered were never written."""
         written = len(unanswered) - unsent
@@ -102,9 +106,7 @@ class Owner:
 
     def on_unsolicited(self, connection: Connection, value: Any) -> None:
         """A reply came that nobody asked for."""
-        connection.abort(
-            ProtocolError(f"{connection.peer} sent a reply that nobody had asked for")
-        )
+        connection.abort(ProtocolError(f"{connection.peer} sent a reply that nobody had asked for"))
 
     def on_unreadable(self, connection: Connection, error: UnicodeDecodeError) -> None:
         """Something came that nobody asked for, and is not text in the connection's encoding."""
@@ -115,9 +117,7 @@ class Owner:
 
 def lost(error: ConnectionLost, written: bool) -> ConnectionLost:
     """The error for one command of a lost connection: each caller gets its own instance."""
-    mine = type(error)(
-        str(error), outcome=Outcome.UNKNOWN if written else Outcome.NOT_SENT
-    )
+    mine = type(error)(str(error), outcome=Outcome.UNKNOWN if written else Outcome.NOT_SENT)
     mine.__cause__ = error.__cause__
     return mine
 
@@ -257,9 +257,7 @@ class Connection(asyncio.Protocol):
             self._arm(deadline)
         return reply
 
-    def submit_many(
-        self, payload: bytes, size: int, decode: bool, timeout: float
-    ) -> Batch:
+    def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
         """Issue ``size`` packed commands contiguously. The future's result is the list of
         their answers; an error reply stands in it as an exception."""
         if get_running_loop() is not self._loop:
@@ -270,16 +268,11 @@ class Connection(asyncio.Protocol):
 
     def make_reply(self, payload: bytes, decode: bool, timeout: float) -> Reply:
         """A reply for :meth:`send`, not issued yet."""
-        return fill_in(Reply(loop=self._waker), payload, decode, timeout)  # type: ignore[arg-type]
+        return new_reply(self._waker, payload, decode, timeout)
 
-    def make_batch(
-        self, payload: bytes, size: int, decode: bool, timeout: float
-    ) -> Batch:
+    def make_batch(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
         """A batch for :meth:`send`, not issued yet."""
-        batch = fill_in(Batch(loop=self._waker), payload, decode, timeout)  # type: ignore[arg-type]
-        batch.size = size
-        batch.values = []
-        return batch
+        return new_batch(self._waker, payload, size, decode, timeout)
 
     def send(self, reply: Reply) -> None:
         """Issue a reply made earlier, perhaps by another connection. Its clock runs on."""
@@ -373,9 +366,7 @@ class Connection(asyncio.Protocol):
         self._out.clear()
         while self._expected:
             self._expected.popleft().fail(
-                ConnectionLost(
-                    f"the connection to {self.peer} is closed", outcome=Outcome.NOT_SENT
-                )
+                ConnectionLost(f"the connection to {self.peer} is closed", outcome=Outcome.NOT_SENT)
             )
 
     def flush(self) -> None:
@@ -414,6 +405,13 @@ class Connection(asyncio.Protocol):
             self.owner.on_unblocked(self)
 
     # -- reading ---------------------------------------------------------------
+
+    def count_into(self, metrics: PoolMetrics) -> None:
+        """Count in ``metrics`` from now on, and add there the bytes that were counted so far."""
+        metrics.bytes_in += self.metrics.bytes_in
+        metrics.bytes_out += self.metrics.bytes_out
+        self.metrics = metrics
+        self._samples = metrics.latency.pending
 
     def pause_reading(self) -> None:
         """Leave what comes in the socket, for an owner that cannot keep up."""
@@ -472,13 +470,14 @@ class Connection(asyncio.Protocol):
         owed = len(expected) - len(self._out)
         while owed and expected:  # a woken task may have closed the connection
             reply = expected[0]
-            if reply.many:  # a Batch; isinstance would cost twice as much
-                had = len(reply.values)
-                value = reply.fill(gets, _INCOMPLETE, _Push, self.tainted)
-                if len(reply.values) > had:
+            if reply.many:  # isinstance would cost twice as much
+                batch = cast(Batch, reply)
+                had = len(batch.values)
+                value = batch.fill(gets, _INCOMPLETE, _Push, self.tainted)
+                if len(batch.values) > had:
                     self._unparsed = 0
-                if value is reply.values:
-                    self.metrics.batched += reply.size - 1
+                if value is batch.values:
+                    self.metrics.batched += batch.size - 1
             else:
                 value = gets(reply.decode)
             if value is _INCOMPLETE:
@@ -486,7 +485,7 @@ class Connection(asyncio.Protocol):
             if type(value) is _Push:
                 self.owner.on_push(self, value)
                 continue
-            expected.popleft()
+            reply = expected.popleft()
             owed -= 1
             sample(monotonic() - reply.issued)
             if error_replies and self._refused(reply, value):
@@ -559,9 +558,9 @@ class Connection(asyncio.Protocol):
         while flights and flights[0][0] <= answered:
             self._bytes_in_flight -= flights.popleft()[1]
 
-    def _reply_error(self, message: str) -> BaseException:
+    def _reply_error(self, message: str) -> Exception:
         """hiredis' callback for each error reply, nested ones included."""
-        error: BaseException = BaseParser.parse_error(message)
+        error: Exception = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]
         with_outcome(error, Outcome.REJECTED)
         self._error_replies.append((error, message.split(" ", 1)[0]))
         return error
@@ -657,15 +656,3 @@ class Connection(asyncio.Protocol):
             f"this connection to {self.peer} belongs to another event loop: open a pool in "
             "each loop (asyncio.run makes a new one each time)"
         )
-
-
-_R = Any
-
-
-def fill_in(reply: _R, payload: bytes, decode: bool, timeout: float) -> _R:
-    """Set a new reply's fields."""
-    reply.payload = payload
-    reply.decode = decode
-    reply.issued = monotonic()
-    reply.deadline = reply.issued + timeout
-    return reply

@@ -32,11 +32,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
+from time import monotonic
 from typing import Any
 
 from redisutils.errors import Outcome, with_outcome
 
-__all__ = ["Batch", "Reply", "Waker"]
+__all__ = ["Batch", "Reply", "Waker", "new_batch", "new_reply"]
 
 
 class Waker:
@@ -95,7 +96,7 @@ class Reply(asyncio.Future[Any]):
     else REJECTED. Unset until it is to be written again."""
 
     # A future's task compares this with its own loop. Not the Waker, and at C speed.
-    get_loop = staticmethod(asyncio.get_running_loop)  # type: ignore[assignment]
+    get_loop = staticmethod(asyncio.get_running_loop)
 
     def tries(self) -> int:
         """Count one more attempt in vain and return how many there have been."""
@@ -154,3 +155,26 @@ class Batch(Reply):
                 return value
             values.append(value)
         return values
+
+
+def new_reply(waker: Waker, payload: bytes, decode: bool, timeout: float) -> Reply:
+    """A reply whose clock starts now, not sent yet. ``Connection.submit`` does the same inline."""
+    reply = Reply(loop=waker)  # type: ignore[arg-type]  # stands as the loop: see above
+    _fill_in(reply, payload, decode, timeout)
+    return reply
+
+
+def new_batch(waker: Waker, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
+    """The same for ``size`` commands in one payload."""
+    batch = Batch(loop=waker)  # type: ignore[arg-type]
+    _fill_in(batch, payload, decode, timeout)
+    batch.size = size
+    batch.values = []
+    return batch
+
+
+def _fill_in(reply: Reply, payload: bytes, decode: bool, timeout: float) -> None:
+    reply.payload = payload
+    reply.decode = decode
+    reply.issued = monotonic()
+    reply.deadline = reply.issued + timeout

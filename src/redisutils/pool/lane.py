@@ -52,8 +52,8 @@ from redis.exceptions import ResponseError
 
 from redisutils.commands import is_repeatable, lookup
 from redisutils.connection.packing import pack, unpack
-from redisutils.connection.protocol import Connection, Owner, fill_in, lost
-from redisutils.connection.reply import Batch, Reply, Waker
+from redisutils.connection.protocol import Connection, Owner, lost
+from redisutils.connection.reply import Batch, Reply, Waker, new_batch, new_reply
 from redisutils.errors import (
     CommandTimeout,
     ConnectFailed,
@@ -189,26 +189,23 @@ class Lane(Owner):
         self.submit_many = self._park_batch
 
     def _park_one(self, payload: bytes, decode: bool, timeout: float) -> Reply:
-        reply = fill_in(self._reply(Reply), payload, decode, timeout)
+        reply = new_reply(self._checked_waker(), payload, decode, timeout)
         self._park(reply)
         return reply
 
-    def _park_batch(
-        self, payload: bytes, size: int, decode: bool, timeout: float
-    ) -> Batch:
-        batch = fill_in(self._reply(Batch), payload, decode, timeout)
-        batch.size = size
-        batch.values = []
+    def _park_batch(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
+        batch = new_batch(self._checked_waker(), payload, size, decode, timeout)
         self._park(batch)
         return batch
 
-    def _reply(self, kind: type[Any]) -> Any:
+    def _checked_waker(self) -> Waker:
+        """For a reply of ours, if it is asked for in our loop."""
         if asyncio.get_running_loop() is not self._loop:
             raise WrongLoop(
                 f"lane {self.name!r} to {self.peer} belongs to another event loop: open a pool "
                 "in each loop (asyncio.run makes a new one each time)"
             )
-        return kind(loop=self._waker)
+        return self._waker
 
     def _park(self, reply: Reply) -> None:
         self._parked.append(reply)
@@ -364,7 +361,11 @@ class Lane(Owner):
     # -- what the connection tells us ----------------------------------------------
 
     def on_lost(
-        self, connection: Connection, error: ConnectionLost, unanswered: Sequence[Reply], unsent: int
+        self,
+        connection: Connection,
+        error: ConnectionLost,
+        unanswered: Sequence[Reply],
+        unsent: int,
     ) -> None:
         if self._lease is not None:
             self._lease.release(discard=True)
@@ -383,7 +384,9 @@ class Lane(Owner):
                 continue
             if position < written:
                 reply.fate = Outcome.UNKNOWN
-                may_resend = not self._tainted and self._policy.may_resend(lambda: _repeatable(reply))
+                may_resend = not self._tainted and self._policy.may_resend(
+                    lambda: _repeatable(reply)
+                )
             else:
                 may_resend = not self._tainted and self._policy.mode != "never"
             if not may_resend or self.closed or reply.tries() > self._policy.max_retries:
@@ -432,19 +435,15 @@ class Lane(Owner):
             self._loop.call_soon(self._repeat)
         return True
 
-    def _submit_cooling(
-        self, payload: bytes, decode: bool, timeout: float
-    ) -> Reply:
-        reply = fill_in(self._reply(Reply), payload, decode, timeout)
+    def _submit_cooling(self, payload: bytes, decode: bool, timeout: float) -> Reply:
+        reply = new_reply(self._checked_waker(), payload, decode, timeout)
         self._send_or_park(reply)
         return reply
 
     def _submit_many_cooling(
         self, payload: bytes, size: int, decode: bool, timeout: float
     ) -> Batch:
-        batch = fill_in(self._reply(Batch), payload, decode, timeout)
-        batch.size = size
-        batch.values = []
+        batch = new_batch(self._checked_waker(), payload, size, decode, timeout)
         self._send_or_park(batch)
         return batch
 
@@ -603,9 +602,7 @@ class Lane(Owner):
     def _refuse_one(self, payload: bytes, decode: bool, timeout: float) -> Reply:
         raise self._is_closed()
 
-    def _refuse_many(
-        self, payload: bytes, size: int, decode: bool, timeout: float
-    ) -> Batch:
+    def _refuse_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
         raise self._is_closed()
 
     def _is_closed(self) -> PoolClosed:
@@ -639,4 +636,6 @@ def _own(error: BaseException, peer: str) -> RedisUtilsError:
 
 
 def _silent(peer: str, seconds: float, more: str = "") -> ConnectionLost:
-    return ConnectionLost(f"{peer} has been silent on this connection for {seconds:.3g} s {more}".rstrip())
+    return ConnectionLost(
+        f"{peer} has been silent on this connection for {seconds:.3g} s {more}".rstrip()
+    )

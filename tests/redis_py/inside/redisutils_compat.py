@@ -154,11 +154,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         return
     line: dict[str, object] = {
         "test": report.nodeid.removeprefix("tests/test_asyncio/"),
-        "outcome": report.outcome,
+        # A test that upstream expects to fail, but that passes with redis-py, is to pass with ours.
+        "outcome": "failed" if report.skipped and hasattr(report, "wasxfail") else report.outcome,
         "when": report.when,
         "seconds": round(report.duration, 3),
     }
-    if report.failed:
+    if line["outcome"] == "failed":
         crash = getattr(report.longrepr, "reprcrash", None)
         line["why"] = crash.message if crash is not None else str(report.longrepr)
         line["trace"] = report.longreprtext
