@@ -211,7 +211,7 @@ def lookup(args: Sequence[EncodableT]) -> Command:
 
 def is_container(name: str) -> bool:
     """Whether commands begin with this word that are told apart by the next, as CLIENT LIST is."""
-    found = _COMMANDS.get(name.upper().encode())
+    found = _command(name.upper())
     return found is not None and found.subcommands is not None
 
 

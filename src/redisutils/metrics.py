@@ -81,7 +81,8 @@ class LatencyHistogram:
             seen += self._buckets[half]
             while len(values) < len(ranks) and seen >= ranks[len(values)]:
                 values.append(min(_middle(half), self._max))
-        return LatencySnapshot(count, self._sum / count, *values, self._max)
+        p50, p95, p99 = values
+        return LatencySnapshot(count, self._sum / count, p50, p95, p99, self._max)
 
 
 def _middle(half: int) -> float:

@@ -1,13 +1,14 @@
 """The comparison: every test that passes with redis-py must pass with ours.
 
-A test that did not pass is run again, alone, on a fresh server: passing then, it is *unsteady*
-and named. Failing again, it is run with redis-py on the same kind of server, unless the stored
-baseline already answers for exactly this redis-py and server. Passing there, it is a *regression*.
+A module with a test that did not pass is run again, on a fresh server: if that test passes then,
+it is *unsteady* and named. If not, the module is run with redis-py on the same kind of server,
+unless the stored baseline already answers for exactly this redis-py and server. A test that
+passes there is a *regression*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,13 +36,20 @@ class Verdict:
 
 def judge(wanted: Wanted, folder: Path, say: Callable[[str], None]) -> list[Verdict]:
     """Run everything wanted and compare it with redis-py; ``folder`` holds redis-py's tests."""
-    first = jobs.collect(wanted, folder)
-    verdicts = []
-    for (kind, protocol), outcome in first.items():
-        verdict = Verdict(servers.describe(kind), protocol, outcome)
-        _compare(verdict, kind, wanted, folder, say)
-        verdicts.append(verdict)
-    return verdicts
+    passes = {
+        one: _Comparison(one, wanted, outcome)
+        for one, outcome in jobs.collect(wanted, folder).items()
+    }
+    suspected = {one: found.suspects for one, found in passes.items() if found.suspects}
+    again = _rerun(wanted.client, wanted.keyword, suspected, folder, say)
+    for one, found in passes.items():
+        found.settle_with_ours(again.get(one, Outcome()))
+
+    doubtful = {one: found.suspects for one, found in passes.items() if found.doubtful}
+    theirs = _rerun("redis-py", wanted.keyword, doubtful, folder, say)
+    for one, found in passes.items():
+        found.settle_with_theirs(theirs.get(one, Outcome()).passed)
+    return [found.verdict for found in passes.values()]
 
 
 def gaps(outcomes: Iterable[Outcome], folder: Path) -> list[str]:
@@ -59,49 +67,73 @@ def gaps(outcomes: Iterable[Outcome], folder: Path) -> list[str]:
     return texts
 
 
-def _compare(
-    verdict: Verdict, kind: str, wanted: Wanted, folder: Path, say: Callable[[str], None]
-) -> None:
-    outcome, stored = verdict.outcome, baseline.load(kind)
-    expected = set(stored.passes.get(verdict.protocol, ()) if stored else ())
-    if wanted.keyword:
-        expected &= outcome.collected
-    sure = stored is not None and stored.fits(source.installed_version(), verdict.server)
-    verdict.expected = len(expected) if sure else None
+class _Comparison:
+    """The way of one server and protocol to its verdict; ``suspects`` become fewer on it."""
 
-    suspects = (expected | outcome.failed.keys()) - outcome.passed
-    if not suspects or outcome.broken:
-        return
-    say(f"{verdict.server}, protocol {verdict.protocol}: {len(suspects)} to run again")
-    again = _rerun(wanted.client, kind, verdict.protocol, suspects & outcome.collected, folder)
-    verdict.unsteady = {name: _why(name, outcome) for name in again.passed}
-    suspects -= again.passed
+    def __init__(self, one: tuple[str, str], wanted: Wanted, outcome: Outcome) -> None:
+        kind, protocol = one
+        self.verdict = Verdict(servers.describe(kind), protocol, outcome)
+        stored = baseline.load(kind)
+        self._expected = set(stored.passes.get(protocol, ()) if stored else ())
+        if wanted.keyword:
+            self._expected &= outcome.collected
+        self._sure = stored is not None and stored.fits(
+            source.installed_version(), self.verdict.server
+        )
+        self._theirs_is_asked = not self._sure and wanted.client != "redis-py"
+        if self._sure:
+            self.verdict.expected = len(self._expected)
+        else:
+            # Of another release or server: only what is there can be asked about.
+            self._expected &= outcome.collected
+        self._again = Outcome()
+        self.suspects = (self._expected | outcome.failed.keys()) - outcome.passed
+        if outcome.broken:
+            self.suspects = set()
 
-    if sure or wanted.client == "redis-py":
-        theirs = expected & suspects
-    else:
-        # What is not collected here belongs to the other release that the baseline is of.
-        here = suspects & outcome.collected
-        theirs = _rerun("redis-py", kind, verdict.protocol, here, folder).passed
-    verdict.also_redis_py = {name: _why(name, again, outcome) for name in suspects - theirs}
-    verdict.regressions = {name: _why(name, again, outcome) for name in theirs}
+    @property
+    def doubtful(self) -> bool:
+        """Whether only redis-py itself can tell whose fault it is."""
+        return self._theirs_is_asked and bool(self.suspects)
+
+    def settle_with_ours(self, again: Outcome) -> None:
+        """Take in the second run."""
+        self._again = again
+        steady = self.suspects - again.passed
+        self.verdict.unsteady = {name: self._why(name) for name in self.suspects & again.passed}
+        self.suspects = steady
+
+    def settle_with_theirs(self, theirs: set[str]) -> None:
+        """Take in what passes with redis-py, of the suspects; the baseline counts if it fits."""
+        guilty = self.suspects & (theirs if self._theirs_is_asked else self._expected)
+        self.verdict.regressions = {name: self._why(name) for name in guilty}
+        self.verdict.also_redis_py = {name: self._why(name) for name in self.suspects - guilty}
+
+    def _why(self, name: str) -> str:
+        outcome = self.verdict.outcome
+        for failed in (outcome.failed, self._again.failed):
+            if name in failed:
+                return failed[name]
+        return "skipped" if name in outcome.skipped else "not collected"
 
 
-def _why(name: str, *outcomes: Outcome) -> str:
-    """Return the first reason given for a test not to have passed."""
-    for outcome in outcomes:
-        if name in outcome.failed:
-            return outcome.failed[name]
-    skipped = any(name in outcome.skipped for outcome in outcomes)
-    return "skipped" if skipped else "not collected"
-
-
-def _rerun(client: str, kind: str, protocol: str, names: Iterable[str], folder: Path) -> Outcome:
-    """Run single tests, each on a server of its own while they are few, else by module."""
-    names = sorted(names)
-    if len(names) <= 12:
-        batches: list[tuple[str, ...]] = [(name,) for name in names]
-    else:
-        modules = sorted({name.split("::")[0] for name in names})
-        batches = [tuple(n for n in names if n.startswith(f"{m}::")) for m in modules]
-    return jobs.merged(jobs.run_all([Job(client, kind, protocol, b) for b in batches], folder))
+def _rerun(
+    client: str,
+    keyword: str,
+    names: Mapping[tuple[str, str], set[str]],
+    folder: Path,
+    say: Callable[[str], None],
+) -> dict[tuple[str, str], Outcome]:
+    """Run the modules of these tests anew; what a test meets there is what it met before."""
+    work = [
+        (one, Job(client, *one, (module,), keyword))
+        for one, suspects in names.items()
+        for module in sorted({name.split("::")[0] for name in suspects})
+    ]
+    for _, job in work:
+        say(f"once more with {job.client}: {job.tests[0]} on {job.server}, {job.protocol}")
+    results = jobs.run_all([job for _, job in work], folder)
+    outcomes: dict[tuple[str, str], Outcome] = {one: Outcome() for one in names}
+    for (one, _), result in zip(work, results, strict=True):
+        outcomes[one].add(result)
+    return outcomes
