@@ -40,14 +40,13 @@ class CancelledAt:
         self.waited = 0
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
         awaited = self.inner.send(None)
         while True:
             self.waited += 1
             if self.waited == self.at:
-                loop.call_soon(task.cancel)
+                task.cancel()  # takes effect on what the task is about to wait for
             try:
                 yield awaited
             except BaseException as error:
@@ -184,21 +183,17 @@ async def test_cancelled_at_every_await_while_connecting(
     """Each time in a new pool, whose first connection is still to be made."""
     before = len(admin.client_list())
     admin.set("key", "value")
-
-    async def with_new_pool() -> None:
-        pool = create_redis_pool(url=clean_server.url, pool_max_size=2)
-        await pool
-        try:
-            await deed(pool)
-        finally:
-            assert await asyncio.shield(asyncio.ensure_future(pool.client.echo("x"))) == b"x"
-            assert pool.server.pool.in_use == 1
-            await pool.close()
+    pool = await create_redis_pool(url=clean_server.url, pool_max_size=2)
 
     async def check() -> None:
-        pass
+        nonlocal pool
+        assert await pool.client.echo("mine") == b"mine"
+        await until(lambda: pool.server.pool.in_use == 1)
+        await pool.close()
+        pool = await create_redis_pool(url=clean_server.url, pool_max_size=2)
 
-    await cancel_at_every_await(with_new_pool, check)
+    assert await cancel_at_every_await(lambda: deed(pool), check) >= 1
+    await pool.close()
     await until(lambda: len(admin.client_list()) == before)
 
 
@@ -331,7 +326,7 @@ async def test_a_blpop_cut_by_a_timeout_takes_nothing(pool: RedisPool, admin: re
                 await pool.client.blpop(["queue"], 0)  # type: ignore[misc]
         await until(lambda: admin.info("clients")["blocked_clients"] == 0)  # type: ignore[index]
         await pool.client.rpush("queue", number)  # type: ignore[misc]
-        assert await pool.client.blpop(["queue"], 1) == [b"queue", b"%d" % number]  # type: ignore[misc]
+        assert (await pool.client.blpop(["queue"], 1))[1] == b"%d" % number  # type: ignore[misc]
 
 
 async def test_a_push_right_after_a_cancelled_blpop_is_not_lost(pool: RedisPool) -> None:
@@ -527,10 +522,15 @@ def test_an_interrupt_in_a_woken_task_reaches_the_loop(
     """And does not kill the connection, nor those who are woken by the same read."""
     loop = make_loop()
     try:
-        pool = loop.run_until_complete(create_redis_pool(url=server.url)._open())
-        loop.run_until_complete(pool.client.ping())
-        connection = pool.server.lane().connection
+
+        async def before() -> tuple[RedisPool, Any]:
+            pool = await create_redis_pool(url=server.url)
+            await pool.client.ping()
+            return pool, pool.server.lane().connection
+
+        pool, connection = loop.run_until_complete(before())
         done: list[Any] = []
+        tasks: list[asyncio.Future[Any]] = []
 
         async def well_behaved() -> None:
             done.append(await pool.client.echo("mine"))
@@ -540,8 +540,9 @@ def test_an_interrupt_in_a_woken_task_reaches_the_loop(
             raise failure
 
         async def main() -> None:
-            async with asyncio.timeout(DEADLINE):
-                await asyncio.gather(well_behaved(), interrupted(), well_behaved())
+            deeds = [well_behaved(), interrupted(), well_behaved()]
+            tasks.extend(asyncio.ensure_future(deed) for deed in deeds)
+            await asyncio.wait(tasks, timeout=DEADLINE)
 
         with pytest.raises(failure):
             loop.run_until_complete(main())
@@ -551,14 +552,12 @@ def test_an_interrupt_in_a_woken_task_reaches_the_loop(
                 assert await pool.client.echo("later") == b"later"
                 await until(lambda: len(done) == 2)
             assert done == [b"mine"] * 2
+            assert isinstance(tasks[1].exception(), failure)
             assert pool.server.lane().connection is connection
             await pool.close()
 
         loop.run_until_complete(after())
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
         loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(asyncio.sleep(0))
     finally:
         loop.close()
 

@@ -46,13 +46,13 @@ def calls(admin: redis.Redis, command: str) -> int:
 
 async def outcome_after(awaitable: Awaitable[Any]) -> Outcome | None:
     """None when it succeeded."""
-    try:
-        await awaitable
-    except (redis.RedisError, UnicodeError) as error:
-        outcome = outcome_of(error)
-        assert outcome is not None, f"{error!r} says nothing about its command"
-        return outcome
-    return None
+    (result,) = await asyncio.gather(awaitable, return_exceptions=True)
+    if not isinstance(result, redis.RedisError | UnicodeError):
+        assert not isinstance(result, BaseException), f"{result!r} is no error of a command"
+        return None
+    outcome = outcome_of(result)
+    assert outcome is not None, f"{result!r} says nothing about its command"
+    return outcome
 
 
 async def lose_replies(
@@ -114,7 +114,7 @@ async def test_writes_under_faults_are_what_their_outcomes_say(
     if command == "RPUSH":
         landed = Counter(admin.lrange("log", 0, -1))
     else:
-        landed = Counter({key.removeprefix("log:"): int(admin.get(key)) for key in admin.keys()})
+        landed = Counter({key.removeprefix("log:"): int(admin.get(key)) for key in admin.scan_iter()})
 
     assert len(outcomes) == 16 * 25
     seen = Counter(outcomes.values())
@@ -147,7 +147,7 @@ async def test_reads_and_idempotent_writes_are_sent_again(
                 rounds += 1
                 await client.set(f"log:{task}", number)
                 assert await client.get(f"log:{task}") == str(number).encode()
-                await client.setex(f"log:x:{task}", 1000, number)
+                await client.set(f"log:x:{task}", number, ex=1000)
                 assert await client.strlen(f"log:x:{task}") == len(str(number))
                 async with client.pipeline(transaction=True) as pipe:
                     pipe.set(f"log:t:{task}", number).get(f"log:t:{task}")

@@ -5,9 +5,8 @@ refuses for good is not.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -52,9 +51,12 @@ async def test_READONLY(
         replica()
         writing = asyncio.create_task(pool.client.set("k", "v"))
         await repeats(pool, "READONLY", 2)
-        assert await pool.client.get("k") is None  # reads pass meanwhile
+        assert await pool.client.get("other") is None  # reads of other keys pass meanwhile
+        reading = asyncio.create_task(pool.client.get("k"))
+        await repeats(pool, "READONLY", 5)
         admin.replicaof("NO", "ONE")
         assert await writing is True
+        assert await reading == b"v"
         assert set(pool.metrics().retries) == {"READONLY"}
     assert admin.get("k") == "v"
 
@@ -107,11 +109,14 @@ async def test_LOADING(clean_server: EmbeddedServer, admin: redis.Redis) -> None
 async def test_a_connection_made_while_the_server_loads(
     clean_server: EmbeddedServer, admin: redis.Redis
 ) -> None:
-    async with pool_at(clean_server, **QUICK) as pool:
-        async with pool_at(clean_server, **QUICK) as first, loading(clean_server, admin):
-            while not first.metrics().retries:
-                await first.client.get("filling:1")
-            assert await pool.client.get("filling:1") == b"x" * 50
+    async with (
+        pool_at(clean_server, **QUICK) as pool,
+        pool_at(clean_server, **QUICK) as first,
+        loading(clean_server, admin),
+    ):
+        while not first.metrics().retries:
+            await first.client.get("filling:1")
+        assert await pool.client.get("filling:1") == b"x" * 50
 
 
 @asynccontextmanager
@@ -119,9 +124,10 @@ async def busy(server: EmbeddedServer, admin: redis.Redis) -> AsyncIterator[None
     """A script of somebody else runs for ever, until it is killed here or before."""
     before = admin.config_get("lua-time-limit")["lua-time-limit"]
     admin.config_set("lua-time-limit", "20")
-    async with redis.asyncio.Redis.from_url(server.url, retry=None) as other:
+    async with redis.asyncio.Redis.from_url(server.url) as other:
         script = asyncio.create_task(other.eval("while true do end", 0))
         try:
+            await until(lambda: _is_busy(admin))
             yield
         finally:
             with suppress(redis.ResponseError):
@@ -129,6 +135,14 @@ async def busy(server: EmbeddedServer, admin: redis.Redis) -> AsyncIterator[None
             with suppress(redis.ResponseError):
                 await script
             admin.config_set("lua-time-limit", before)
+
+
+def _is_busy(admin: redis.Redis) -> bool:
+    try:
+        admin.ping()
+    except redis.ResponseError:
+        return True
+    return False
 
 
 async def test_BUSY(clean_server: EmbeddedServer, admin: redis.Redis) -> None:
@@ -147,7 +161,7 @@ async def test_CLUSTERDOWN(start_server: StartServer) -> None:
         config={"cluster-enabled": "yes", "cluster-port": str(free_port())}
     )
     async with pool_at(server, **{**QUICK, "max_retries": 3}) as pool:
-        with pytest.raises(redis.RedisError, match=r"(?i)hash slot not served|cluster is down") as caught:
+        with pytest.raises(redis.RedisError, match=r"(?i)slot not served|is down") as caught:
             await pool.client.get("k")
         assert outcome_of(caught.value) is Outcome.REJECTED
         assert pool.metrics().retries == {"CLUSTERDOWN": 3}
@@ -204,7 +218,7 @@ async def test_many_callers_of_one_key(
     async with pool_at(clean_server, **QUICK) as pool:
         replica()
         writing = asyncio.gather(*(pool.client.incr("counter") for _ in range(200)))
-        await repeats(pool, "READONLY", 400)
+        await repeats(pool, "READONLY", 205)
         more = asyncio.gather(*(pool.client.incr("counter") for _ in range(50)))
         admin.replicaof("NO", "ONE")
         assert await writing == list(range(1, 201))
@@ -221,7 +235,7 @@ async def test_readers_are_not_held_up_by_refused_writers(
         writing = asyncio.create_task(pool.client.set("written", "1"))
         await repeats(pool, "READONLY")
         async with asyncio.timeout(5):
-            for _ in range(30):
+            for _ in range(15):
                 answers = await asyncio.gather(*(pool.client.get("read") for _ in range(100)))
                 assert answers == [b"1"] * 100
         writing.cancel()
@@ -321,8 +335,9 @@ async def test_MISCONF_is_final(start_server: StartServer) -> None:
         with suppress(redis.ResponseError):
             own.bgsave()
         await until(lambda: own.info("persistence")["rdb_last_bgsave_status"] == "err")
-    async with pool_at(server, **QUICK) as pool:
-        await final(pool, pool.client.set("k", "v"), "(?i)snapshot")
+        async with pool_at(server, **QUICK) as pool:
+            await final(pool, pool.client.set("k", "v"), "(?i)snapshot")
+        own.config_set("save", "")  # or it would not end before it has saved
 
 
 async def test_NOPERM_is_final(clean_server: EmbeddedServer, admin: redis.Redis) -> None:

@@ -130,8 +130,8 @@ def _rerun(
         for one, suspects in names.items()
         for module in sorted({name.split("::")[0] for name in suspects})
     ]
-    for _, job in work:
-        say(f"once more with {job.client}: {job.tests[0]} on {job.server}, {job.protocol}")
+    if work:
+        say(f"{len(work)} modules once more with {client}")
     results = jobs.run_all([job for _, job in work], folder)
     outcomes: dict[tuple[str, str], Outcome] = {one: Outcome() for one in names}
     for (one, _), result in zip(work, results, strict=True):

@@ -75,6 +75,9 @@ class AdapterPool:
             kwargs.pop("retry_on_error", None)
             kwargs.pop("maint_notifications_config", None)
             kwargs.pop("maint_notifications_pool_handler", None)
+            kwargs.pop("orig_host_address", None)
+            kwargs.pop("orig_socket_timeout", None)
+            kwargs.pop("orig_socket_connect_timeout", None)
         refuse_unknown(kwargs)
         return cls(
             LazySource(connect_options(kwargs), pool_settings(kwargs)),

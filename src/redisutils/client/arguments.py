@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from redis.asyncio.connection import RedisSSLContext, parse_url
 from redis.credentials import UsernamePasswordCredentialProvider
@@ -195,7 +195,9 @@ def _library(kwargs: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _policy(kwargs: Mapping[str, Any]) -> RetryPolicy:
-    mode: RetryMode = kwargs.get("retry_mode", "safe")
+    mode: RetryMode = kwargs.get("retry_mode") or "safe"
+    if mode not in get_args(RetryMode):
+        raise ConfigError(f"retry_mode={mode!r} must be one of {', '.join(get_args(RetryMode))}")
     retry = kwargs.get("retry")
     if retry is None:
         return RetryPolicy(mode, 5, Backoff(0.1, 5.0))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from redis.client import CaseInsensitiveDict
 
-__all__ = ["ResponseCallbacks"]
+from redisutils.errors import Outcome, with_outcome
+
+__all__ = ["ResponseCallbacks", "settled"]
 
 
 class ResponseCallbacks(CaseInsensitiveDict):
@@ -35,6 +37,16 @@ class ResponseCallbacks(CaseInsensitiveDict):
         super().update(dict(callbacks))  # type: ignore[no-untyped-call]
         self._changed()
 
+    def exchange(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Put ``new`` in the place of ``old``, but for what somebody has set since."""
+        for name in {*old, *new}:
+            if self.get(name) is old.get(name):
+                if name in new:
+                    super().__setitem__(name, new[name])  # type: ignore[no-untyped-call]
+                else:
+                    super().__delitem__(name)  # type: ignore[no-untyped-call]
+        self._changed()
+
     def pop(self, name: str, *default: Any) -> Any:
         callback = super().pop(name.upper(), *default)
         self._changed()
@@ -43,3 +55,11 @@ class ResponseCallbacks(CaseInsensitiveDict):
     def clear(self) -> None:
         super().clear()
         self._changed()
+
+async def settled(shaped: Awaitable[Any]) -> Any:
+    """What an asynchronous response callback came to, with EXECUTED on an exception of its own."""
+    try:
+        return await shaped
+    except Exception as error:
+        with_outcome(error, Outcome.EXECUTED)
+        raise

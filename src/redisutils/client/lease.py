@@ -56,7 +56,7 @@ class PooledConnection(Redis):
         return getattr(self._template, name)
 
     def __repr__(self) -> str:
-        if self._lease.released:
+        if self._holder._lane is _RELEASED:
             return f"<PooledConnection to {self._lease.item.peer}, released>"
         return f"<PooledConnection {self._lease.item!r}>"
 
@@ -183,9 +183,9 @@ class PooledConnection(Redis):
             what, end = "closed after take()", connection.close
         else:
             return
-        warnings.warn(f"{self!r} was never {what}", ResourceWarning, stacklevel=2, source=self)
         if not connection.loop.is_closed():
             connection.loop.call_soon_threadsafe(end)
+        warnings.warn(f"{self!r} was never {what}", ResourceWarning, stacklevel=2, source=self)
 
 
 class _Borrowed:

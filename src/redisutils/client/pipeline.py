@@ -24,6 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ExecAbortError, ResponseError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from redisutils.client.callbacks import settled
 from redisutils.commands import Command, block_timeout, is_blocking, lookup
 from redisutils.connection.packing import pack, pack_many
 from redisutils.connection.protocol import FOREVER, Connection
@@ -223,7 +224,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
 
     async def _shaped(self, answer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         shaped = self._client._shape(answer, args[0], options)
-        return await shaped if hasattr(shaped, "__await__") else shaped
+        return await settled(shaped) if hasattr(shaped, "__await__") else shaped
 
     def raise_first_error(self, commands: Any, response: Iterable[Any]) -> None:
         """Raise the first error reply among ``response``, with its place and command."""

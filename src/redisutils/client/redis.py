@@ -17,14 +17,15 @@ from typing import Any, Final, Self
 
 import redis.asyncio
 from hiredis import pack_command
+from redis._parsers.helpers import get_response_callbacks
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.exceptions import ResponseError
 
 from redisutils.client.adapter import AdapterPool
 from redisutils.client.arguments import kwargs_from_url, positive
-from redisutils.client.callbacks import ResponseCallbacks
+from redisutils.client.callbacks import ResponseCallbacks, settled
 from redisutils.client.pipeline import OwnConnection, Pipeline
-from redisutils.client.source import DeferredLane, LaneLike, Source
+from redisutils.client.source import DeferredLane, LaneLike, LazySource, Source
 from redisutils.commands import Command, block_timeout, is_blocking, is_container, lookup
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER
@@ -99,7 +100,22 @@ class Redis(redis.asyncio.Redis):
         # The response callback, or None, of each ordinary command that was issued: see _learn.
         self._roads: dict[Any, Any] = {}
         self.response_callbacks = ResponseCallbacks(self.response_callbacks, self._roads.clear)
+        source.options.dialect.listen(self._speak)
         self._defer()
+
+    def _speak(self, version: int) -> None:
+        """The server speaks another RESP version than it was asked for, or does so again: replies
+        keep the shapes that were asked for, as far as RESP2 can tell them."""
+        kwargs = self.connection_pool.connection_kwargs
+        self.response_callbacks.exchange(
+            *(
+                get_response_callbacks(
+                    kwargs.get("protocol") if spoken == 3 else 2,
+                    bool(kwargs.get("legacy_responses", True)),
+                )
+                for spoken in (5 - version, version)
+            )
+        )
 
     def _defer(self) -> None:
         """Open the lane at the next command."""
@@ -145,9 +161,15 @@ class Redis(redis.asyncio.Redis):
         view = copy.copy(self)
         view._timeout = min(positive("with_timeout", seconds), FOREVER)
         view.auto_close_connection_pool = False
-        if isinstance(self._lane, DeferredLane) and not self.single_connection_client:
+        if self.single_connection_client or isinstance(self._source, LazySource):
+            # This client may be closed and used again, on another lane, and the view with it.
+            view._lane = DeferredLane(self._current_lane)
+        elif isinstance(self._lane, DeferredLane):
             view._defer()
         return view
+
+    def _current_lane(self) -> LaneLike:
+        return self._lane
 
     # -- the road of a command -----------------------------------------------------------
 
@@ -179,7 +201,7 @@ class Redis(redis.asyncio.Redis):
         if callback is None:
             return response
         shaped = shape(callback, response, options)
-        return await shaped if hasattr(shaped, "__await__") else shaped
+        return await settled(shaped) if hasattr(shaped, "__await__") else shaped
 
     async def get(self, name: Any) -> Any:
         """redis-py's ``get``, on a shorter path: the command that is issued most."""
@@ -267,7 +289,7 @@ class Redis(redis.asyncio.Redis):
                 return options[EMPTY_RESPONSE]
             raise
         shaped = self._shape(response, args[0], options)
-        return await shaped if hasattr(shaped, "__await__") else shaped
+        return await settled(shaped) if hasattr(shaped, "__await__") else shaped
 
     def _shape(self, response: Any, name: Any, options: dict[str, Any]) -> Any:
         """The reply as redis-py shapes it for this command: a value, or an awaitable of it."""
@@ -329,3 +351,4 @@ def shape(callback: Any, response: Any, options: dict[str, Any]) -> Any:
     except Exception as error:
         with_outcome(error, Outcome.EXECUTED)
         raise
+

@@ -36,12 +36,15 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
             connection.protocol_version = 3
             connection.server = {_text(k): _value(v) for k, v in hello.items()}
             _check(options, answers[1:], credentials)
+            options.dialect.heard(3)
             return
         if not _means_no_hello(hello):
             raise _refusal(options, hello, credentials)
     answers = await _ask(connection, options, _resp2(options, credentials))
     connection.protocol_version = 2
     _check(options, answers, credentials)
+    if options.protocol == 3:
+        options.dialect.heard(2)
 
 
 async def _ask(

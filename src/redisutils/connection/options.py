@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ssl
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["ConnectOptions", "Credentials"]
+__all__ = ["ConnectOptions", "Credentials", "Dialect"]
 
 Credentials = Callable[[], Awaitable[tuple[str, ...]]]
 """Asked at each connect: ``()`` for none, ``(password,)`` or ``(username, password)``."""
@@ -14,6 +15,34 @@ Credentials = Callable[[], Awaitable[tuple[str, ...]]]
 
 async def no_credentials() -> tuple[str, ...]:
     return ()
+
+
+class Dialect:
+    """Which RESP version a server that was asked for RESP3 turned out to speak, told to those
+    who shape its replies before the first of them comes."""
+
+    __slots__ = ("_listeners", "version")
+
+    def __init__(self) -> None:
+        self.version = 3
+        self._listeners: list[weakref.WeakMethod[Callable[[int], None]]] = []
+
+    def listen(self, listener: Callable[[int], None]) -> None:
+        """Call the method ``listener`` at each change, for as long as its object lives; and now
+        if there has been one."""
+        self._listeners = [known for known in self._listeners if known() is not None]
+        self._listeners.append(weakref.WeakMethod(listener))
+        if self.version != 3:
+            listener(self.version)
+
+    def heard(self, version: int) -> None:
+        """A connection was set up in this version."""
+        if version != self.version:
+            self.version = version
+            for reference in self._listeners:
+                listener = reference()
+                if listener is not None:
+                    listener(version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +62,8 @@ class ConnectOptions:
     """Asked at each connect, so that renewed certificates are seen. None: no TLS."""
     protocol: int = 3
     """The RESP version to ask for. 3 falls back to 2 by itself."""
+    dialect: Dialect = field(default_factory=Dialect, repr=False, compare=False)
+    """What it came to, when 3 was asked for."""
     encoding: str = "utf-8"
     encoding_errors: str = "strict"
     keepalive: bool = True

@@ -77,6 +77,8 @@ logger = logging.getLogger("redisutils.lane")
 
 _PING: Final = pack(("PING",))
 
+_ISSUED: Final = attrgetter("issued")
+
 _SHORTEST_ATTEMPT: Final = 1.0
 """Seconds that an attempt to connect has at least, however short the commands' budgets: a
 distant server's handshake takes some."""
@@ -398,8 +400,7 @@ class Lane(Owner):
                 again.append(reply)
         if cooling is not None:
             self._drop_overtaken(cooling)
-        self._parked.extend(again)
-        self._put_in_order()
+        self._parked = deque(sorted((*again, *self._parked), key=_ISSUED))
         self._expect_expiry(min((reply.deadline for reply in again), default=inf))
         if self._parked and not self.closed:
             self._open()
@@ -427,13 +428,19 @@ class Lane(Owner):
         if cooling is None:
             cooling = self._cooling = Cooling(reply, connection.unanswered)
             self._cool_handle = self._loop.call_later(delay, self._cooled)
-            if not connection.blocked:
-                self.submit = self._submit_cooling
-                self.submit_many = self._submit_many_cooling
+            self._send_what_may_be(connection)
+        elif cooling.trying and self._cool_handle is None:
+            self._cool_handle = self._loop.call_later(delay, self._cooled)
         cooling.refuse(reply, value)
         if cooling.awaited is reply:
-            self._loop.call_soon(self._repeat)
+            self._loop.call_soon(self._advance)
         return True
+
+    def _send_what_may_be(self, connection: Connection) -> None:
+        """While some commands wait to be repeated, send the others."""
+        if not connection.blocked:
+            self.submit = self._submit_cooling
+            self.submit_many = self._submit_many_cooling
 
     def _submit_cooling(self, payload: bytes, decode: bool, timeout: float) -> Reply:
         reply = new_reply(self._checked_waker(), payload, decode, timeout)
@@ -456,26 +463,42 @@ class Lane(Owner):
             connection.send(reply)
 
     def _cooled(self) -> None:
-        """The time has come to repeat what was refused."""
+        """The time has come to repeat what was refused, once all that was sent is answered."""
         self._cool_handle = None
         self._hold()
-        self._repeat()
+        if self._cooling is not None:
+            self._cooling.settle()
+            self._advance()
 
-    def _repeat(self, _: object = None) -> None:
-        """Do so, once all that was in flight with it has been answered."""
-        cooling = self._cooling
-        if cooling is None or self._cool_handle is not None:
+    def _advance(self, _: object = None) -> None:
+        """Go on to the next phase if this one is over."""
+        cooling, connection = self._cooling, self._connection
+        if cooling is None or connection is None or self._cool_handle is not None:
             return
         awaited = cooling.unanswered()
         if awaited is not None:
             if awaited is not cooling.awaited:
                 cooling.awaited = awaited
-                awaited.add_done_callback(self._repeat)
-            return
-        self._stop_cooling()
+                awaited.add_done_callback(self._advance)
+        elif cooling.trying or not self._try_again(cooling, connection):
+            self._stop_cooling()
+            self._release()
+
+    def _try_again(self, cooling: Cooling, connection: Connection) -> bool:
+        """Repeat what was refused. Returns False if there is nothing."""
         self._drop_overtaken(cooling)
-        self._put_in_order()
-        self._release()
+        now = monotonic()
+        waiting = [reply for reply in self._parked if not self._expired(reply, now)]
+        waiting.sort(key=_ISSUED)
+        trial = cooling.try_again(waiting)
+        again = set(trial)
+        self._parked = deque(reply for reply in waiting if reply not in again)
+        for reply in trial:
+            connection.send(reply)
+        if self._cooling is cooling and trial:  # the connection lives
+            self._send_what_may_be(connection)
+            self._advance()
+        return bool(trial)
 
     def _stop_cooling(self) -> Cooling | None:
         if self._cool_handle is not None:
@@ -493,10 +516,6 @@ class Lane(Owner):
                 reply.set_result(refusal)
             else:
                 reply.fail(refusal)
-
-    def _put_in_order(self) -> None:
-        """Sort what is parked as it was issued. O(parked), since it nearly is."""
-        self._parked = deque(sorted(self._parked, key=attrgetter("issued")))
 
     def on_blocked(self, connection: Connection) -> None:
         self._hold()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
 from typing import Final
@@ -52,6 +52,8 @@ class ConnectionManager:
         self._max_lifetime = max_lifetime
         self._max_idle = max_idle
         self._pings = itertools.count(1)
+        self.on_abandoned: Callable[[Connection], None] = lambda _: None
+        """Told of a connection that is about to be closed with answers still owed."""
 
     async def create(self) -> Connection:
         connection = await dial(self.options, self._metrics, silence=self._silence)
@@ -87,4 +89,8 @@ class ConnectionManager:
         return not (item.closed or item.tainted or item.in_flight)
 
     def discard(self, item: Connection) -> None:
-        item.close()
+        try:
+            if item.in_flight:
+                self.on_abandoned(item)
+        finally:
+            item.close()

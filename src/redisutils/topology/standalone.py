@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any, Final
 
 from redisutils.connection.options import ConnectOptions
+from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, PoolClosed, WrongLoop
 from redisutils.metrics import PoolMetrics
@@ -52,6 +53,7 @@ class Standalone:
             max_lifetime=settings.max_lifetime,
             max_idle=settings.max_idle,
         )
+        self._manager.on_abandoned = self._unblock
         self.pool: Pool[Connection] = Pool(
             self._manager,
             settings.max_size,
@@ -169,6 +171,19 @@ class Standalone:
         if self.pool.closed:
             raise PoolClosed(f"{self.pool.name} is closed")
 
+    def _unblock(self, connection: Connection) -> None:
+        """A connection is closed on which the server may be waiting on behalf of one who has gone.
+        The server sees the end of it a moment later, and would give it what is pushed until
+        then. So it is told, ahead of all that our lanes send from now on."""
+        number = connection.server.get("id")
+        if number is None or self.pool.closed:
+            return
+        payload = pack(("CLIENT", "UNBLOCK", number))
+        for lane in self._lanes.values():
+            if lane.connection is not None:
+                reply = lane.submit(payload, False, self.settings.command_timeout)
+                reply.add_done_callback(_forget)
+
     # -- what is going on ----------------------------------------------------------
 
     def utilisation(self) -> float:
@@ -242,6 +257,12 @@ class Standalone:
 
         for lane in self._all_lanes():
             lane.submit = lane.submit_many = refuse
+
+
+def _forget(reply: asyncio.Future[Any]) -> None:
+    """Nobody awaits it; an error (a user who may not UNBLOCK) is counted like any other."""
+    if not reply.cancelled():
+        reply.exception()
 
 
 _alive: weakref.WeakSet[Standalone] = weakref.WeakSet()

@@ -5,7 +5,7 @@ means that no code of the distribution runs, no build environment is made, and n
 downloaded. pip runs this in the unpacked distribution, whose PKG-INFO is the answer.
 """
 
-import shutil
+from email.parser import Parser
 from pathlib import Path
 
 
@@ -13,9 +13,11 @@ def prepare_metadata_for_build_wheel(
     metadata_directory: str, config_settings: object = None
 ) -> str:
     """Write the ``.dist-info`` that pip wants and return its name."""
-    dist_info = Path(metadata_directory, "download.dist-info")
+    metadata = Path("PKG-INFO").read_text(encoding="utf-8")
+    fields = Parser().parsestr(metadata, headersonly=True)
+    dist_info = Path(metadata_directory, f"{fields['Name']}-{fields['Version']}.dist-info")
     dist_info.mkdir()
-    shutil.copyfile("PKG-INFO", dist_info / "METADATA")
+    dist_info.joinpath("METADATA").write_text(metadata, encoding="utf-8")
     return dist_info.name
 
 

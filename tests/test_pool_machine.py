@@ -1,0 +1,349 @@
+"""The pool against everything that can happen to it, in any order that hypothesis can think of.
+
+The event loop is turned by hand and its clock is ours, so that each run is repeatable: callers come,
+wait, time out and are cancelled, phases last, succeed and fail, and the pool is resized, sifted and
+closed between any two turns of the loop. After every step its books must balance; at the end it
+must be whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Coroutine
+from math import inf
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from redisutils.errors import PoolClosed, PoolTimeout
+from redisutils.pool.pool import Lease, Pool, Timeouts
+
+from .things import PHASES, Refused, Thing, Things, pool_of
+
+
+class HandLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock goes only when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.trouble: list[dict[str, Any]] = []
+        self.set_exception_handler(lambda _, context: self.trouble.append(context))
+
+    def time(self) -> float:
+        return self.now
+
+    def turn(self, count: int = 1) -> None:
+        async def nothing() -> None:
+            for _ in range(count - 1):
+                await asyncio.sleep(0)
+
+        self.run_until_complete(nothing())
+
+
+class Caller:
+    """One ``pool.get``, from its first step to the lease's end."""
+
+    numbers = itertools.count()
+
+    def __init__(self, wait: float) -> None:
+        self.number = next(self.numbers)
+        self.wait = wait
+        self.deadline = inf
+        self.task: asyncio.Task[None]
+        self.state = "not begun"  # asking, served (in a phase), holding, over
+        self.lease: Lease[Thing] | None = None
+
+
+class Recorded(Things):
+    """Things whose phases may last until they are ended, well or badly; who comes first is noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lasting: set[str] = set()
+        self.pending: list[asyncio.Future[None]] = []
+        self.begun: Any = None
+
+    def play(self, phase: str, thing: Thing | None = None) -> Any:
+        self.begun()
+        if thing is not None:
+            assert not thing.closings, f"{thing} is closed, and yet in {phase}"
+            assert thing not in self.detached
+        if phase not in self.lasting:
+            return None
+        pending = asyncio.get_running_loop().create_future()
+        self.pending.append(pending)
+        return pending
+
+    def discard(self, item: Thing) -> None:
+        super().discard(item)
+        assert item.closings == 1
+        assert item not in self.detached
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """See the module's docstring."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = HandLoop()
+        self.callers: list[Caller] = []
+        self.spares: list[asyncio.Task[bool]] = []
+        self.spares_begun = 0
+        self.things = Recorded()
+        self.things.begun = self._first_phase
+        self.pool: Pool[Thing]
+
+    @initialize(max_size=st.integers(0, 4), lifo=st.booleans(), bounded=st.booleans())
+    def open(self, max_size: int, lifo: bool, bounded: bool) -> None:
+        self.pool = pool_of(
+            self.things,
+            max_size,
+            hooks=True,
+            queue_mode="lifo" if lifo else "fifo",
+            timeouts=Timeouts(create=7.0, recycle=5.0) if bounded else Timeouts(),
+        )
+
+    # -- callers --
+
+    async def _call(self, caller: Caller) -> None:
+        caller.state = "asking"
+        caller.deadline = self.loop.now + caller.wait
+        try:
+            lease = await self.pool.get(wait=caller.wait)
+        except (Refused, PoolTimeout, PoolClosed) as error:
+            if isinstance(error, PoolTimeout) and error.phase == "wait":
+                assert caller.state == "asking"
+                assert caller.wait == 0 or self.loop.now >= caller.deadline
+            if isinstance(error, PoolClosed):
+                assert self.pool.closed
+            caller.state = "over"
+        except asyncio.CancelledError:
+            caller.state = "over"
+            raise
+        else:
+            assert all(other.lease is None or other.lease.item is not lease.item for other in self.callers)
+            assert not lease.item.closings
+            caller.lease = lease
+            caller.state = "holding"
+
+    def _first_phase(self) -> None:
+        """A phase begins: if it is the caller's first, nobody who came before him may be waiting
+        without a permit on its way."""
+        task = asyncio.current_task()
+        caller = next((caller for caller in self.callers if caller.task is task), None)
+        if caller is None or caller.state != "asking":
+            return
+        caller.state = "served"
+        earlier = [
+            other
+            for other in self.callers
+            if other.state == "asking"
+            and other.number < caller.number
+            and not other.task.cancelling()
+            and other.deadline > self.loop.now
+        ]
+        held = sum(other.state in ("served", "holding") for other in self.callers)
+        on_their_way = self.pool.in_use - held - self._spares_at_work()
+        assert len(earlier) <= on_their_way, f"{caller.number} was served before {len(earlier)}"
+
+    def _spares_at_work(self) -> int:
+        """Spares that hold a permit: those that have begun and not ended."""
+        return self.spares_begun
+
+    @rule(wait=st.sampled_from([inf, inf, 0.0, 3.0]), count=st.integers(1, 3))
+    def come(self, wait: float, count: int) -> None:
+        for _ in range(count):
+            caller = Caller(wait)
+            self.callers.append(caller)
+            caller.task = self.loop.create_task(self._call(caller))
+
+    @precondition(lambda self: any(not c.task.done() for c in self.callers))
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        going = [caller for caller in self.callers if not caller.task.done()]
+        caller = data.draw(st.sampled_from(going), "whom")
+        caller.task.cancel()
+
+    @precondition(lambda self: any(c.lease for c in self.callers))
+    @rule(data=st.data(), how=st.sampled_from(["back", "back", "unfit", "discard", "take"]))
+    def give(self, data: st.DataObject, how: str) -> None:
+        holders = [caller for caller in self.callers if caller.lease is not None]
+        caller = data.draw(st.sampled_from(holders), "who")
+        assert caller.lease is not None
+        lease, caller.lease, caller.state = caller.lease, None, "over"
+        if how == "take":
+            self.things.detached.add(lease.take())
+        else:
+            lease.item.fit = how != "unfit"
+            lease.release(discard=how == "discard")
+        lease.release()  # twice is once
+
+    # -- phases --
+
+    @rule(phase=st.sampled_from(PHASES))
+    def last_or_not(self, phase: str) -> None:
+        self.things.lasting ^= {phase}
+
+    @precondition(lambda self: self.things.pending)
+    @rule(data=st.data(), well=st.booleans())
+    def end_a_phase(self, data: st.DataObject, well: bool) -> None:
+        pending = data.draw(st.sampled_from(self.things.pending), "which")
+        self.things.pending.remove(pending)
+        if pending.done():
+            return  # whoever waited for it was cancelled
+        if well:
+            pending.set_result(None)
+        else:
+            pending.set_exception(Refused())
+
+    # -- the whole pool --
+
+    @rule(max_size=st.integers(0, 5))
+    def resize(self, max_size: int) -> None:
+        self.pool.resize(max_size)
+        assert self.pool.status().max_size == (0 if self.pool.closed else max_size)
+
+    @rule(keep=st.booleans())
+    def retain(self, keep: bool) -> None:
+        idle = len(self.pool.idle())
+        result = self.pool.retain(lambda thing, _: keep or bool(thing.number % 2))
+        assert result.retained + len(result.removed) == idle
+        for thing in result.removed:
+            self.pool.discard(thing)
+
+    async def _add_spare(self) -> bool:
+        before = self.pool.in_use
+        attempt: Coroutine[Any, Any, bool] = self.pool.add_idle()
+        self.spares_begun += 1
+        try:
+            return await self._counted(attempt, before)
+        finally:
+            self.spares_begun -= 1
+
+    async def _counted(self, attempt: Coroutine[Any, Any, bool], before: int) -> bool:
+        return await attempt
+
+    @rule()
+    def make_a_spare(self) -> None:
+        self.spares.append(self.loop.create_task(self._add_spare()))
+
+    @precondition(lambda self: any(not task.done() for task in self.spares))
+    @rule()
+    def cancel_a_spare(self) -> None:
+        next(task for task in self.spares if not task.done()).cancel()
+
+    @precondition(lambda self: len(self.callers) > 6)
+    @rule(sure=st.integers(0, 9))
+    def close(self, sure: int) -> None:
+        if sure == 0:
+            self.pool.close()
+
+    # -- time --
+
+    @rule(count=st.integers(1, 4))
+    def turn(self, count: int) -> None:
+        self.loop.turn(count)
+
+    @rule(seconds=st.sampled_from([1.0, 3.0, 8.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.loop.now += seconds
+
+    # -- what must hold after every step --
+
+    @invariant()
+    def books_balance(self) -> None:
+        if not hasattr(self, "pool"):
+            return
+        pool, things = self.pool, self.things
+        state = pool.status()
+        assert state.size == things.alive
+        users = sum(c.state in ("asking", "served", "holding") for c in self.callers)
+        users += self.spares_begun
+        assert state.available == max(0, state.size - users)
+        assert state.waiting == max(0, users - state.size)
+        held = sum(c.state in ("served", "holding") for c in self.callers) + self.spares_begun
+        asking = sum(c.state == "asking" for c in self.callers)
+        assert held <= pool.in_use <= held + asking
+        assert 0 <= pool._permits <= state.max_size
+        assert pool._debt >= 0
+        assert pool.in_use == state.max_size + pool._debt - pool._permits
+        idle = pool.idle()
+        assert state.size <= state.max_size + pool._debt
+        assert not idle or state.size <= state.max_size
+        assert len({id(thing) for thing, _ in idle}) == len(idle)
+        lent = {id(c.lease.item) for c in self.callers if c.lease}
+        assert lent.isdisjoint(id(thing) for thing, _ in idle)
+        assert not (pool._permits and any(not waiter.done() for waiter in pool._waiters))
+        assert not pool.closed or (not idle and state.max_size == 0)
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "pool"):
+                self._come_to_rest()
+        finally:
+            for caller in self.callers:
+                caller.task.cancel()
+            self.loop.turn(50)
+            self.loop.close()
+        assert not self.loop.trouble, self.loop.trouble
+
+    def _come_to_rest(self) -> None:
+        """Let everybody have his way: all must be served, and then all be there."""
+        pool = self.pool
+        self.things.lasting.clear()
+        pool.resize(max(1, pool.status().max_size))
+        for _ in range(10 + 4 * len(self.callers)):
+            for pending in self.things.pending:
+                if not pending.done():
+                    pending.set_result(None)
+            self.things.pending.clear()
+            self.loop.turn(3)
+            for caller in self.callers:
+                if caller.lease is not None:
+                    lease, caller.lease, caller.state = caller.lease, None, "over"
+                    lease.release()
+            self.books_balance()
+        assert all(caller.task.done() for caller in self.callers), "somebody was forgotten"
+        for caller in self.callers:
+            if not caller.task.cancelled():
+                caller.task.result()
+        for spare in self.spares:
+            assert spare.done()
+            if not spare.cancelled() and spare.exception() is not None:
+                assert isinstance(spare.exception(), (Refused, PoolTimeout, PoolClosed))
+        assert pool.in_use == pool._debt == 0
+        assert not pool._waiters
+        if pool.closed:
+            assert self.things.alive == 0
+            return
+        leases = [
+            self.loop.run_until_complete(pool.get(wait=0))
+            for _ in range(pool.status().max_size)
+        ]
+        assert pool.in_use == pool.status().size == len(leases) == pool.status().max_size
+        for lease in leases:
+            lease.release()
+
+
+def test_whatever_happens() -> None:
+    run_state_machine_as_test(
+        PoolMachine,
+        settings=settings(
+            max_examples=150,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
