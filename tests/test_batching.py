@@ -144,7 +144,7 @@ async def test_transactions_are_contiguous(pool: RedisPool) -> None:
 
     async def transaction(number: int) -> None:
         for round_ in range(5):
-            pipe = client.pipeline()
+            pipe: Any = client.pipeline()
             pipe.set(f"key {number}", round_)
             pipe.incr(f"key {number}")
             pipe.get(f"key {number}")
@@ -152,7 +152,7 @@ async def test_transactions_are_contiguous(pool: RedisPool) -> None:
 
     async def plain(number: int) -> None:
         for round_ in range(5):
-            pipe = client.pipeline(transaction=False)
+            pipe: Any = client.pipeline(transaction=False)
             for part in range(3):
                 pipe.echo(f"plain {number} {round_} {part}")
             await pipe.execute()
@@ -347,7 +347,7 @@ async def test_a_pipeline_waits_at_the_bound_as_a_whole(
             patch.setattr(protocol, "FLUSH_AT_MOST", 5)
 
             async def one(number: int) -> list[Any]:
-                pipe = client.pipeline()
+                pipe: Any = client.pipeline()
                 for _ in range(3):
                     pipe.incr(f"counter {number}")
                 return await pipe.execute()

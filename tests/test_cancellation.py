@@ -49,7 +49,7 @@ class CancelledAt:
                 task.cancel()  # takes effect on what the task is about to wait for
             try:
                 yield awaited
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # all that is thrown in goes on
                 step = self.inner.throw
                 argument: Any = error
             else:
@@ -89,14 +89,14 @@ async def get(pool: RedisPool) -> None:
 
 
 async def pipeline(pool: RedisPool) -> None:
-    pipe = pool.client.pipeline(transaction=False)
+    pipe: Any = pool.client.pipeline(transaction=False)
     pipe.get("key")
     pipe.get("key")
     assert await pipe.execute() == [b"value"] * 2
 
 
 async def transaction(pool: RedisPool) -> None:
-    pipe = pool.client.pipeline()
+    pipe: Any = pool.client.pipeline()
     pipe.get("key")
     assert await pipe.execute() == [b"value"]
 
@@ -284,14 +284,17 @@ async def test_a_timeout_around_a_command(proxy: FaultProxy, server: EmbeddedSer
 
 async def test_a_task_group_that_fails(pool: RedisPool) -> None:
     """The siblings are cancelled in the very turn in which one of them fails."""
+
+    async def group_that_fails() -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(40):
+                group.create_task(pool.client.execute_command("ECHO", f"{number}"))
+                if number == 20:
+                    group.create_task(pool.client.execute_command("NOSUCHCOMMAND"))
+
     for _ in range(20):
         with pytest.raises(ExceptionGroup) as e:
-            async with asyncio.TaskGroup() as group:
-                for number in range(20):
-                    group.create_task(pool.client.echo(f"{number}"))
-                group.create_task(pool.client.execute_command("NOSUCHCOMMAND"))
-                for number in range(20):
-                    group.create_task(pool.client.echo(f"{number}"))
+            await group_that_fails()
         assert e.group_contains(redis.ResponseError)
         assert await pool.client.echo("mine") == b"mine"
     assert pool.status().size == 1
@@ -326,7 +329,8 @@ async def test_a_blpop_cut_by_a_timeout_takes_nothing(pool: RedisPool, admin: re
                 await pool.client.blpop(["queue"], 0)  # type: ignore[misc]
         await until(lambda: admin.info("clients")["blocked_clients"] == 0)  # type: ignore[index]
         await pool.client.rpush("queue", number)  # type: ignore[misc]
-        assert (await pool.client.blpop(["queue"], 1))[1] == b"%d" % number  # type: ignore[misc]
+        popped: Any = await pool.client.blpop(["queue"], 1)
+        assert popped[1] == b"%d" % number
 
 
 async def test_a_push_right_after_a_cancelled_blpop_is_not_lost(pool: RedisPool) -> None:
@@ -416,6 +420,7 @@ async def test_everyone_cancels_everyone(pool: RedisPool) -> None:
     """In one read a hundred tasks are woken, and each cancels the one before and the one behind."""
     client = pool.client
     await client.ping()
+    tasks: list[asyncio.Future[bytes]] = []
     for step in (1, 2, 7):
 
         async def one(number: int, step: int = step) -> bytes:
@@ -427,7 +432,7 @@ async def test_everyone_cancels_everyone(pool: RedisPool) -> None:
             assert await client.echo(f"again {number}") == f"again {number}".encode()
             return bytes(answer)
 
-        tasks = [asyncio.ensure_future(one(number)) for number in range(100)]
+        tasks[:] = [asyncio.ensure_future(one(number)) for number in range(100)]
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         for number, end in enumerate(ends):
             assert isinstance(end, asyncio.CancelledError) or end == str(number).encode(), end
@@ -493,7 +498,7 @@ async def test_several_wait_for_one_reply() -> None:
         reply = wire.ask()
         called: list[Any] = []
         reply.add_done_callback(called.append)
-        waiting = [
+        waiting: list[asyncio.Future[Any]] = [
             asyncio.ensure_future(asyncio.wait({reply})),
             asyncio.ensure_future(asyncio.wait_for(asyncio.shield(reply), DEADLINE)),
             asyncio.ensure_future(awaits(reply)),

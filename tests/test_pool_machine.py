@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
 from math import inf
 from typing import Any
 
@@ -132,7 +131,7 @@ class PoolMachine(RuleBasedStateMachine):
             caller.state = "over"
             raise
         else:
-            assert all(other.lease is None or other.lease.item is not lease.item for other in self.callers)
+            assert lease.item not in [c.lease.item for c in self.callers if c.lease is not None]
             assert not lease.item.closings
             caller.lease = lease
             caller.state = "holding"
@@ -154,12 +153,8 @@ class PoolMachine(RuleBasedStateMachine):
             and other.deadline > self.loop.now
         ]
         held = sum(other.state in ("served", "holding") for other in self.callers)
-        on_their_way = self.pool.in_use - held - self._spares_at_work()
+        on_their_way = self.pool.in_use - held - self.spares_begun
         assert len(earlier) <= on_their_way, f"{caller.number} was served before {len(earlier)}"
-
-    def _spares_at_work(self) -> int:
-        """Spares that hold a permit: those that have begun and not ended."""
-        return self.spares_begun
 
     @rule(wait=st.sampled_from([inf, inf, 0.0, 3.0]), count=st.integers(1, 3))
     def come(self, wait: float, count: int) -> None:
@@ -223,16 +218,11 @@ class PoolMachine(RuleBasedStateMachine):
             self.pool.discard(thing)
 
     async def _add_spare(self) -> bool:
-        before = self.pool.in_use
-        attempt: Coroutine[Any, Any, bool] = self.pool.add_idle()
         self.spares_begun += 1
         try:
-            return await self._counted(attempt, before)
+            return await self.pool.add_idle()
         finally:
             self.spares_begun -= 1
-
-    async def _counted(self, attempt: Coroutine[Any, Any, bool], before: int) -> bool:
-        return await attempt
 
     @rule()
     def make_a_spare(self) -> None:

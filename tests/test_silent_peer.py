@@ -14,13 +14,16 @@ import pytest
 import redis
 import redis.asyncio
 
-from redisutils import CommandTimeout, ConnectionLost, Outcome, RedisPool
+from redisutils import CommandTimeout, ConnectionLost, Outcome, RedisPool, outcome_of
 from redisutils.pool import manager
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import pool_at, until
 
 QUICK: dict[str, Any] = {"retry_delay_ms": 5, "retry_max_delay_ms": 20}
+
+# Seconds of silence pass by in these: on one loop they prove as much as on two.
+pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 
 def half_open(proxy: FaultProxy) -> None:
@@ -50,7 +53,7 @@ async def test_a_half_open_connection_is_replaced_within_the_budget(
     proxy: FaultProxy, server: EmbeddedServer, admin: redis.Redis
 ) -> None:
     admin.set("k", "v")
-    async with pool_at(server, proxy, **QUICK, command_timeout=1.2) as pool:
+    async with pool_at(server, proxy, **QUICK, command_timeout=0.8) as pool:
         await pool.client.ping()
         half_open(proxy)
         started = monotonic()
@@ -62,7 +65,7 @@ async def test_a_half_open_connection_is_replaced_within_the_budget(
             return_exceptions=True,
         )
         took = monotonic() - started
-        assert took < 1.0, "noticed after a quarter of the budget, then sent again"
+        assert took < 0.6, "noticed after a quarter of the budget, then sent again"
         lost = answers.pop(1)
         assert isinstance(lost, ConnectionLost)
         assert lost.outcome is Outcome.UNKNOWN
@@ -77,7 +80,7 @@ async def test_without_a_spare_connection_patience_ends_it(
     proxy: FaultProxy, server: EmbeddedServer, admin: redis.Redis
 ) -> None:
     """A pool of one: nothing to compare with. The first callers' budgets end, nobody else's does."""
-    async with pool_at(server, proxy, **QUICK, command_timeout=0.4, pool_max_size=1) as pool:
+    async with pool_at(server, proxy, **QUICK, command_timeout=0.2, pool_max_size=1) as pool:
         await pool.client.ping()
         half_open(proxy)
         with pytest.raises(CommandTimeout) as caught:
@@ -123,9 +126,9 @@ async def test_silent_idle_connections_are_not_handed_out(
 async def test_a_slow_server_is_not_taken_for_dead(
     proxy: FaultProxy, server: EmbeddedServer
 ) -> None:
-    async with pool_at(server, proxy, **QUICK, command_timeout=1.2) as pool:
+    async with pool_at(server, proxy, **QUICK, command_timeout=0.8) as pool:
         before = await client_id(pool)
-        async with asleep(server, 0.7):
+        async with asleep(server, 0.35):
             answers = await asyncio.gather(pool.client.incr("k"), pool.client.get("other"))
         assert answers == [1, None]
         assert await client_id(pool) == before
@@ -141,7 +144,7 @@ async def test_a_connection_that_was_heard_just_before_proves_nothing(
         before = await client_id(pool)
         async with pool.get() as conn:
             await conn.ping()
-        async with asleep(server, 0.6):
+        async with asleep(server, 0.4):
             assert await pool.client.incr("k") == 1
         assert await client_id(pool) == before
 
@@ -152,11 +155,16 @@ async def test_a_long_script_is_not_taken_for_death(
     """While it runs the server answers others, with BUSY, after a while."""
     limit = admin.config_get("lua-time-limit")["lua-time-limit"]
     admin.config_set("lua-time-limit", "20")
-    script = "local t = os.clock() while os.clock() - t < 0.7 do end return redis.call('INCR', 'k')"
+    script = "for i = 1, ARGV[1] do end return redis.call('INCR', KEYS[1])"
+    started = monotonic()
+    admin.eval(script, 1, "warm", 5_000_000)
+    turns = int(5_000_000 * 0.4 / (monotonic() - started))
     try:
-        async with pool_at(server, proxy, **QUICK, command_timeout=1.2) as pool:
+        async with pool_at(server, proxy, **QUICK, command_timeout=1.0) as pool:
             before = await client_id(pool)
-            answers = await asyncio.gather(pool.client.eval(script, 0), pool.client.get("other"))
+            answers = await asyncio.gather(
+                pool.client.eval(script, 1, "k", str(turns)), pool.client.get("other")
+            )
             assert answers == [1, None]
             assert await client_id(pool) == before
     finally:
@@ -172,10 +180,10 @@ async def test_a_long_budget_is_waited_for(
     """A caller who gives a command more time than the pool does gets it."""
     size = 2 if spare else 1
     async with pool_at(
-        server, proxy, **QUICK, command_timeout=0.2, pool_max_size=size
+        server, proxy, **QUICK, command_timeout=0.1, pool_max_size=size
     ) as pool:
         before = await client_id(pool)
-        async with asleep(server, 0.6):
+        async with asleep(server, 0.3):
             assert await pool.client.with_timeout(10).incr("k") == 1
         assert await client_id(pool) == before
 
@@ -190,7 +198,9 @@ async def test_a_frozen_server_is_found_again(
         results = await asyncio.gather(
             *(pool.client.incr("k") for _ in range(10)), return_exceptions=True
         )
-        assert all(isinstance(result, CommandTimeout) for result in results)
+        assert {outcome_of(result) for result in results if isinstance(result, Exception)} == {
+            Outcome.UNKNOWN
+        }
         await clean_server.resume()
         assert await pool.client.with_timeout(5).get("other") is None
         landed = int(admin.get("k") or 0)
@@ -201,7 +211,7 @@ async def test_probing_leaves_nothing_behind(proxy: FaultProxy, server: Embedded
     async with pool_at(server, proxy, **QUICK, command_timeout=0.4, pool_max_size=2) as pool:
         before = await client_id(pool)
         for _ in range(2):
-            async with asleep(server, 0.25):
+            async with asleep(server, 0.2):
                 assert await pool.client.incr("k") > 0
         await until(lambda: pool.status().available == 1)
         assert pool.status().size == 2

@@ -27,7 +27,7 @@ from redisutils.client.inbox import Inbox
 from redisutils.client.source import LazySource, Source
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
-from redisutils.errors import ConnectionLost
+from redisutils.errors import ConnectFailed, ConnectionLost, LeaseReleased, PoolTimeout
 from redisutils.pool.pool import Lease
 
 __all__ = ["AdapterConnection", "AdapterPool"]
@@ -123,7 +123,7 @@ class AdapterPool:
     async def release(self, connection: AdapterConnection) -> None:
         """Take it back."""
         self._lent.discard(connection)
-        connection.give_back()
+        connection.retire()
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the connections that are lent. The shared ones mend themselves."""
@@ -133,7 +133,8 @@ class AdapterPool:
 
     async def aclose(self) -> None:
         """Close what belongs to the client."""
-        await self.disconnect()
+        for connection in list(self._lent):
+            connection.retire()
         await self.source.aclose()
 
     def reset(self) -> None:
@@ -180,6 +181,8 @@ class AdapterConnection:
         self.retry = Retry(
             ExponentialWithJitterBackoff(base=backoff.base, cap=backoff.cap),
             settings.retry.max_retries,
+            # Of what redis-py repeats, not what was closed on purpose: that stays closed.
+            (ConnectFailed, ConnectionLost, PoolTimeout, RedisTimeoutError),
         )
         interval = settings.health_check_interval
         self.health_check_interval = 0.0 if interval == inf else interval
@@ -190,6 +193,7 @@ class AdapterConnection:
         self._callbacks: list[weakref.WeakMethod[Callable[..., Any]]] = []
         self._lease: Lease[Connection] | None = None
         self._inbox: Inbox | None = None
+        self._retired = False
 
     def __repr__(self) -> str:
         state = repr(self._lease.item) if self._lease is not None else "not connected"
@@ -217,6 +221,7 @@ class AdapterConnection:
         server = self._pool.source.server()
         lease = await server.checkout_patiently(self.socket_timeout)
         self._lease = lease
+        self._retired = False
         # What this connection will be used for cannot be undone by recycling.
         lease.item.tainted = True
         self._inbox = Inbox(lease.item, decode=bool(self.encoder.decode_responses))
@@ -269,9 +274,11 @@ class AdapterConnection:
                 if disconnect_on_error:
                     await self.disconnect()
                 raise RedisTimeoutError(f"nothing came from {self.host} within {bound} s") from None
-            except BaseException:
+            except BaseException as error:
                 if disconnect_on_error:
                     await self.disconnect()
+                if self._retired and isinstance(error, ConnectionLost):
+                    raise LeaseReleased("the subscription was closed while it was read") from None
                 raise
             if is_push and self._inbox is inbox:
                 value = self._parser.handle(value)
@@ -300,6 +307,11 @@ class AdapterConnection:
             inbox.detach()
         if lease is not None:
             lease.release(discard=True)
+
+    def retire(self) -> None:
+        """Give it back for good: whoever reads from it is told so, and does not reconnect."""
+        self._retired = True
+        self.give_back()
 
     def getpeername(self) -> str:
         return self.host

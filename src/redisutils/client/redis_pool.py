@@ -160,6 +160,8 @@ class RedisPool:
         """
         if self._closed:
             return
+        if self._server is not None:
+            self._server.check_closable()
         self._closed = True
         try:
             if self._server is not None:

@@ -76,6 +76,8 @@ class LazySource:
         return server
 
     async def aclose(self) -> None:
+        if self._server is not None:
+            self._server.check_closable()
         server, self._server = self._server, None
         if server is not None:
             await server.aclose()

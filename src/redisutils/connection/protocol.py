@@ -23,6 +23,7 @@ Cost per command: no lock, no task, no timer; two clock readings, one future.
 from __future__ import annotations
 
 import asyncio
+import os
 from asyncio import InvalidStateError, current_task, get_running_loop
 from collections import deque
 from collections.abc import Sequence
@@ -150,6 +151,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_lost_future",
         "_out",
+        "_pid",
         "_reader",
         "_samples",
         "_silence",
@@ -196,6 +198,7 @@ class Connection(asyncio.Protocol):
         """What HELLO told of the server."""
 
         self._loop = get_running_loop()
+        self._pid = os.getpid()
         self._waker = Waker(self._loop)
         self._transport: asyncio.Transport
         self._lost_future = self._loop.create_future()
@@ -285,6 +288,8 @@ class Connection(asyncio.Protocol):
 
     def write(self, payload: bytes) -> None:
         """Write bytes whose answers, if any, come as pushes or unsolicited: pub/sub, MONITOR."""
+        if get_running_loop() is not self._loop:
+            raise self._wrong_loop()
         self._out.append(payload)
         self.flush()
 
@@ -331,6 +336,8 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.closed = True
+        if self._loop.is_closed() or os.getpid() != self._pid:
+            return  # nobody waits any more; or the socket, and the loop's selector, are the parent's
         if self._alarm_handle is not None:
             self._alarm_handle.cancel()
             self._alarm_handle = None
@@ -652,6 +659,11 @@ class Connection(asyncio.Protocol):
         self.abort(error)
 
     def _wrong_loop(self) -> WrongLoop:
+        if os.getpid() != self._pid:
+            return WrongLoop(
+                f"this connection to {self.peer} was opened in process {self._pid} and this is its "
+                f"child {os.getpid()}: open a pool of its own after the fork"
+            )
         return WrongLoop(
             f"this connection to {self.peer} belongs to another event loop: open a pool in "
             "each loop (asyncio.run makes a new one each time)"

@@ -243,7 +243,7 @@ class Lane(Owner):
         if self._trouble is not None:
             why = self._trouble
         elif connection is None:
-            why = "no connection yet"
+            why = self._pool.shortage() or "no connection yet"
         else:
             why = f"{connection.in_flight} commands were in flight before it"
         reply.fail(
@@ -542,7 +542,9 @@ class Lane(Owner):
         except (ConnectFailed, PoolTimeout, PoolClosed, ConnectionLost):
             return  # nothing learnt
         try:
-            # A connection may be handed out for what was heard on it a moment ago.
+            # The first shows that the server answers now, and not only a moment ago. What it
+            # owed us on the silent connection it has sent by then: the second lets it arrive.
+            await lease.item.submit(_PING, False, attempt)
             await lease.item.submit(_PING, False, attempt)
         except ResponseError as error:
             if str(error).startswith("BUSY"):

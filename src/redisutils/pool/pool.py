@@ -455,11 +455,17 @@ class Pool(Generic[T]):
         return PoolClosed(f"{self.name} is closed")
 
     def _no_permit(self, timeout: float) -> PoolTimeout:
-        s = self.status()
         waited = f"within {timeout:.3g} s" if timeout > 0 else "at once"
         return PoolTimeout(
-            f"{self.name}: no connection was free {waited}: all {s.max_size} are in use"
-            f"{self.describe_users()}, {s.waiting} callers wait "
+            f"{self.name}: no connection was free {waited}: {self._use()} "
             "(REDIS_POOL_MAX_SIZE, REDIS_POOL_TIMEOUT)",
             "wait",
         )
+
+    def shortage(self) -> str:
+        """Who has the connections, for messages; empty while nobody waits for one."""
+        return f"{self._use()} (REDIS_POOL_MAX_SIZE)" if self._waiters else ""
+
+    def _use(self) -> str:
+        s = self.status()
+        return f"all {s.max_size} are in use{self.describe_users()}, {s.waiting} callers wait"

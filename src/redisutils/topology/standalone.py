@@ -7,13 +7,21 @@ import logging
 import os
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
-from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, PoolClosed, WrongLoop
+from redisutils.errors import (
+    CommandTimeout,
+    ConnectFailed,
+    Outcome,
+    PoolClosed,
+    RedisUtilsError,
+    WrongLoop,
+)
 from redisutils.metrics import PoolMetrics
 from redisutils.pool.health import Housekeeper
 from redisutils.pool.lane import Lane
@@ -163,13 +171,29 @@ class Standalone:
         """
         if self._forked:
             raise self._wrong_process()
-        if asyncio.get_running_loop() is not self._loop:
-            raise WrongLoop(
-                f"{self.pool.name} was opened in another event loop: open one in each loop "
-                "(asyncio.run makes a new loop each time)"
-            )
         if self.pool.closed:
-            raise PoolClosed(f"{self.pool.name} is closed")
+            raise self._is_closed()
+        if asyncio.get_running_loop() is not self._loop:
+            raise self._wrong_loop()
+
+    def check_closable(self) -> None:
+        """Raise if closing must be left to another event loop.
+
+        Raises:
+            WrongLoop
+        """
+        ours = self._forked or self._loop.is_closed()
+        if not ours and asyncio.get_running_loop() is not self._loop:
+            raise self._wrong_loop()
+
+    def _is_closed(self) -> PoolClosed:
+        return PoolClosed(f"{self.pool.name} is closed")
+
+    def _wrong_loop(self) -> WrongLoop:
+        return WrongLoop(
+            f"{self.pool.name} was opened in another event loop: open one in each loop "
+            "(asyncio.run makes a new loop each time)"
+        )
 
     def _unblock(self, connection: Connection) -> None:
         """A connection is closed on which the server may be waiting on behalf of one who has gone.
@@ -212,9 +236,17 @@ class Standalone:
         Args:
             drain: seconds to let commands in flight and checkouts finish first; new
                 checkouts are refused at once.
+
+        Raises:
+            WrongLoop: its own loop is another one, which still lives.
         """
+        self.check_closable()
         if self._forked:
             return  # the sockets are the parent's
+        if self._loop.is_closed():  # and has left nothing that could be closed in order
+            self.pool.close()
+            self._refuse_all(self._is_closed)
+            return
         self.pool.close()
         await self._housekeeper.stop()
         if drain > 0:
@@ -251,9 +283,13 @@ class Standalone:
     def _after_fork(self) -> None:
         """In the child: the sockets are the parent's, not one byte may go to them."""
         self._forked = True
+        self._refuse_all(self._wrong_process)
+
+    def _refuse_all(self, error: Callable[[], RedisUtilsError]) -> None:
+        """Let every command on every lane fail with ``error()``."""
 
         def refuse(*_: Any) -> Any:
-            raise self._wrong_process()
+            raise error()
 
         for lane in self._all_lanes():
             lane.submit = lane.submit_many = refuse
