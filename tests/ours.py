@@ -38,3 +38,11 @@ async def until(condition: Callable[[], object], what: str = "it", patience: flo
 def clients_named(admin: Any, name: str) -> list[dict[str, Any]]:
     """The server's own list of its connections with that name."""
     return [client for client in admin.client_list() if client["name"] == name]
+
+
+def piped(client: Redis, transaction: bool, *commands: tuple[Any, ...]) -> Any:
+    """A pipeline with these commands in it, by name."""
+    pipe: Any = client.pipeline(transaction=transaction)
+    for command in commands:
+        pipe.execute_command(*command)
+    return pipe

@@ -187,7 +187,7 @@ async def test_connecting_to_what_is_no_redis(data: bytes) -> None:
         assert e.value.fatal
         assert e.value.outcome is Outcome.NOT_SENT
         with pytest.raises(ConnectFailed, match=f"127.0.0.1:{peer.port}"):
-            await pool.get()
+            _ = await pool.get()
         assert peer.accepted == 2  # trying again cannot help
         await until(lambda: not peer.open)
         assert pool.server.pool.in_use == 0

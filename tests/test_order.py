@@ -1,7 +1,7 @@
 """Commands of one caller to one key run in the order in which they were issued.
 
-The caller issues in bursts (``gather``), whose answers are held against a model: what each
-command must have seen if they ran in their order, with one whose fate is unknown either done or not.
+The caller issues in bursts (``gather``), whose answers are held against a model: what each command
+must have seen if they ran in their order, with one whose fate is unknown either done or not.
 
 One freedom is left: a read that is sent again because its answer was lost may see what came after
 it in its burst, which may have run before the connection died.
@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import redis
 
-from redisutils import Outcome, Redis, outcome_of
+from redisutils import Outcome, Redis, RedisPool, outcome_of
 from redisutils.connection import protocol
 from redisutils.connection.embedded import free_port
 from redisutils.testing import EmbeddedServer, FaultProxy
 
-from .ours import pool_at, until
+from .ours import piped, pool_at, until
 
 QUICK: dict[str, Any] = {
     "command_timeout": 5,
@@ -81,7 +81,11 @@ def check(
             runs = [_run(world, step) for world in worlds]
             worlds = {after for after, seen in runs if seen == answer}
             assert worlds, f"{step} answered {answer!r} in {told}"
-        there = {(key, value.encode()) for world in worlds for key, value in zip(KEYS, world, strict=True)}
+        there = {
+            (key, value.encode())
+            for world in worlds
+            for key, value in zip(KEYS, world, strict=True)
+        }
         unexplained -= there
     assert not unexplained, f"{unexplained} in {told}"
     return worlds
@@ -108,6 +112,17 @@ def _run(world: World, step: Step) -> tuple[World, Any]:
     return tuple(state[key] for key in KEYS), answer
 
 
+async def some_refusals(pool: RedisPool, count: int, tasks: list[asyncio.Task[Any]]) -> None:
+    """Wait until so many more commands are to be repeated, or all have their answers."""
+    wanted = pool.metrics().retries.get("READONLY", 0) + count
+    await until(
+        lambda: (
+            pool.metrics().retries.get("READONLY", 0) >= wanted
+            or all(task.done() for task in tasks)
+        )
+    )
+
+
 @pytest.fixture
 def empty_values(clean_server: EmbeddedServer, admin: redis.Redis) -> set[World]:
     admin.mset(dict.fromkeys(KEYS, ""))
@@ -126,7 +141,7 @@ async def test_through_reconnects(
     serial = iter(range(1_000_000))
     worlds = empty_values
     async with pool_at(server, proxy, **QUICK) as pool:
-        for _ in range(15):
+        for _ in range(10):
             fault = dice.randrange(5)
             if fault == 0:
                 proxy.to_client.cut_after(dice.randrange(1, 200), "reset")
@@ -164,7 +179,7 @@ async def test_through_refusals(
     nobody = free_port()
     try:
         async with pool_at(server, proxy, **QUICK) as pool:
-            for _ in range(15):
+            for _ in range(10):
                 if dice.random() < 0.7:
                     admin.replicaof("127.0.0.1", nobody)
                 proxy.to_server.fragment = dice.choice((None, 50, 200))
@@ -175,11 +190,7 @@ async def test_through_refusals(
                     for _ in range(dice.randrange(60)):
                         await asyncio.sleep(0)
                 if dice.random() < 0.5:
-                    refused = pool.metrics().retries.get("READONLY", 0) + dice.randrange(1, 10)
-                    await until(
-                        lambda: pool.metrics().retries.get("READONLY", 0) >= refused  # noqa: B023
-                        or all(task.done() for _, task in bursts)  # noqa: B023
-                    )
+                    await some_refusals(pool, dice.randrange(1, 10), [task for _, task in bursts])
                 lost = dice.random() < 0.2
                 if lost:
                     proxy.reset()
@@ -217,7 +228,7 @@ async def test_what_was_issued_before_the_first_connection(
         first = asyncio.gather(*(pool.client.rpush("list", i) for i in range(100)))
         await until(lambda: pool.metrics().errors.get("ConnectFailed", 0) > 1)
         second = asyncio.gather(
-            *(pool.client.pipeline().rpush("list", 100 + i).execute() for i in range(20))
+            *(piped(pool.client, True, ("RPUSH", "list", 100 + i)).execute() for i in range(20))
         )
         await asyncio.sleep(0)
         proxy.restore()
@@ -245,7 +256,7 @@ async def test_a_refused_command_that_was_overtaken_is_not_repeated(
             await until(lambda: _refused(admin, "set") == 2 and _refused(admin, "get") == 1)
             admin.replicaof("NO", "ONE")
             second = asyncio.gather(pool.client.set("k", "second"), pool.client.get("read"))
-            assert await second == [True, None]
+            assert list(await second) == [True, None]
             with pytest.raises(redis.RedisError) as caught:
                 await refused[0]
             assert outcome_of(caught.value) is Outcome.REJECTED

@@ -29,7 +29,7 @@ from redisutils.connection.embedded import free_port
 from redisutils.errors import AuthenticationFailed, ConnectFailed, ConnectionLost
 from redisutils.testing import EmbeddedServer, FaultProxy
 
-from .ours import pool_at, until
+from .ours import piped, pool_at, until
 
 Mode = Literal["safe", "never", "always"]
 Ending = Literal["close", "reset"]
@@ -46,7 +46,7 @@ def calls(admin: redis.Redis, command: str) -> int:
 
 async def outcome_after(awaitable: Awaitable[Any]) -> Outcome | None:
     """None when it succeeded."""
-    (result,) = await asyncio.gather(awaitable, return_exceptions=True)
+    result: object = (await asyncio.gather(awaitable, return_exceptions=True))[0]
     if not isinstance(result, redis.RedisError | UnicodeError):
         assert not isinstance(result, BaseException), f"{result!r} is no error of a command"
         return None
@@ -114,7 +114,9 @@ async def test_writes_under_faults_are_what_their_outcomes_say(
     if command == "RPUSH":
         landed = Counter(admin.lrange("log", 0, -1))
     else:
-        landed = Counter({key.removeprefix("log:"): int(admin.get(key)) for key in admin.scan_iter()})
+        landed = Counter(
+            {key.removeprefix("log:"): int(admin.get(key) or 0) for key in admin.scan_iter()}
+        )
 
     assert len(outcomes) == 16 * 25
     seen = Counter(outcomes.values())
@@ -149,12 +151,11 @@ async def test_reads_and_idempotent_writes_are_sent_again(
                 assert await client.get(f"log:{task}") == str(number).encode()
                 await client.set(f"log:x:{task}", number, ex=1000)
                 assert await client.strlen(f"log:x:{task}") == len(str(number))
-                async with client.pipeline(transaction=True) as pipe:
-                    pipe.set(f"log:t:{task}", number).get(f"log:t:{task}")
-                    assert (await pipe.execute())[1] == str(number).encode()
-                async with client.pipeline(transaction=False) as pipe:
-                    pipe.mset({f"log:p:{task}": number}).mget(f"log:p:{task}", f"log:t:{task}")
-                    assert (await pipe.execute())[1] == [str(number).encode()] * 2
+                one, two = f"log:t:{task}", f"log:p:{task}"
+                pipe = piped(client, True, ("SET", one, number), ("GET", one))
+                assert await pipe.execute() == [True, str(number).encode()]
+                pipe = piped(client, False, ("MSET", two, number), ("MGET", one, two))
+                assert await pipe.execute() == [True, [str(number).encode()] * 2]
 
         done = asyncio.Event()
         trouble = asyncio.create_task(lose_replies(proxy, done, lambda: rounds, seed=2))
@@ -318,17 +319,17 @@ async def test_every_error_says_what_became_of_its_command(
     async with pool_at(clean_server, proxy, **QUICK, pool_max_size=3) as pool:
         text = pool.make_client(decode_responses=True)
         client = pool.client
-        assert await outcome_after(client.set("k", object())) is Outcome.NOT_SENT  # type: ignore[arg-type]
+        strange: Any = object()
+        assert await outcome_after(client.set("k", strange)) is Outcome.NOT_SENT
         assert await outcome_after(client.set("k", "\ud800")) is Outcome.NOT_SENT
         assert await outcome_after(client.execute_command("SELECT", 1)) is Outcome.NOT_SENT
         assert await outcome_after(text.get("bytes")) is Outcome.EXECUTED
         assert await outcome_after(client.lpush("bytes", "x")) is Outcome.REJECTED
         assert await outcome_after(client.evalsha("0" * 40, 0)) is Outcome.REJECTED
-        pipe = client.pipeline(transaction=False).lpush("bytes", "x")
-        assert await outcome_after(pipe.execute()) is Outcome.REJECTED
-        pipe = client.pipeline().set("k", "v").lpush("bytes", "x")
-        assert await outcome_after(pipe.execute()) is Outcome.REJECTED
-        pipe = client.pipeline()
+        for transaction in (False, True):
+            pipe = piped(client, transaction, ("SET", "k", "v"), ("LPUSH", "bytes", "x"))
+            assert await outcome_after(pipe.execute()) is Outcome.REJECTED
+        pipe = piped(client, True)
         await pipe.watch("k")
         admin.set("k", "other")
         pipe.multi()
@@ -337,7 +338,8 @@ async def test_every_error_says_what_became_of_its_command(
             await pipe.execute()
         assert outcome_of(caught.value) is Outcome.REJECTED
 
-        client.set_response_callback("ECHO", lambda _: 1 // 0)
+        broken: Any = lambda _: 1 // 0  # noqa: E731
+        client.set_response_callback("ECHO", broken)
         with pytest.raises(ZeroDivisionError) as division:
             await client.execute_command("ECHO", "x")
         assert outcome_of(division.value) is Outcome.EXECUTED
@@ -374,7 +376,7 @@ async def _blocking(client: Redis) -> None:
 
 
 async def _pipeline(client: Redis) -> None:
-    await client.pipeline().incr("log").execute()
+    await piped(client, True, ("INCR", "log")).execute()
 
 
 @pytest.mark.parametrize("use", [_command, _blocking, _pipeline])

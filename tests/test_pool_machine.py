@@ -13,7 +13,7 @@ import itertools
 from math import inf
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -30,6 +30,10 @@ from redisutils.pool.pool import Lease, Pool, Timeouts
 from .things import PHASES, Refused, Thing, Things, pool_of
 
 
+TURNS = st.sampled_from([0, 0, 1, 3])
+"""How often the loop turns after a step, before the next."""
+
+
 class HandLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock goes only when it is told to."""
 
@@ -43,6 +47,9 @@ class HandLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def turn(self, count: int = 1) -> None:
+        if not count:
+            return
+
         async def nothing() -> None:
             for _ in range(count - 1):
                 await asyncio.sleep(0)
@@ -103,8 +110,14 @@ class PoolMachine(RuleBasedStateMachine):
         self.things.begun = self._first_phase
         self.pool: Pool[Thing]
 
-    @initialize(max_size=st.integers(0, 4), lifo=st.booleans(), bounded=st.booleans())
-    def open(self, max_size: int, lifo: bool, bounded: bool) -> None:
+    @initialize(
+        max_size=st.integers(0, 4),
+        lifo=st.booleans(),
+        bounded=st.booleans(),
+        lasting=st.sets(st.sampled_from(PHASES)),
+    )
+    def open(self, max_size: int, lifo: bool, bounded: bool, lasting: set[str]) -> None:
+        self.things.lasting = lasting
         self.pool = pool_of(
             self.things,
             max_size,
@@ -156,23 +169,25 @@ class PoolMachine(RuleBasedStateMachine):
         on_their_way = self.pool.in_use - held - self.spares_begun
         assert len(earlier) <= on_their_way, f"{caller.number} was served before {len(earlier)}"
 
-    @rule(wait=st.sampled_from([inf, inf, 0.0, 3.0]), count=st.integers(1, 3))
-    def come(self, wait: float, count: int) -> None:
+    @rule(wait=st.sampled_from([inf, inf, 0.0, 3.0]), count=st.integers(1, 3), then=TURNS)
+    def come(self, wait: float, count: int, then: int) -> None:
         for _ in range(count):
             caller = Caller(wait)
             self.callers.append(caller)
             caller.task = self.loop.create_task(self._call(caller))
+        self.loop.turn(then)
 
     @precondition(lambda self: any(not c.task.done() for c in self.callers))
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), then=TURNS)
+    def cancel(self, data: st.DataObject, then: int) -> None:
         going = [caller for caller in self.callers if not caller.task.done()]
         caller = data.draw(st.sampled_from(going), "whom")
         caller.task.cancel()
+        self.loop.turn(then)
 
     @precondition(lambda self: any(c.lease for c in self.callers))
-    @rule(data=st.data(), how=st.sampled_from(["back", "back", "unfit", "discard", "take"]))
-    def give(self, data: st.DataObject, how: str) -> None:
+    @rule(data=st.data(), how=st.sampled_from(["back", "back", "unfit", "discard", "take"]), then=TURNS)
+    def give(self, data: st.DataObject, how: str, then: int) -> None:
         holders = [caller for caller in self.callers if caller.lease is not None]
         caller = data.draw(st.sampled_from(holders), "who")
         assert caller.lease is not None
@@ -183,6 +198,7 @@ class PoolMachine(RuleBasedStateMachine):
             lease.item.fit = how != "unfit"
             lease.release(discard=how == "discard")
         lease.release()  # twice is once
+        self.loop.turn(then)
 
     # -- phases --
 
@@ -191,8 +207,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.things.lasting ^= {phase}
 
     @precondition(lambda self: self.things.pending)
-    @rule(data=st.data(), well=st.booleans())
-    def end_a_phase(self, data: st.DataObject, well: bool) -> None:
+    @rule(data=st.data(), well=st.sampled_from([True, True, False]), then=TURNS)
+    def end_a_phase(self, data: st.DataObject, well: bool, then: int) -> None:
         pending = data.draw(st.sampled_from(self.things.pending), "which")
         self.things.pending.remove(pending)
         if pending.done():
@@ -201,6 +217,7 @@ class PoolMachine(RuleBasedStateMachine):
             pending.set_result(None)
         else:
             pending.set_exception(Refused())
+        self.loop.turn(then)
 
     # -- the whole pool --
 
@@ -224,9 +241,10 @@ class PoolMachine(RuleBasedStateMachine):
         finally:
             self.spares_begun -= 1
 
-    @rule()
-    def make_a_spare(self) -> None:
+    @rule(then=TURNS)
+    def make_a_spare(self, then: int) -> None:
         self.spares.append(self.loop.create_task(self._add_spare()))
+        self.loop.turn(then)
 
     @precondition(lambda self: any(not task.done() for task in self.spares))
     @rule()
@@ -330,10 +348,12 @@ def test_whatever_happens() -> None:
     run_state_machine_as_test(
         PoolMachine,
         settings=settings(
-            max_examples=150,
+            max_examples=250,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
+            # Shrinking a run of the loop takes minutes, and hardly makes it shorter.
+            phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -14,7 +14,7 @@ from redisutils import ConnectionLost, Outcome, outcome_of
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .conftest import StartServer
-from .ours import clients_named, pool_at, until
+from .ours import clients_named, piped, pool_at, until
 
 QUICK: dict[str, Any] = {"retry_delay_ms": 10, "retry_max_delay_ms": 50, "max_retries": 1000}
 
@@ -65,7 +65,7 @@ async def test_a_restart_under_load(start_server: StartServer) -> None:
         assert await client.mget([f"k{task}" for task in range(10)]) == [
             str(count).encode() for count in counts
         ]
-        landed = [name.decode() for name in await client.lrange("list", 0, -1)]
+        landed = await pool.make_client(decode_responses=True).lrange("list", 0, -1)
         assert pool.metrics().retries["connect"] > 0
     assert len(set(landed)) == len(landed)
     assert {name for name, fate in fates.items() if fate is None} <= set(landed)
@@ -137,7 +137,7 @@ async def test_a_server_that_comes_late(start_server: StartServer) -> None:
         waiting = asyncio.gather(
             pool.client.incr("k"),
             pool.client.blpop(["list"], timeout=5),
-            pool.client.pipeline().incr("k").execute(),
+            piped(pool.client, True, ("INCR", "k")).execute(),
         )
         await until(lambda: pool.metrics().retries.get("connect", 0) > 3)
         await server.start()

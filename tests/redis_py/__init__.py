@@ -9,6 +9,7 @@ real servers, and compares the outcome with redis-py's own. Nothing of redis-py 
     selection.py   which tests are run, and the reason for each one that is not
     servers.py     a private server per job
     inside/        the pytest plugin that works inside the run
+    report.py      what is printed
     jobs.py        runs pytest processes and reads what they report
     verdict.py     the comparison: what passes with redis-py must pass with ours
     baseline.py    the stored list of what passes with redis-py, per server

@@ -87,7 +87,12 @@ class _Comparison:
             # Of another release or server: only what is there can be asked about.
             self._expected &= outcome.collected
         self._again = Outcome()
-        self.suspects = (self._expected | outcome.failed.keys()) - outcome.passed
+        self.suspects = self._expected - outcome.passed
+        others = outcome.failed.keys() - self._expected
+        if self._sure:
+            self.verdict.also_redis_py = {name: outcome.failed[name] for name in others}
+        else:
+            self.suspects |= others
         if outcome.broken:
             self.suspects = set()
 
@@ -107,7 +112,7 @@ class _Comparison:
         """Take in what passes with redis-py, of the suspects; the baseline counts if it fits."""
         guilty = self.suspects & (theirs if self._theirs_is_asked else self._expected)
         self.verdict.regressions = {name: self._why(name) for name in guilty}
-        self.verdict.also_redis_py = {name: self._why(name) for name in self.suspects - guilty}
+        self.verdict.also_redis_py |= {name: self._why(name) for name in self.suspects - guilty}
 
     def _why(self, name: str) -> str:
         outcome = self.verdict.outcome

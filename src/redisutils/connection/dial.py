@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from math import inf
-from typing import Final
+from typing import Any, Final, TypeVar
 
+from redisutils.connection.diagnosis import speaks_plain, speaks_tls, tls_refusal
 from redisutils.connection.handshake import shake_hands
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
@@ -21,6 +22,28 @@ from redisutils.errors import (
 from redisutils.metrics import PoolMetrics
 
 __all__ = ["dial"]
+
+_T = TypeVar("_T")
+
+_LONG_HANDSHAKE: Final = 0.5
+"""Seconds of connecting in TLS after which we look whether the server speaks it at all."""
+
+_NAME_MISMATCH: Final = frozenset({62, 64})
+"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
+
+_WANTS_CERTIFICATE: Final = frozenset(
+    {
+        "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+        "SSLV3_ALERT_CERTIFICATE_REVOKED",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+        "SSLV3_ALERT_HANDSHAKE_FAILURE",
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+        "TLSV1_ALERT_UNKNOWN_CA",
+    }
+)
+"""OpenSSL's reasons, which are alerts of the server (RFC 8446, 6.2)."""
 
 _KEEPALIVE: Final[dict[str, int]] = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
@@ -69,7 +92,7 @@ async def dial(
     except ProtocolError as error:
         raise _not_redis(options, error) from error
     except ConnectionLost as error:
-        raise _hung_up(options, error) from error
+        raise await _hung_up(options, error) from error
     except OSError as error:
         raise ConnectFailed(f"cannot connect to {options.peer}: {_reason(error)}") from error
     finally:
@@ -83,16 +106,35 @@ async def _open(options: ConnectOptions, make: Callable[[], Connection]) -> Conn
     if options.path is not None:
         _, connection = await loop.create_unix_connection(make, options.path)
     else:
-        transport, connection = await loop.create_connection(
+        connecting = loop.create_connection(
             make,
             options.host,
             options.port,
             ssl=context,
             server_hostname=options.host if context is not None else None,
         )
-        if options.keepalive:
-            _keep_alive(transport.get_extra_info("socket"), options.keepalive_options)
+        transport, connection = await (
+            connecting if context is None else _suspiciously(connecting, options)
+        )
+        sock = transport.get_extra_info("socket")
+        if options.keepalive and sock is not None:  # None: it is gone again already
+            _keep_alive(sock, options.keepalive_options)
     return connection
+
+
+async def _suspiciously(connecting: Coroutine[Any, Any, _T], options: ConnectOptions) -> _T:
+    """A TLS handshake, and a closer look when it takes long: a server that expects plain text
+    takes it for a line that has not ended, and says nothing."""
+    handshake = asyncio.ensure_future(connecting)
+    try:
+        done, _ = await asyncio.wait([handshake], timeout=_LONG_HANDSHAKE)
+        if not done and await speaks_plain(options) and not handshake.done():
+            raise _no_tls(options)
+        return await handshake
+    finally:
+        if not handshake.done():
+            handshake.cancel()
+            await asyncio.wait([handshake])
 
 
 def _keep_alive(sock: socket.socket, wanted: Mapping[int, int | bytes] | None) -> None:
@@ -119,14 +161,19 @@ def _reason(error: OSError) -> str:
 def _tls_failed(options: ConnectOptions, error: ssl.SSLError) -> ConnectFailed:
     if isinstance(error, ssl.SSLCertVerificationError):
         what = f"its certificate does not verify: {error.verify_message}"
-        if error.verify_code == 62:  # X509_V_ERR_HOSTNAME_MISMATCH
+        if error.verify_code in _NAME_MISMATCH:
             what += " (the certificate must name REDIS_HOST, or set REDIS_TLS_CHECK_HOSTNAME=false)"
         else:
             what += " (check REDIS_TLS_CA_PATH)"
     elif error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}:
-        what = "it does not speak TLS on this port: set REDIS_TLS_ENABLED=false or use its TLS port"
+        return _no_tls(options)
+    elif error.reason in _WANTS_CERTIFICATE:
+        what = (
+            f"it refused our client certificate, or that we have none ({error.reason}): set "
+            "REDIS_TLS_CERT_PATH and REDIS_TLS_KEY_PATH to one that it trusts"
+        )
     else:
-        what = f"TLS failed: {error.reason or error} (does it ask for a client certificate?)"
+        what = f"TLS failed: {error.reason or error}"
     return ConnectFailed(f"cannot connect to {options.peer}: {what}", fatal=True)
 
 
@@ -137,11 +184,25 @@ def _not_redis(options: ConnectOptions, error: ProtocolError) -> ConnectFailed:
     return ConnectFailed(str(error), fatal=True)
 
 
-def _hung_up(options: ConnectOptions, error: ConnectionLost) -> ConnectFailed:
-    hint = ""
-    if options.tls is None:
-        hint = " (a port that speaks TLS does so when spoken to in plain: REDIS_TLS_ENABLED)"
+async def _hung_up(options: ConnectOptions, error: ConnectionLost) -> ConnectFailed:
+    if options.tls is not None:
+        refusal = error.__cause__
+        if not isinstance(refusal, ssl.SSLError):
+            refusal = await tls_refusal(options)
+        if refusal is not None:
+            return _tls_failed(options, refusal)
+    elif options.path is None and await speaks_tls(options):
+        return _speaks_tls(options)
+    hint = " (does it ask for a client certificate?)" if options.tls is not None else ""
     return ConnectFailed(f"{options.peer} hung up during the handshake{hint}: {error}")
+
+
+def _no_tls(options: ConnectOptions) -> ConnectFailed:
+    return ConnectFailed(
+        f"cannot connect to {options.peer}: it does not speak TLS on this port: "
+        "set REDIS_TLS_ENABLED=false or use its TLS port",
+        fatal=True,
+    )
 
 
 def _speaks_tls(options: ConnectOptions) -> ConnectFailed:

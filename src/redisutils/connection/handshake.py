@@ -14,7 +14,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack_many
 from redisutils.connection.protocol import FOREVER, Connection
-from redisutils.errors import AuthenticationFailed, ConnectFailed
+from redisutils.errors import AuthenticationFailed, ConnectFailed, RedisUtilsError
 
 __all__ = ["shake_hands"]
 
@@ -28,7 +28,7 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
             trying again can help.
         ConnectionLost: it hung up.
     """
-    credentials = await options.credentials()
+    credentials = await _credentials(options)
     if options.protocol == 3:
         answers = await _ask(connection, options, _resp3(options, credentials))
         hello = answers[0]
@@ -45,6 +45,18 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
     _check(options, answers, credentials)
     if options.protocol == 3:
         options.dialect.heard(2)
+
+
+async def _credentials(options: ConnectOptions) -> tuple[str, ...]:
+    try:
+        return await options.credentials()
+    except RedisUtilsError:
+        raise
+    except Exception as error:
+        raise ConnectFailed(
+            f"cannot connect to {options.peer}: its credential provider failed with "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 async def _ask(
@@ -75,7 +87,9 @@ def _resp2(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[
         commands.append(("AUTH", *credentials))
     if options.client_name:
         commands.append(("CLIENT", "SETNAME", options.client_name))
-    return [*commands, *_select(options), *_set_info(options)]
+    # Without credentials, and perhaps with nothing else to say: is one wanted?
+    asked = [] if credentials else [("PING",)]
+    return [*commands, *_select(options), *asked, *_set_info(options)]
 
 
 def _select(options: ConnectOptions) -> list[tuple[Any, ...]]:
@@ -91,11 +105,12 @@ def _set_info(options: ConnectOptions) -> list[tuple[Any, ...]]:
 
 
 def _check(options: ConnectOptions, answers: list[Any], credentials: tuple[str, ...]) -> None:
-    """Raise for the first refusal that matters: all but CLIENT SETINFO's, which is a courtesy
-    that servers before 7.2 do not know."""
-    ours = len(answers) - len(_set_info(options))
-    for answer in answers[:ours]:
-        if isinstance(answer, Exception):
+    """Raise for the first refusal that matters. CLIENT SETINFO is a courtesy, which servers
+    before 7.2 do not know, and a server that is loading its data refuses PING."""
+    courtesies = len(_set_info(options)) + (not credentials)
+    for position, answer in enumerate(answers):
+        needed = position < len(answers) - courtesies
+        if isinstance(answer, AuthenticationError) or (needed and isinstance(answer, Exception)):
             raise _refusal(options, answer, credentials)
 
 
@@ -115,12 +130,17 @@ def _refusal(options: ConnectOptions, answer: Any, credentials: tuple[str, ...])
                 f"{options.peer} wants a password and none is set: set REDIS_PASSWORD or "
                 "REDIS_PASSWORD_FILE (and REDIS_USERNAME for an ACL user)"
             )
-    if isinstance(answer, AuthenticationError | NoPermissionError) or (
+    if isinstance(answer, NoPermissionError):
+        return ConnectFailed(
+            f"{options.peer}: user {_user(credentials)!r} may not do what setting up a connection "
+            f"takes: {text}. Grant it, or change REDIS_DATABASE or REDIS_CLIENT_NAME",
+            fatal=True,
+        )
+    if isinstance(answer, AuthenticationError) or (
         "wrongpass" in lowered or "invalid username-password" in lowered or "no password" in lowered
     ):
-        user = credentials[0] if len(credentials) == 2 else "default"
         return AuthenticationFailed(
-            f"{options.peer} refused the user name or password of user {user!r}: {text}. "
+            f"{options.peer} refused the user name or password of user {_user(credentials)!r}: {text}. "
             "Check REDIS_USERNAME and REDIS_PASSWORD or REDIS_PASSWORD_FILE"
         )
     if "db index" in lowered or "select is not allowed" in lowered:
@@ -130,6 +150,10 @@ def _refusal(options: ConnectOptions, answer: Any, credentials: tuple[str, ...])
             fatal=True,
         )
     return ConnectFailed(f"{where}: {text}")
+
+
+def _user(credentials: tuple[str, ...]) -> str:
+    return credentials[0] if len(credentials) == 2 else "default"
 
 
 def _text(value: Any) -> str:

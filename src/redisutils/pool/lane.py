@@ -79,6 +79,9 @@ _PING: Final = pack(("PING",))
 
 _ISSUED: Final = attrgetter("issued")
 
+_LONGEST_PROBE: Final = 5.0
+"""Seconds for each step of asking a server by another connection; then it is asked anew."""
+
 _SHORTEST_ATTEMPT: Final = 1.0
 """Seconds that an attempt to connect has at least, however short the commands' budgets: a
 distant server's handshake takes some."""
@@ -420,7 +423,7 @@ class Lane(Owner):
             reply.fate = Outcome.REJECTED
         if isinstance(reply, Batch):
             reply.values = []
-            self._trouble = str(value[0])
+            self._trouble = next(str(each) for each in value if isinstance(each, Exception))
         else:
             self._trouble = str(value)
         self._parked.append(reply)
@@ -528,7 +531,8 @@ class Lane(Owner):
     def on_silent(self, connection: Connection, seconds: float) -> None:
         """Slow server or dead connection? See the module's docstring."""
         oldest = connection.unanswered[0]
-        if seconds >= max(self._patience, oldest.deadline - oldest.issued):
+        wanted = 0.0 if oldest.done() else oldest.deadline - oldest.issued
+        if seconds >= max(self._patience, wanted):
             connection.abort(_silent(self.peer, seconds))
         elif self._probing is None:
             self._probing = self._loop.create_task(self._probe(connection))
@@ -536,7 +540,7 @@ class Lane(Owner):
 
     async def _probe(self, connection: Connection) -> None:
         heard, unwritten = connection.last_heard, connection.unwritten
-        attempt = max(_SHORTEST_ATTEMPT, self._patience / 4)
+        attempt = min(max(_SHORTEST_ATTEMPT, self._patience / 4), _LONGEST_PROBE)
         try:
             lease = await self._pool.get(wait=0, create=attempt, recycle=attempt)
         except (ConnectFailed, PoolTimeout, PoolClosed, ConnectionLost):

@@ -192,7 +192,7 @@ class Pool(Generic[T]):
             raise self._is_closed()
         self._users += 1
         try:
-            if self._permits and not self._waiters:
+            if self._permits:  # and so nobody waits
                 self._permits -= 1
             else:
                 await self._wait(timeouts.wait if wait is _UNSET else wait)
@@ -415,7 +415,7 @@ class Pool(Generic[T]):
 
         Returns whether there is one more.
         """
-        if not self._permits or self._waiters or self._size + self._making >= self._max_size:
+        if not self._permits or self._size + self._making >= self._max_size:
             return False
         self._permits -= 1
         self._users += 1

@@ -8,7 +8,9 @@ write), ``redirect`` (port to port), ``deselect`` (test names), ``seconds`` (lim
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -114,7 +116,11 @@ class Overdue(BaseException):
 
 
 def _overdue(number: int, frame: object) -> None:
-    raise Overdue(f"no end after {OPTIONS['seconds']} s")
+    waiting = io.StringIO()
+    with contextlib.suppress(RuntimeError):  # no loop is running: a blocking call then
+        for task in asyncio.all_tasks():
+            task.print_stack(file=waiting)
+    raise Overdue(f"no end after {OPTIONS['seconds']} s; {waiting.getvalue()}")
 
 
 @pytest.hookimpl(wrapper=True)
