@@ -228,6 +228,18 @@ async def test_a_database_that_is_not_there(
     assert proxy.accepted == 2
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_a_database_that_is_not_there_without_a_password(
+    start_server: StartServer, protocol: int
+) -> None:
+    server = await start_server(password="")
+    options: dict[str, Any] = {"password": None, "protocol": protocol, "db": 99}
+    async with client_at(server, **options) as client:
+        with pytest.raises(ConnectFailed, match="has no database 99") as failure:
+            await client.get("k")
+        assert failure.value.fatal
+
+
 async def test_it_recovers_when_the_password_is_mended(
     clean_server: EmbeddedServer, tmp_path: Path
 ) -> None:
@@ -326,7 +338,7 @@ async def old_server(password: str | None = None) -> AsyncIterator[OldServer]:
 @pytest.mark.parametrize("password", [None, "old"])
 async def test_a_server_without_hello_is_spoken_to_in_resp2(password: str | None) -> None:
     async with old_server(password) as server:
-        client = Redis(host="127.0.0.1", port=server.port, password=password, client_name=None, db=2)
+        client = Redis(host="127.0.0.1", port=server.port, password=password, client_name="me", db=2)
         async with client:
             assert await client.get("k") == b"value"
             assert await client.hgetall("h") == {b"a": b"1"}

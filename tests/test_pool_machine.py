@@ -111,13 +111,15 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool: Pool[Thing]
 
     @initialize(
-        max_size=st.integers(0, 4),
+        max_size=st.integers(1, 4),
+        lent=st.integers(0, 4),
         lifo=st.booleans(),
         bounded=st.booleans(),
         lasting=st.sets(st.sampled_from(PHASES)),
     )
-    def open(self, max_size: int, lifo: bool, bounded: bool, lasting: set[str]) -> None:
-        self.things.lasting = lasting
+    def open(
+        self, max_size: int, lent: int, lifo: bool, bounded: bool, lasting: set[str]
+    ) -> None:
         self.pool = pool_of(
             self.things,
             max_size,
@@ -125,6 +127,8 @@ class PoolMachine(RuleBasedStateMachine):
             queue_mode="lifo" if lifo else "fifo",
             timeouts=Timeouts(create=7.0, recycle=5.0) if bounded else Timeouts(),
         )
+        self.come(0.0, min(lent, max_size), 1)
+        self.things.lasting = lasting
 
     # -- callers --
 
@@ -221,8 +225,9 @@ class PoolMachine(RuleBasedStateMachine):
 
     # -- the whole pool --
 
-    @rule(max_size=st.integers(0, 5))
-    def resize(self, max_size: int) -> None:
+    @rule(by=st.sampled_from([-2, -1, -1, 1, 2]))
+    def resize(self, by: int) -> None:
+        max_size = max(0, self.pool.status().max_size + by)
         self.pool.resize(max_size)
         assert self.pool.status().max_size == (0 if self.pool.closed else max_size)
 
@@ -348,7 +353,7 @@ def test_whatever_happens() -> None:
     run_state_machine_as_test(
         PoolMachine,
         settings=settings(
-            max_examples=250,
+            max_examples=200,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

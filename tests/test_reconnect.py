@@ -61,7 +61,7 @@ async def test_a_restart_under_load(start_server: StartServer) -> None:
             await until(lambda: len(fates) > seen + 20)
             done.set()
         counts = [task.result() for task in quiet]
-        assert min(counts) > 20
+        assert min(counts) > 5
         assert await client.mget([f"k{task}" for task in range(10)]) == [
             str(count).encode() for count in counts
         ]

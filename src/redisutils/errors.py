@@ -64,7 +64,7 @@ class RedisUtilsError(Exception):
             self.outcome = outcome
 
 
-class ConfigError(RedisUtilsError, ValueError):
+class ConfigError(RedisUtilsError, rpy.DataError, ValueError):
     """A setting or an argument is wrong. The message names it, shows its value
     (secrets never) and says what would be right."""
 

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import redis.asyncio
 from redis._parsers import Encoder
@@ -35,6 +35,10 @@ __all__ = ["AdapterConnection", "AdapterPool"]
 _SECRETS = frozenset({"password", "username", "ssl_password", "credential_provider"})
 
 
+class _Client(Protocol):
+    def defer(self) -> None: ...
+
+
 class AdapterPool:
     """redis-py's ``ConnectionPool``, as far as clients and libraries look at it.
 
@@ -52,6 +56,8 @@ class AdapterPool:
         self.himport_registry = HImportRegistry()
         self._event_dispatcher = connection_kwargs.get("event_dispatcher") or EventDispatcher()
         self._lent: weakref.WeakSet[AdapterConnection] = weakref.WeakSet()
+        self.clients: weakref.WeakSet[_Client] = weakref.WeakSet()
+        """Who must look for their lanes anew after the source was closed."""
 
     @classmethod
     def of(cls, given: Any, kwargs: dict[str, Any]) -> AdapterPool:
@@ -126,16 +132,25 @@ class AdapterPool:
         connection.retire()
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
-        """Close the connections that are lent. The shared ones mend themselves."""
+        """Close the connections; those that are needed again are opened again.
+
+        Those of an open ``RedisPool`` belong to it: of them, only what is lent is closed.
+        """
         if inuse_connections:
             for connection in list(self._lent):
                 await connection.disconnect()
+        await self._close_source()
 
     async def aclose(self) -> None:
         """Close what belongs to the client."""
         for connection in list(self._lent):
             connection.retire()
+        await self._close_source()
+
+    async def _close_source(self) -> None:
         await self.source.aclose()
+        for client in list(self.clients):
+            client.defer()
 
     def reset(self) -> None:
         """redis-py forgets its connections here; ours belong to their loop and mend themselves."""

@@ -166,7 +166,8 @@ def _credentials(kwargs: Mapping[str, Any]) -> Credentials:
     username, password = kwargs.get("username"), kwargs.get("password")
     if provider is not None and (username or password):
         raise ConfigError(
-            "credential_provider cannot be given together with username or password: choose one"
+            "'username' and 'password' cannot be passed along with 'credential_provider': "
+            "choose one"
         )
     if provider is None:
         if not (username or password):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
@@ -9,10 +10,10 @@ from typing import Any, Final, Self
 
 from redisutils.client.pipeline import OwnConnection
 from redisutils.client.redis import Redis
-from redisutils.commands import lookup
+from redisutils.commands import is_blocking, lookup
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER, Connection
-from redisutils.errors import LeaseReleased
+from redisutils.errors import CommandTimeout, LeaseReleased
 from redisutils.pool.pool import Lease
 
 __all__ = ["Checkout", "PooledConnection"]
@@ -79,7 +80,12 @@ class PooledConnection(Redis):
             connection.needs_reset = True
         elif command.stateful:
             connection.tainted = True
-        return await self._ask(self._lane, args, options, self._budget(command, args))
+        try:
+            return await self._ask(self._lane, args, options, self._budget(command, args))
+        except (asyncio.CancelledError, CommandTimeout):
+            if is_blocking(command, args):
+                connection.close()  # nobody waits for it any more, and it holds up the next
+            raise
 
     async def _own_connection(self) -> OwnConnection:
         return _Borrowed(self._holder)

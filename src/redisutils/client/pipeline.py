@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import redis.asyncio.client
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ExecAbortError, ResponseError, WatchError
+from redis.exceptions import ExecAbortError, RedisError, ResponseError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redisutils.client.callbacks import settled
@@ -33,6 +33,8 @@ from redisutils.errors import Outcome, outcome_of, with_outcome
 __all__ = ["Pipeline", "PipelineClient"]
 
 _Stack = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+_UNWATCH: Final = pack(("UNWATCH",))
 
 _WATCHING = frozenset({"WATCH", "UNWATCH", "MULTI", "EXEC", "DISCARD"})
 """What changes a connection's state in a way that recycling undoes."""
@@ -292,11 +294,18 @@ class Pipeline(redis.asyncio.client.Pipeline):
         """Forget what is queued and watched, and give the connection back."""
         self.command_stack = []
         self.scripts = set()
-        self.watching = False
+        watching, self.watching = self.watching, False
         self.explicit_transaction = False
         lease, self._lease = self._lease, None
-        if lease is not None:
-            # A watch that is left over is undone when the connection is recycled.
+        if lease is None:
+            return
+        try:
+            if watching and not lease.item.closed:
+                await lease.item.submit(_UNWATCH, False, self._client._timeout)
+        except RedisError:
+            pass  # lost: with it the watch is gone
+        finally:
+            # With the answer still owed, as to a caller that was cancelled, it is closed.
             lease.release()
 
 

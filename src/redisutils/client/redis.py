@@ -11,7 +11,9 @@ connection's state are refused, since the connection is everybody's.
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import warnings
 from time import monotonic
 from typing import Any, Final, Self
 
@@ -29,7 +31,7 @@ from redisutils.client.source import DeferredLane, LaneLike, LazySource, Source
 from redisutils.commands import Command, block_timeout, is_blocking, is_container, lookup
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER
-from redisutils.errors import NotSharable, Outcome, with_outcome
+from redisutils.errors import CommandTimeout, NotSharable, Outcome, with_outcome
 from redisutils.pool.lane import Lane
 from redisutils.topology.standalone import DEFAULT_LANE
 
@@ -76,6 +78,13 @@ class Redis(redis.asyncio.Redis):
         event_dispatcher: Any = None,
         **kwargs: Any,
     ) -> None:
+        if auto_close_connection_pool is not None:
+            warnings.warn(
+                "auto_close_connection_pool is deprecated, as it is in redis-py: a client closes "
+                "the pool that it opened, and from_pool() gives it one to close",
+                DeprecationWarning,
+                stacklevel=2,
+            )
         ours = connection_pool is None
         adapter = AdapterPool.of(connection_pool, kwargs)
         super().__init__(
@@ -101,7 +110,8 @@ class Redis(redis.asyncio.Redis):
         self._roads: dict[Any, Any] = {}
         self.response_callbacks = ResponseCallbacks(self.response_callbacks, self._roads.clear)
         source.options.dialect.listen(self._speak)
-        self._defer()
+        self.connection_pool.clients.add(self)
+        self.defer()
 
     def _speak(self, version: int) -> None:
         """The server speaks another RESP version than it was asked for, or does so again: replies
@@ -117,8 +127,8 @@ class Redis(redis.asyncio.Redis):
             )
         )
 
-    def _defer(self) -> None:
-        """Open the lane at the next command."""
+    def defer(self) -> None:
+        """Look for the lane anew at the next command."""
         self._lane: LaneLike = DeferredLane(self._open_lane)
 
     def _open_lane(self) -> LaneLike:
@@ -165,7 +175,7 @@ class Redis(redis.asyncio.Redis):
             # This client may be closed and used again, on another lane, and the view with it.
             view._lane = DeferredLane(self._current_lane)
         elif isinstance(self._lane, DeferredLane):
-            view._defer()
+            view.defer()
         return view
 
     def _current_lane(self) -> LaneLike:
@@ -246,17 +256,23 @@ class Redis(redis.asyncio.Redis):
         command = lookup(args)
         self._learn(command, args[0])
         timeout = self._budget(command, args)
+        blocking = is_blocking(command, args)
         if self.single_connection_client:
             lane = self._private_lane()
             if command.stateful:
                 lane.taint()
-            return await self._ask(lane, args, options, timeout)
+            try:
+                return await self._ask(lane, args, options, timeout)
+            except (asyncio.CancelledError, CommandTimeout):
+                if blocking:
+                    lane.abandon()  # nobody waits for it any more, and it holds up the next
+                raise
         if command.stateful:
             raise NotSharable(
                 f"{command.name} changes the state of its connection, and this client's is "
                 f"shared by all tasks: {command.advice}"
             )
-        if not is_blocking(command, args):
+        if not blocking:
             return await self._ask(self._lane, args, options, timeout)
         pack(args, *self._encoding)  # bad arguments are told before a connection is taken
         started = monotonic()
@@ -317,9 +333,9 @@ class Redis(redis.asyncio.Redis):
     # -- life ----------------------------------------------------------------------------
 
     async def initialize(self) -> Self:
-        """Nothing is opened before the first command; a single connection is reserved here."""
-        if self.single_connection_client:
-            self._private_lane()
+        """Connect a single-connection client. Others connect at their first command."""
+        if self.single_connection_client and self._private_lane().connection is None:
+            await self._ask(self._private_lane(), ("PING",), {}, self._timeout)
         return self
 
     def _private_lane(self) -> Lane:
@@ -337,7 +353,7 @@ class Redis(redis.asyncio.Redis):
             close_connection_pool is None and self.auto_close_connection_pool
         ):
             await self.connection_pool.aclose()
-        self._defer()
+        self.defer()
 
 
 def shape(callback: Any, response: Any, options: dict[str, Any]) -> Any:

@@ -30,19 +30,21 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
     """
     credentials = await _credentials(options)
     if options.protocol == 3:
-        answers = await _ask(connection, options, _resp3(options, credentials))
+        commands = _resp3(options, credentials)
+        answers = await _ask(connection, commands)
         hello = answers[0]
         if isinstance(hello, dict):
             connection.protocol_version = 3
             connection.server = {_text(k): _value(v) for k, v in hello.items()}
-            _check(options, answers[1:], credentials)
+            _check(options, commands[1:], answers[1:], credentials)
             options.dialect.heard(3)
             return
         if not _means_no_hello(hello):
             raise _refusal(options, hello, credentials)
-    answers = await _ask(connection, options, _resp2(options, credentials))
+    commands = _resp2(options, credentials)
+    answers = await _ask(connection, commands)
     connection.protocol_version = 2
-    _check(options, answers, credentials)
+    _check(options, commands, answers, credentials)
     if options.protocol == 3:
         options.dialect.heard(2)
 
@@ -59,9 +61,7 @@ async def _credentials(options: ConnectOptions) -> tuple[str, ...]:
         ) from error
 
 
-async def _ask(
-    connection: Connection, options: ConnectOptions, commands: list[tuple[Any, ...]]
-) -> list[Any]:
+async def _ask(connection: Connection, commands: list[tuple[Any, ...]]) -> list[Any]:
     if not commands:
         return []
     # Dial bounds the connect as a whole.
@@ -104,14 +104,26 @@ def _set_info(options: ConnectOptions) -> list[tuple[Any, ...]]:
     return [("CLIENT", "SETINFO", what, value) for what, value in wanted if value]
 
 
-def _check(options: ConnectOptions, answers: list[Any], credentials: tuple[str, ...]) -> None:
-    """Raise for the first refusal that matters. CLIENT SETINFO is a courtesy, which servers
-    before 7.2 do not know, and a server that is loading its data refuses PING."""
-    courtesies = len(_set_info(options)) + (not credentials)
-    for position, answer in enumerate(answers):
-        needed = position < len(answers) - courtesies
-        if isinstance(answer, AuthenticationError) or (needed and isinstance(answer, Exception)):
+def _check(
+    options: ConnectOptions,
+    commands: list[tuple[Any, ...]],
+    answers: list[Any],
+    credentials: tuple[str, ...],
+) -> None:
+    """Raise for the first refusal that matters."""
+    for command, answer in zip(commands, answers, strict=True):
+        if isinstance(answer, Exception) and not _is_courtesy(command, answer):
             raise _refusal(options, answer, credentials)
+
+
+def _is_courtesy(command: tuple[Any, ...], refusal: Exception) -> bool:
+    """Whether a connection is as good without it. Old servers do not know CLIENT SETINFO, some
+    proxies no CLIENT at all, some users may not use it; and who loads its data refuses PING."""
+    if isinstance(refusal, AuthenticationError):
+        return False
+    if command[:2] == ("CLIENT", "SETNAME"):
+        return isinstance(refusal, NoPermissionError) or "unknown" in str(refusal).lower()
+    return command[0] in {"CLIENT", "PING"}
 
 
 def _means_no_hello(answer: Any) -> bool:

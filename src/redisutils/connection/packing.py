@@ -57,7 +57,7 @@ def pack_many(
 def _pack_carefully(args: Sequence[Any], encoding: str, errors: str) -> bytes:
     name = args[0]
     if isinstance(name, str):
-        words: Sequence[Any] = name.encode(encoding).split()
+        words: Sequence[Any] = name.encode().split()  # whatever the arguments' encoding
     elif isinstance(name, bytes):
         words = name.split()
     else:

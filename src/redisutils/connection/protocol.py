@@ -45,6 +45,7 @@ from redisutils.errors import (
     with_outcome,
 )
 from redisutils.metrics import FOLD_AT, PoolMetrics
+from redisutils.retry import TRANSIENT
 
 __all__ = ["FOREVER", "Connection", "Owner"]
 
@@ -69,6 +70,9 @@ FLUSH_AT_MOST: Final = 512
 
 _WRITE_BUFFER: Final = 1024 * 1024
 """Bytes in the transport's buffer at which it asks us to pause."""
+
+_OF_EXEC: Final = frozenset({"EXECABORT", "ERR"})
+"""How EXEC answers when its commands, or MULTI itself, were refused."""
 
 _INCOMPLETE: Final = object()  # hiredis' default, False, is also a RESP3 value
 _Push: Final[type] = hiredis.PushNotification
@@ -337,7 +341,7 @@ class Connection(asyncio.Protocol):
             return
         self.closed = True
         if self._loop.is_closed() or os.getpid() != self._pid:
-            return  # nobody waits any more; or the socket, and the loop's selector, are the parent's
+            return  # nobody waits any more; or socket and selector are the parent's
         if self._alarm_handle is not None:
             self._alarm_handle.cancel()
             self._alarm_handle = None
@@ -509,7 +513,7 @@ class Connection(asyncio.Protocol):
     def _refused(self, reply: Reply, value: Any) -> bool:
         """An error reply was parsed, at the top of ``value`` or within it. Count it; return
         True if the reply has been dealt with."""
-        code = self._error_replies[0][1]
+        codes = [code for _, code in self._error_replies]
         before = reply.outcome_unsent()
         for error, _ in self._error_replies:
             self.metrics.errors[type(error).__name__] += 1
@@ -521,10 +525,16 @@ class Connection(asyncio.Protocol):
             refused_whole = isinstance(value[-1], ExecAbortError) or all(
                 isinstance(answer, BaseException) for answer in value
             )
-            return refused_whole and self.owner.on_rejected(self, reply, value, code)
+            if not refused_whole:
+                return False
+            if len(codes) > 1 and codes[-1] in _OF_EXEC:
+                codes.pop()  # it follows from the others
+            # A single refusal that is not for the moment forbids to repeat the whole.
+            lasting = [code for code in codes if code not in TRANSIENT]
+            return self.owner.on_rejected(self, reply, value, (lasting or codes)[0])
         if not isinstance(value, BaseException):
             return False
-        if not self.owner.on_rejected(self, reply, value, code):
+        if not self.owner.on_rejected(self, reply, value, codes[0]):
             reply.fail(value)
         return True
 

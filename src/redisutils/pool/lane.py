@@ -50,7 +50,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from redisutils.commands import is_repeatable, lookup
+from redisutils.commands import is_blocking, is_repeatable, lookup
 from redisutils.connection.packing import pack, unpack
 from redisutils.connection.protocol import Connection, Owner, lost
 from redisutils.connection.reply import Batch, Reply, Waker, new_batch, new_reply
@@ -309,10 +309,15 @@ class Lane(Owner):
             lease.release(discard=True)
         # Nobody who waits now will be there when an attempt outlasts a whole budget; the next
         # one may find the network mended.
-        attempt = max(_SHORTEST_ATTEMPT, self._patience)
-        lease = await self._pool.get(wait=inf, create=min(self._pool.timeouts.create, attempt))
+        timeouts = self._pool.timeouts
+        create = min(timeouts.create, max(_SHORTEST_ATTEMPT, self._patience))
+        if self._lease is None:
+            self._lease = await self._pool.get(wait=inf, create=create)
+        else:
+            await self._pool.refill(self._lease, create=create, recycle=timeouts.recycle)
+        lease = self._lease
         if lease.item.closed:  # while a hook looked at it
-            lease.release(discard=True)
+            self._pool.vacate(lease)
             raise ConnectFailed(f"{self.peer} hung up as soon as it was connected")
         return lease
 
@@ -355,6 +360,8 @@ class Lane(Owner):
 
     def _adopt(self, lease: Lease[Connection]) -> None:
         """A connection for us: send what waits."""
+        if self._lease is not None and self._lease is not lease:
+            self._lease.release()
         self._lease = lease
         self._connection = lease.item
         lease.item.owner = self
@@ -372,9 +379,11 @@ class Lane(Owner):
         unanswered: Sequence[Reply],
         unsent: int,
     ) -> None:
+        # Its place in the pool is kept: behind those who wait for connections of their own, some
+        # of them for ever, a lane might not get another.
         if self._lease is not None:
-            self._lease.release(discard=True)
-        self._lease = self._connection = None
+            self._pool.vacate(self._lease)
+        self._connection = None
         cooling = self._stop_cooling()
         self._trouble = str(error)
         self._hold()
@@ -403,6 +412,8 @@ class Lane(Owner):
                 again.append(reply)
         if cooling is not None:
             self._drop_overtaken(cooling)
+        if self._tainted and not self.closed:
+            self._lose_state()
         self._parked = deque(sorted((*again, *self._parked), key=_ISSUED))
         self._expect_expiry(min((reply.deadline for reply in again), default=inf))
         if self._parked and not self.closed:
@@ -411,6 +422,8 @@ class Lane(Owner):
     def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
         policy = self._policy
         if self.closed or reply.done() or not policy.may_repeat_rejected(code):
+            return False
+        if not _refused_by_the_server(reply):
             return False
         delay = policy.backoff.delay(reply.tries())
         cooling = self._cooling
@@ -531,6 +544,8 @@ class Lane(Owner):
     def on_silent(self, connection: Connection, seconds: float) -> None:
         """Slow server or dead connection? See the module's docstring."""
         oldest = connection.unanswered[0]
+        if _blocks(oldest):
+            return  # on a client's single connection: silence is what it asked for
         wanted = 0.0 if oldest.done() else oldest.deadline - oldest.issued
         if seconds >= max(self._patience, wanted):
             connection.abort(_silent(self.peer, seconds))
@@ -579,11 +594,21 @@ class Lane(Owner):
     # -- the end -------------------------------------------------------------------
 
     def taint(self) -> None:
-        """The connection's state is about to change: never give it back for others to use, and
-        repeat nothing on another one, which would not have that state."""
+        """The connection's state is about to change: never give it back for others to use, repeat
+        nothing on another one, and when it is lost refuse what is issued from then on, which would
+        run in another state. The next call of this method ends the refusing."""
+        if self.submit == self._refuse_stale:
+            self._hold()
         self._tainted = True
         if self._connection is not None:
             self._connection.tainted = True
+
+    def abandon(self) -> None:
+        """Close the connection: a command that blocks on it has lost its caller."""
+        if self._connection is not None and self._connection.in_flight:
+            self._connection.abort(
+                ConnectionLost(f"a blocking command on {self.peer} was abandoned by its caller")
+            )
 
     async def drained(self) -> None:
         """Wait until everything issued so far has been answered or has failed."""
@@ -612,9 +637,10 @@ class Lane(Owner):
                 connection.abort(ConnectionLost(f"lane {self.name!r} to {self.peer} was closed"))
             else:
                 connection.owner = Owner()
-                self._connection = self._lease = None
-                if lease is not None:
-                    lease.release()
+            self._connection = None
+        self._lease = None
+        if lease is not None:
+            lease.release()
         if self._spare is not None:
             self._spare.release()
             self._spare = None
@@ -624,6 +650,26 @@ class Lane(Owner):
         self.submit = self._refuse_one
         self.submit_many = self._refuse_many
 
+    def _lose_state(self) -> None:
+        """A tainted connection is lost."""
+        self.submit = self._refuse_stale
+        self.submit_many = self._refuse_stale_many
+        while self._parked:
+            self._parked.popleft().fail(self._is_stale())
+
+    def _refuse_stale(self, payload: bytes, decode: bool, timeout: float) -> Reply:
+        raise self._is_stale()
+
+    def _refuse_stale_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
+        raise self._is_stale()
+
+    def _is_stale(self) -> ConnectionLost:
+        return ConnectionLost(
+            f"the connection to {self.peer} was lost, and what SELECT, AUTH and the like had set on "
+            "it: set it again, or make another client",
+            outcome=Outcome.NOT_SENT,
+        )
+
     def _refuse_one(self, payload: bytes, decode: bool, timeout: float) -> Reply:
         raise self._is_closed()
 
@@ -632,6 +678,20 @@ class Lane(Owner):
 
     def _is_closed(self) -> PoolClosed:
         return PoolClosed(f"lane {self.name!r} to {self.peer} is closed")
+
+
+_RUNS_CODE: Final = frozenset({"EVAL", "EVALSHA", "FCALL"})
+
+
+def _refused_by_the_server(reply: Reply) -> bool:
+    """Whether an error with a server's code can only be the server's own. A script, a function or a
+    module may answer BUSY or LOADING as well, after it has done a part of its work."""
+    commands = map(lookup, unpack(reply.payload))
+    return all(command.known and command.name not in _RUNS_CODE for command in commands)
+
+
+def _blocks(reply: Reply) -> bool:
+    return any(is_blocking(lookup(words), words) for words in unpack(reply.payload))
 
 
 def _repeatable(reply: Reply) -> bool:

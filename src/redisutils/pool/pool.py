@@ -72,12 +72,14 @@ logger = logging.getLogger("redisutils.pool")
 class Lease(Generic[T]):
     """A thing checked out. Give it back with :meth:`release`, or keep it with :meth:`take`."""
 
-    __slots__ = ("_pool", "item", "usage")
+    __slots__ = ("_pool", "item", "usage", "vacant")
 
     def __init__(self, pool: Pool[T], item: T, usage: Usage) -> None:
         self._pool: Pool[T] | None = pool
         self.item = item
         self.usage = usage
+        self.vacant = False
+        """Whether its thing is gone and only the permit is held: see ``Pool.vacate``."""
 
     @property
     def released(self) -> bool:
@@ -200,21 +202,45 @@ class Pool(Generic[T]):
             self._leave()
             raise
         try:
-            if self._closed:  # while the permit was on its way to us
-                raise self._is_closed()
-            while self._idle:
-                item, usage = (
-                    self._idle.popleft() if self.queue_mode == "fifo" else self._idle.pop()
-                )
-                bound = timeouts.recycle if recycle is _UNSET else recycle
-                if await self._recycled(item, usage, bound):
-                    return Lease(self, item, usage)
-            item, usage = await self._create(timeouts.create if create is _UNSET else create)
-            return Lease(self, item, usage)
+            item, usage = await self._obtain(
+                timeouts.create if create is _UNSET else create,
+                timeouts.recycle if recycle is _UNSET else recycle,
+            )
         except BaseException:
             self._leave()
             self._give_permit()
             raise
+        return Lease(self, item, usage)
+
+    async def _obtain(self, create: float, recycle: float) -> tuple[T, Usage]:
+        """With a permit in hand: an idle thing that is fit, or a new one."""
+        if self._closed:  # while the permit was on its way to us
+            raise self._is_closed()
+        while self._idle:
+            item, usage = self._idle.popleft() if self.queue_mode == "fifo" else self._idle.pop()
+            if await self._recycled(item, usage, recycle):
+                return item, usage
+        return await self._create(create)
+
+    def vacate(self, lease: Lease[T]) -> None:
+        """Close a lease's thing and keep its permit, for :meth:`refill`: a holder for life need
+        not queue anew when its thing dies. Giving the lease back gives back the permit."""
+        if not lease.released and not lease.vacant:
+            lease.vacant = True
+            self._size -= 1
+            self.discard(lease.item)
+
+    async def refill(self, lease: Lease[T], *, create: float, recycle: float) -> None:
+        """Put another thing in the place of a vacated one.
+
+        Raises as :meth:`get` does once it need not wait; the lease stays vacant then.
+        """
+        item, usage = await self._obtain(create, recycle)
+        if lease.released:  # meanwhile: the permit is gone, so the thing may not stay
+            self._size -= 1
+            self.discard(item)
+            raise self._is_closed()
+        lease.item, lease.usage, lease.vacant = item, usage, False
 
     async def _wait(self, timeout: float) -> None:
         """Until a permit is handed to us."""
@@ -323,6 +349,9 @@ class Pool(Generic[T]):
     def _give_back(self, lease: Lease[T], discard: bool) -> bool:
         """Whether it is kept."""
         self._users -= 1
+        if lease.vacant:
+            self._give_permit()
+            return False
         item, usage = lease.item, lease.usage
         kept = (
             not discard

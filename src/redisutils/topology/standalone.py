@@ -142,14 +142,15 @@ class Standalone:
             bound = asyncio.timeout(left + _GRACE)
             try:
                 async with bound:
-                    return await self.checkout(min(self.settings.timeouts.wait, left))
+                    lease = await self.checkout(min(self.settings.timeouts.wait, left))
+                if monotonic() - started < budget:
+                    return lease
+                lease.release()  # too late for a command to be sent
+                raise self._no_time(budget)
             except TimeoutError:
                 if not bound.expired():
                     raise  # a hook's own
-                raise CommandTimeout(
-                    f"no connection to {self.options.peer} could be had within {budget:.3g} s",
-                    outcome=Outcome.NOT_SENT,
-                ) from None
+                raise self._no_time(budget) from None
             except ConnectFailed as error:
                 failures += 1
                 delay = policy.backoff.delay(failures)
@@ -162,6 +163,12 @@ class Standalone:
                     ) from error
                 self.metrics.retries["connect"] += 1
                 await asyncio.sleep(delay)
+
+    def _no_time(self, budget: float) -> CommandTimeout:
+        return CommandTimeout(
+            f"no connection to {self.options.peer} could be had within {budget:.3g} s",
+            outcome=Outcome.NOT_SENT,
+        )
 
     def check_usable(self) -> None:
         """Raise if this is another event loop or process than ours, or if we are closed.
