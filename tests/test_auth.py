@@ -62,7 +62,9 @@ async def test_a_password_with_everything_in_it(start_server: StartServer) -> No
 
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_an_acl_user(clean_server: EmbeddedServer, admin: redis.Redis, protocol: int) -> None:
-    admin.acl_setuser("alice", enabled=True, passwords=["+wonder"], keys=["*"], categories=["+@all"])
+    admin.acl_setuser(
+        "alice", enabled=True, passwords=["+wonder"], keys=["*"], categories=["+@all"]
+    )
     try:
         user = {"username": "alice", "password": "wonder"}
         async with client_at(clean_server, protocol=protocol, **user) as client:
@@ -179,7 +181,9 @@ async def test_a_provider_that_fails(clean_server: EmbeddedServer) -> None:
         quick = client.with_timeout(0.3)
         with pytest.raises((redis.ConnectionError, redis.TimeoutError)) as failure:
             await quick.ping()
-        assert "credential provider failed with LookupError: the vault is sealed" in str(failure.value)
+        assert "credential provider failed with LookupError: the vault is sealed" in str(
+            failure.value
+        )
         assert outcome_of(failure.value) is Outcome.NOT_SENT
 
 
@@ -338,7 +342,9 @@ async def old_server(password: str | None = None) -> AsyncIterator[OldServer]:
 @pytest.mark.parametrize("password", [None, "old"])
 async def test_a_server_without_hello_is_spoken_to_in_resp2(password: str | None) -> None:
     async with old_server(password) as server:
-        client = Redis(host="127.0.0.1", port=server.port, password=password, client_name="me", db=2)
+        client = Redis(
+            host="127.0.0.1", port=server.port, password=password, client_name="me", db=2
+        )
         async with client:
             assert await client.get("k") == b"value"
             assert await client.hgetall("h") == {b"a": b"1"}

@@ -76,7 +76,9 @@ async def test_a_url_that_is_none_is_refused(url: str) -> None:
         Redis.from_url(url)
 
 
-@pytest.mark.parametrize("kind", [redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool])
+@pytest.mark.parametrize(
+    "kind", [redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool]
+)
 async def test_from_a_redis_py_pool(
     clean_server: EmbeddedServer, kind: type[redis.asyncio.ConnectionPool]
 ) -> None:
@@ -188,7 +190,9 @@ def test_what_cannot_be_honoured_is_refused_by_name(arguments: dict[str, Any]) -
 
 
 def test_what_asks_for_nothing_is_no_trouble() -> None:
-    assert isinstance(Redis(retry_on_timeout=False, retry_on_error=[], redis_connect_func=None), Redis)
+    assert isinstance(
+        Redis(retry_on_timeout=False, retry_on_error=[], redis_connect_func=None), Redis
+    )
 
 
 def test_an_unknown_argument_is_a_type_error() -> None:

@@ -94,7 +94,9 @@ async def test_a_script_is_never_sent_twice(
 
 async def test_functions(clean_server: EmbeddedServer) -> None:
     async with client_at(clean_server, decode_responses=True) as client:
-        code = "#!lua name=mine\nredis.register_function('twice', function(k, a) return a[1] * 2 end)"
+        code = (
+            "#!lua name=mine\nredis.register_function('twice', function(k, a) return a[1] * 2 end)"
+        )
         assert await client.function_load(code, replace=True) == "mine"
         assert await client.fcall("twice", 0, "21") == 42
         dumped = await client.function_dump()

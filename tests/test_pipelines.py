@@ -21,7 +21,9 @@ async def test_replies_in_order_and_shaped(clean_server: EmbeddedServer, transac
         async with client.pipeline(transaction=transaction) as pipe:
             todo: Any = pipe
             todo.set("k", "é").incr("n", 5).hset("h", mapping={"a": 1}).hgetall("h").get("k")
-            todo.expire("k", 10).exists("none").zadd("z", {"m": 1}).zrange("z", 0, -1, withscores=True)
+            todo.expire("k", 10).exists("none").zadd("z", {"m": 1}).zrange(
+                "z", 0, -1, withscores=True
+            )
             answers = await pipe.execute()
         assert answers == [True, 5, 1, {"a": "1"}, "é", True, 0, 1, [("m", 1.0)]]
         assert await pipe.execute() == []  # emptied
@@ -62,7 +64,9 @@ async def test_errors_in_place(clean_server: EmbeddedServer) -> None:
             assert isinstance(answers[1], ResponseError)
             assert outcome_of(answers[1]) is Outcome.REJECTED
             pipe.set("s", "text").lpush("s", 1).get("s")
-            with pytest.raises(ResponseError, match=r"Command # 2 \(LPUSH s 1\).*WRONGTYPE|wrong kind"):
+            with pytest.raises(
+                ResponseError, match=r"Command # 2 \(LPUSH s 1\).*WRONGTYPE|wrong kind"
+            ):
                 await pipe.execute()
 
 
@@ -206,7 +210,9 @@ async def test_a_pool_of_one_says_why_watch_cannot_have_a_connection(
 ) -> None:
     async with pool_at(clean_server, pool_max_size=1, pool_timeout=0.02) as pool:
         await pool.client.ping()
-        with pytest.raises(PoolTimeout, match=r"all 1 are in use \(1 of them by lanes: 'default'\)"):
+        with pytest.raises(
+            PoolTimeout, match=r"all 1 are in use \(1 of them by lanes: 'default'\)"
+        ):
             await pool.client.pipeline().watch("k")
 
 

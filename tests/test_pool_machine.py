@@ -67,7 +67,7 @@ class Caller:
         self.wait = wait
         self.deadline = inf
         self.task: asyncio.Task[None]
-        self.state = "not begun"  # asking, served (in a phase), holding, over
+        self.state = "not begun"  # asking, served (in a phase), holding, vacant, over
         self.lease: Lease[Thing] | None = None
 
 
@@ -169,7 +169,7 @@ class PoolMachine(RuleBasedStateMachine):
             and not other.task.cancelling()
             and other.deadline > self.loop.now
         ]
-        held = sum(other.state in ("served", "holding") for other in self.callers)
+        held = sum(other.state in ("served", "holding", "vacant") for other in self.callers)
         on_their_way = self.pool.in_use - held - self.spares_begun
         assert len(earlier) <= on_their_way, f"{caller.number} was served before {len(earlier)}"
 
@@ -203,6 +203,31 @@ class PoolMachine(RuleBasedStateMachine):
             lease.release(discard=how == "discard")
         lease.release()  # twice is once
         self.loop.turn(then)
+
+    @precondition(lambda self: any(c.lease for c in self.callers))
+    @rule(data=st.data(), then=TURNS)
+    def vacate(self, data: st.DataObject, then: int) -> None:
+        """Somebody's thing dies. He keeps his place, and takes another thing."""
+        holders = [caller for caller in self.callers if caller.lease is not None]
+        caller = data.draw(st.sampled_from(holders), "whose")
+        assert caller.lease is not None
+        lease, caller.lease, caller.state = caller.lease, None, "vacant"
+        self.pool.vacate(lease)
+        caller.task = self.loop.create_task(self._refill(caller, lease))
+        self.loop.turn(then)
+
+    async def _refill(self, caller: Caller, lease: Lease[Thing]) -> None:
+        caller.state = "served"
+        try:
+            await self.pool.refill(lease, create=7.0, recycle=5.0)
+        except (Refused, PoolTimeout, PoolClosed, asyncio.CancelledError) as error:
+            caller.state = "over"
+            lease.release()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        else:
+            caller.lease = lease
+            caller.state = "holding"
 
     # -- phases --
 
@@ -285,7 +310,8 @@ class PoolMachine(RuleBasedStateMachine):
         users += self.spares_begun
         assert state.available == max(0, state.size - users)
         assert state.waiting == max(0, users - state.size)
-        held = sum(c.state in ("served", "holding") for c in self.callers) + self.spares_begun
+        held = sum(c.state in ("served", "holding", "vacant") for c in self.callers)
+        held += self.spares_begun
         asking = sum(c.state == "asking" for c in self.callers)
         assert held <= pool.in_use <= held + asking
         assert 0 <= pool._permits <= state.max_size
@@ -335,7 +361,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert spare.done()
             if not spare.cancelled() and spare.exception() is not None:
                 assert isinstance(spare.exception(), (Refused, PoolTimeout, PoolClosed))
-        assert pool.in_use == pool._debt == 0
+        assert pool.in_use == pool._debt == pool._making == 0
         assert not pool._waiters
         if pool.closed:
             assert self.things.alive == 0
@@ -353,7 +379,7 @@ def test_whatever_happens() -> None:
     run_state_machine_as_test(
         PoolMachine,
         settings=settings(
-            max_examples=200,
+            max_examples=150,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

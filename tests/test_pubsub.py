@@ -176,7 +176,9 @@ async def test_it_comes_back_and_subscribes_again(
                     proxy.reset()
                 waiting = asyncio.create_task(next_message(pubsub))
                 await until(lambda: len(subscribers(admin) - {before}) == 1)
-                await until(lambda: admin.pubsub_numsub("news", "more") == [("news", 1), ("more", 1)])
+                await until(
+                    lambda: admin.pubsub_numsub("news", "more") == [("news", 1), ("more", 1)]
+                )
                 await until(lambda: admin.pubsub_numpat() == 1)
                 admin.publish("weather", round_)
                 message = await waiting

@@ -100,7 +100,9 @@ async def refused(pool: RedisPool) -> str:
 # --- as it should be ---
 
 
-async def test_the_server_is_verified(tls_server: EmbeddedServer, certificates: Certificates) -> None:
+async def test_the_server_is_verified(
+    tls_server: EmbeddedServer, certificates: Certificates
+) -> None:
     async with tls_pool(tls_server, tls_ca_path=certificates.ca) as pool:
         await pool.client.set("k", b"x" * 100_000)
         assert await pool.client.get("k") == b"x" * 100_000
@@ -193,9 +195,7 @@ async def test_an_unknown_authority(
     assert tls_proxy.accepted == 2  # one each for the command and the checkout
 
 
-async def test_another_host_name(
-    certificates: Certificates, tls_server: EmbeddedServer
-) -> None:
+async def test_another_host_name(certificates: Certificates, tls_server: EmbeddedServer) -> None:
     cert, key = certificates.issue("elsewhere", "redis.example.org")
     files = TLSFiles(cert, key, certificates.ca)
     async with EmbeddedServer(tls_server.process.binary, tls=files) as server:

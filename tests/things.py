@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
+from redisutils.errors import PoolTimeout
 from redisutils.metrics import PoolMetrics
 from redisutils.pool.pool import Lease, Pool, PoolStatus, Usage
 
@@ -122,6 +125,8 @@ async def assert_whole(pool: Pool[Thing], things: Things) -> None:
         await pool.get(wait=0) for _ in range(pool.status().max_size)
     ]
     assert len({lease.item for lease in leases}) == pool.status().max_size == things.alive
+    with pytest.raises(PoolTimeout):
+        await pool.get(wait=0)
     for lease in leases:
         assert not lease.item.closings
         lease.release()

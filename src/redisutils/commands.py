@@ -28,6 +28,7 @@ __all__ = [
     "is_blocking",
     "is_container",
     "is_repeatable",
+    "is_unanswered",
     "keys_of",
     "lookup",
 ]
@@ -207,6 +208,20 @@ def lookup(args: Sequence[EncodableT]) -> Command:
         return found
     word = _fold(args[1]) if len(args) > 1 else b""
     return found.subcommands.get(word) or found.subcommands[b""]
+
+
+_UNANSWERED: Final = frozenset(
+    {
+        "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE",
+        "MONITOR", "SYNC", "PSYNC", "CLIENT REPLY",
+    }
+)  # fmt: skip
+
+
+def is_unanswered(command: Command) -> bool:
+    """Whether the server answers it with something else than one reply: with push messages, with
+    more of them without end, or not at all. Nobody could tell whose a reply after it is."""
+    return command.name in _UNANSWERED
 
 
 def is_container(name: str) -> bool:

@@ -69,6 +69,9 @@ class AdapterPool:
         if isinstance(given, AdapterPool):
             return given
         if given is not None:
+            shared = _TAKEN_OVER.get(given)
+            if shared is not None and not kwargs:
+                return shared
             kwargs = {
                 **given.connection_kwargs,
                 "max_connections": given.max_connections,
@@ -85,12 +88,18 @@ class AdapterPool:
             kwargs.pop("orig_socket_timeout", None)
             kwargs.pop("orig_socket_connect_timeout", None)
         refuse_unknown(kwargs)
-        return cls(
-            LazySource(connect_options(kwargs), pool_settings(kwargs)),
-            {"host": "localhost", "port": 6379, "db": 0, "protocol": None} | kwargs
-            if not (kwargs.get("path") or kwargs.get("unix_socket_path"))
-            else {"db": 0, "protocol": None} | kwargs,
+        place = (
+            {}
+            if kwargs.get("path") or kwargs.get("unix_socket_path")
+            else {"host": "localhost", "port": 6379}
         )
+        adapter = cls(
+            LazySource(connect_options(kwargs), pool_settings(kwargs)),
+            place | {"db": 0, "protocol": None} | kwargs,
+        )
+        if given is not None:
+            _TAKEN_OVER[given] = adapter
+        return adapter
 
     def __repr__(self) -> str:
         shown = ",".join(
@@ -174,6 +183,11 @@ class AdapterPool:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+_TAKEN_OVER: weakref.WeakKeyDictionary[Any, AdapterPool] = weakref.WeakKeyDictionary()
+"""redis-py's pools that clients were made from. Clients of one pool share one of ours, which goes
+when that pool is collected: its own ``aclose`` does not know of it."""
 
 
 class AdapterConnection:

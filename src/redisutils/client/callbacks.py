@@ -40,7 +40,7 @@ class ResponseCallbacks(CaseInsensitiveDict):
     def exchange(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         """Put ``new`` in the place of ``old``, but for what somebody has set since."""
         for name in {*old, *new}:
-            if self.get(name) is old.get(name):
+            if self.get(name) is old.get(name):  # type: ignore[no-untyped-call]
                 if name in new:
                     super().__setitem__(name, new[name])  # type: ignore[no-untyped-call]
                 else:
@@ -55,6 +55,7 @@ class ResponseCallbacks(CaseInsensitiveDict):
     def clear(self) -> None:
         super().clear()
         self._changed()
+
 
 async def settled(shaped: Awaitable[Any]) -> Any:
     """What an asynchronous response callback came to, with EXECUTED on an exception of its own."""

@@ -20,7 +20,7 @@ the server keeps the rest, within its own ``client-output-buffer-limit pubsub``.
 
 
 class Inbox(Owner):
-    """Owns a connection and keeps what comes, in order, for one reader.
+    """Owns a connection and keeps what comes, in order. Several readers take turns.
 
     Args:
         connection: whose owner this becomes.
@@ -30,7 +30,7 @@ class Inbox(Owner):
     def __init__(self, connection: Connection, *, decode: bool) -> None:
         self._connection = connection
         self._items: deque[tuple[Any, bool]] = deque()
-        self._reader: asyncio.Future[None] | None = None
+        self._readers: deque[asyncio.Future[None]] = deque()
         self._error: ConnectionLost | None = None
         self._full = False
         connection.owner = self
@@ -50,22 +50,30 @@ class Inbox(Owner):
             ConnectionLost: all that had come was read, and no more will.
         """
         if not self._items:
-            if self._error is not None:
-                raise self._error
             # What the socket holds is read in the loop's next turn; a poll deserves that much.
-            self._reader = asyncio.get_running_loop().create_future()
-            try:
-                async with asyncio.timeout(None if timeout == inf else timeout):
-                    await self._reader
-            finally:
-                self._reader = None
-        if not self._items:
-            raise self._error or ConnectionLost("the connection was given back")
+            async with asyncio.timeout(None if timeout == inf else timeout):
+                while not self._items:
+                    if self._error is not None:
+                        raise self._error
+                    await self._turn()
         item = self._items.popleft()
         if self._full and len(self._items) <= CAPACITY // 2:
             self._full = False
             self._connection.resume_reading()
         return item
+
+    async def _turn(self) -> None:
+        """Wait in line until there is something to look at."""
+        reader: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._readers.append(reader)
+        try:
+            await reader
+        except BaseException:
+            if reader in self._readers:
+                self._readers.remove(reader)
+            elif self._items:
+                self._wake()  # woken as we were cancelled: on to the next
+            raise
 
     def _add(self, value: Any, is_push: bool) -> None:
         self._items.append((value, is_push))
@@ -75,8 +83,13 @@ class Inbox(Owner):
         self._wake()
 
     def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        """The longest waiting reader, or all of them when nothing more will come."""
+        while self._readers:
+            reader = self._readers.popleft()
+            if not reader.done():
+                reader.set_result(None)
+                if self._error is None:
+                    return
 
     def detach(self) -> None:
         """Stop: a reader that waits is told."""

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from redisutils.client.pipeline import OwnConnection
 from redisutils.client.redis import Redis
+from redisutils.client.refusals import refuse_unanswered
 from redisutils.commands import is_blocking, lookup
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER, Connection
@@ -73,6 +74,7 @@ class PooledConnection(Redis):
     async def _execute_carefully(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         command = lookup(args)
         self._learn(command, args[0])
+        refuse_unanswered(command)
         connection = self._lease.item
         if self._lease.released:
             pass  # nobody's, and to be refused; or taken, and never to be reused

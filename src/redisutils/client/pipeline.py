@@ -25,6 +25,7 @@ from redis.exceptions import ExecAbortError, RedisError, ResponseError, WatchErr
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redisutils.client.callbacks import settled
+from redisutils.client.refusals import refuse_unanswered
 from redisutils.commands import Command, block_timeout, is_blocking, lookup
 from redisutils.connection.packing import pack, pack_many
 from redisutils.connection.protocol import FOREVER, Connection
@@ -196,6 +197,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
                 continue
             command = lookup(args)
             client._learn(command, args[0])
+            refuse_unanswered(command)
             if command.stateful or command.blocking:
                 apart = True
                 if command.blocking and is_blocking(command, args) and not self._in_transaction:
@@ -255,6 +257,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
         """
         client = self._client
         command = lookup(args)
+        refuse_unanswered(command)
         payload = pack(args, *client._encoding)
         timeout = client._timeout
         blocking = is_blocking(command, args)

@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import warnings
+import weakref
 from time import monotonic
 from typing import Any, Final, Self
 
 import redis.asyncio
 from hiredis import pack_command
-from redis._parsers.helpers import get_response_callbacks
+from redis._parsers.response_callbacks import get_response_callbacks
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.exceptions import ResponseError
 
@@ -27,11 +28,12 @@ from redisutils.client.adapter import AdapterPool
 from redisutils.client.arguments import kwargs_from_url, positive
 from redisutils.client.callbacks import ResponseCallbacks, settled
 from redisutils.client.pipeline import OwnConnection, Pipeline
+from redisutils.client.refusals import refuse_shared, refuse_unanswered
 from redisutils.client.source import DeferredLane, LaneLike, LazySource, Source
 from redisutils.commands import Command, block_timeout, is_blocking, is_container, lookup
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER
-from redisutils.errors import CommandTimeout, NotSharable, Outcome, with_outcome
+from redisutils.errors import CommandTimeout, Outcome, with_outcome
 from redisutils.pool.lane import Lane
 from redisutils.topology.standalone import DEFAULT_LANE
 
@@ -54,7 +56,7 @@ class Redis(redis.asyncio.Redis):
         single_connection_client: a connection for this client alone, on which commands
             that change its state are allowed.
         auto_close_connection_pool: whether ``aclose()`` closes the pool; by default it does
-            unless ``connection_pool`` was given.
+            unless ``connection_pool`` is another client's.
         event_dispatcher: redis-py's.
         ssl_context: beyond redis-py: a context of your own instead of the ``ssl_…`` arguments.
         retry_mode: beyond redis-py: ``"safe"``, ``"never"`` or ``"always"``; see
@@ -85,8 +87,9 @@ class Redis(redis.asyncio.Redis):
                 DeprecationWarning,
                 stacklevel=2,
             )
-        ours = connection_pool is None
         adapter = AdapterPool.of(connection_pool, kwargs)
+        # One of redis-py's pools is a description to us: what we open by it is ours to close.
+        ours = adapter is not connection_pool
         super().__init__(
             connection_pool=adapter,  # type: ignore[arg-type]
             single_connection_client=single_connection_client,
@@ -96,6 +99,7 @@ class Redis(redis.asyncio.Redis):
             ours if auto_close_connection_pool is None else auto_close_connection_pool
         )
         self._private: Lane | None = None
+        self._origin: Redis | None = None  # of a view: whose
         self._settle(adapter.source, DEFAULT_LANE)
 
     def _settle(self, source: Source, lane_name: str) -> None:
@@ -108,7 +112,8 @@ class Redis(redis.asyncio.Redis):
         self._timeout = min(source.settings.command_timeout, FOREVER)
         # The response callback, or None, of each ordinary command that was issued: see _learn.
         self._roads: dict[Any, Any] = {}
-        self.response_callbacks = ResponseCallbacks(self.response_callbacks, self._roads.clear)
+        self._shapes = ResponseCallbacks(self.response_callbacks, self._roads.clear)
+        self.response_callbacks = self._shapes
         source.options.dialect.listen(self._speak)
         self.connection_pool.clients.add(self)
         self.defer()
@@ -117,7 +122,7 @@ class Redis(redis.asyncio.Redis):
         """The server speaks another RESP version than it was asked for, or does so again: replies
         keep the shapes that were asked for, as far as RESP2 can tell them."""
         kwargs = self.connection_pool.connection_kwargs
-        self.response_callbacks.exchange(
+        self._shapes.exchange(
             *(
                 get_response_callbacks(
                     kwargs.get("protocol") if spoken == 3 else 2,
@@ -171,6 +176,7 @@ class Redis(redis.asyncio.Redis):
         view = copy.copy(self)
         view._timeout = min(positive("with_timeout", seconds), FOREVER)
         view.auto_close_connection_pool = False
+        view._origin = self if self._origin is None else self._origin
         if self.single_connection_client or isinstance(self._source, LazySource):
             # This client may be closed and used again, on another lane, and the view with it.
             view._lane = DeferredLane(self._current_lane)
@@ -255,6 +261,7 @@ class Redis(redis.asyncio.Redis):
         """Any command, with all that there is to find out about it."""
         command = lookup(args)
         self._learn(command, args[0])
+        refuse_unanswered(command)
         timeout = self._budget(command, args)
         blocking = is_blocking(command, args)
         if self.single_connection_client:
@@ -267,11 +274,7 @@ class Redis(redis.asyncio.Redis):
                 if blocking:
                     lane.abandon()  # nobody waits for it any more, and it holds up the next
                 raise
-        if command.stateful:
-            raise NotSharable(
-                f"{command.name} changes the state of its connection, and this client's is "
-                f"shared by all tasks: {command.advice}"
-            )
+        refuse_shared(command)
         if not blocking:
             return await self._ask(self._lane, args, options, timeout)
         pack(args, *self._encoding)  # bad arguments are told before a connection is taken
@@ -339,9 +342,14 @@ class Redis(redis.asyncio.Redis):
         return self
 
     def _private_lane(self) -> Lane:
+        if self._origin is not None:
+            return self._origin._private_lane()
         if self._private is None or self._private.closed:
             self._private = self._source.server().private_lane("single connection")
             self._lane = self._private
+            # Should the client be dropped without aclose(): the connection knows its lane, and the
+            # loop the connection, so that nobody else would ever close it.
+            weakref.finalize(self, _close_dropped, self._private)
         return self._private
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
@@ -356,6 +364,14 @@ class Redis(redis.asyncio.Redis):
         self.defer()
 
 
+def _close_dropped(lane: Lane) -> None:
+    """Its client was collected."""
+    if lane.closed or lane.loop.is_closed():
+        return
+    warnings.warn("a single-connection client was never closed", ResourceWarning, stacklevel=2)
+    lane.loop.call_soon_threadsafe(lane.close)
+
+
 def shape(callback: Any, response: Any, options: dict[str, Any]) -> Any:
     """Call a response callback as redis-py does. An exception of its own says EXECUTED."""
     if options:
@@ -367,4 +383,3 @@ def shape(callback: Any, response: Any, options: dict[str, Any]) -> Any:
     except Exception as error:
         with_outcome(error, Outcome.EXECUTED)
         raise
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable
 from typing import Protocol
 
@@ -81,6 +82,18 @@ class LazySource:
         server, self._server = self._server, None
         if server is not None:
             await server.aclose()
+
+    def __del__(self) -> None:
+        server = getattr(self, "_server", None)
+        if server is None or server.closed or server.loop.is_closed():
+            return
+        warnings.warn(
+            f"a client of {self.options.peer} was never closed: await client.aclose()",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+        server.loop.call_soon_threadsafe(server.abandon)
 
 
 class DeferredLane:

@@ -39,7 +39,7 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
             _check(options, commands[1:], answers[1:], credentials)
             options.dialect.heard(3)
             return
-        if not _means_no_hello(hello):
+        if not _means_no_hello(hello, credentials):
             raise _refusal(options, hello, credentials)
     commands = _resp2(options, credentials)
     answers = await _ask(connection, commands)
@@ -126,8 +126,12 @@ def _is_courtesy(command: tuple[Any, ...], refusal: Exception) -> bool:
     return command[0] in {"CLIENT", "PING"}
 
 
-def _means_no_hello(answer: Any) -> bool:
+def _means_no_hello(answer: Any, credentials: tuple[str, ...]) -> bool:
     text = str(answer).lower()
+    if "authentication required" in text:
+        # HELLO had the credentials with it. Some servers do not tell strangers that they do
+        # not know a command.
+        return bool(credentials)
     return "unknown command" in text or "noproto" in text or "unsupported protocol" in text
 
 

@@ -57,6 +57,12 @@ class Housekeeper:
         if self._task is None and self._pause() != inf:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
+    def abandon(self) -> None:
+        """End, without waiting for it."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
     async def stop(self) -> None:
         task, self._task = self._task, None
         if task is not None:
@@ -117,7 +123,8 @@ class Housekeeper:
         """PING without checking out: a connection's replies come in order, so whoever checks it
         out meanwhile is not disturbed."""
         try:
-            await connection.submit(_PING, False, self._settings.command_timeout)
+            budget = min(self._settings.command_timeout, _LONGEST_ROUND)
+            await connection.submit(_PING, False, budget)
         except Exception as error:
             if outcome_of(error) is Outcome.REJECTED:
                 return  # LOADING, NOPERM, BUSY: not a kind answer, but one

@@ -177,6 +177,11 @@ class Lane(Owner):
         return f"<Lane {self.name} to {self.peer}, {state}, {self.depth} in flight or waiting>"
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop it belongs to."""
+        return self._loop
+
+    @property
     def depth(self) -> int:
         """Commands in flight and commands that wait to be sent."""
         return len(self._parked) + (self._connection.in_flight if self._connection else 0)

@@ -95,7 +95,7 @@ class Lease(Generic[T]):
         """Detach it from the pool for good: it is the caller's to close."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool._detach()
+            pool._detach(self)
         return self.item
 
 
@@ -224,9 +224,11 @@ class Pool(Generic[T]):
 
     def vacate(self, lease: Lease[T]) -> None:
         """Close a lease's thing and keep its permit, for :meth:`refill`: a holder for life need
-        not queue anew when its thing dies. Giving the lease back gives back the permit."""
+        not queue anew when its thing dies. Giving the lease back gives back the permit. Until
+        it is refilled, the lease counts neither as a user nor in the size."""
         if not lease.released and not lease.vacant:
             lease.vacant = True
+            self._users -= 1
             self._size -= 1
             self.discard(lease.item)
 
@@ -235,11 +237,16 @@ class Pool(Generic[T]):
 
         Raises as :meth:`get` does once it need not wait; the lease stays vacant then.
         """
-        item, usage = await self._obtain(create, recycle)
-        if lease.released:  # meanwhile: the permit is gone, so the thing may not stay
-            self._size -= 1
-            self.discard(item)
-            raise self._is_closed()
+        self._users += 1
+        try:
+            item, usage = await self._obtain(create, recycle)
+            if lease.released:  # meanwhile: the permit is gone, so the thing may not stay
+                self._size -= 1
+                self.discard(item)
+                raise self._is_closed()
+        except BaseException:
+            self._leave()
+            raise
         lease.item, lease.usage, lease.vacant = item, usage, False
 
     async def _wait(self, timeout: float) -> None:
@@ -348,10 +355,10 @@ class Pool(Generic[T]):
 
     def _give_back(self, lease: Lease[T], discard: bool) -> bool:
         """Whether it is kept."""
-        self._users -= 1
         if lease.vacant:
             self._give_permit()
             return False
+        self._users -= 1
         item, usage = lease.item, lease.usage
         kept = (
             not discard
@@ -367,9 +374,10 @@ class Pool(Generic[T]):
         self._give_permit()
         return kept
 
-    def _detach(self) -> None:
-        self._users -= 1
-        self._size -= 1
+    def _detach(self, lease: Lease[T]) -> None:
+        if not lease.vacant:
+            self._users -= 1
+            self._size -= 1
         self._give_permit()
 
     def _leave(self) -> None:

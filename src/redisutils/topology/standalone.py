@@ -264,6 +264,16 @@ class Standalone:
         # One turn, so that transports let go of their sockets before the loop may end.
         await asyncio.sleep(0)
 
+    def abandon(self) -> None:
+        """Close everything now, for an owner that was dropped without a word."""
+        if self._forked:
+            return
+        self.pool.close()
+        self._housekeeper.abandon()
+        for lane in self._all_lanes():
+            lane.close()
+        self._lanes.clear()
+
     async def _drain(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
