@@ -41,7 +41,7 @@ async def refusal(pool: RedisPool, kind: type[ConnectFailed]) -> ConnectFailed:
         assert outcome_of(failure.value) is Outcome.NOT_SENT
         assert failure.value.fatal
         with pytest.raises(kind):
-            await pool.get()
+            _ = await pool.get()
         assert pool.metrics().retries == {}
         assert pool.status().size == 0
     return failure.value
@@ -66,7 +66,7 @@ async def test_an_acl_user(clean_server: EmbeddedServer, admin: redis.Redis, pro
         "alice", enabled=True, passwords=["+wonder"], keys=["*"], categories=["+@all"]
     )
     try:
-        user = {"username": "alice", "password": "wonder"}
+        user: dict[str, Any] = {"username": "alice", "password": "wonder"}
         async with client_at(clean_server, protocol=protocol, **user) as client:
             assert await client.acl_whoami() in (b"alice", "alice")
         async with pool_at(clean_server, **user) as pool:

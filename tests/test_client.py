@@ -73,7 +73,7 @@ async def test_a_database_in_the_query_wins_over_the_path(clean_server: Embedded
 @pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "redis://h:port"])
 async def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # redis-py's words
-        Redis.from_url(url)
+        _ = Redis.from_url(url)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ async def test_commands_are_coroutines_for_tasks(clean_server: EmbeddedServer) -
 )
 def test_what_cannot_be_honoured_is_refused_by_name(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(arguments))):
-        Redis(**arguments)
+        _ = Redis(**arguments)
 
 
 def test_what_asks_for_nothing_is_no_trouble() -> None:
@@ -197,9 +197,9 @@ def test_what_asks_for_nothing_is_no_trouble() -> None:
 
 def test_an_unknown_argument_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="'hots'"):
-        Redis(hots="localhost")
+        _ = Redis(hots="localhost")
     with pytest.raises(TypeError, match="'colour'"):
-        Redis.from_url("redis://localhost?colour=red")
+        _ = Redis.from_url("redis://localhost?colour=red")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_an_unknown_argument_is_a_type_error() -> None:
 )
 def test_a_wrong_value_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Redis(**arguments)
+        _ = Redis(**arguments)
 
 
 async def test_every_redis_py_argument_is_known() -> None:
@@ -260,12 +260,14 @@ async def test_an_overridden_execute_command_is_honoured(clean_server: EmbeddedS
             self.calls.append(args[0])
             return await super().execute_command(*args, **options)
 
-    async with client_at(clean_server) as plain:
-        async with Counting(connection_pool=plain.connection_pool) as client:
-            await client.set("k", "v")
-            await client.get("k")
-            await client.hgetall("h")
-            await client.with_timeout(1).exists("k")
+    async with (
+        client_at(clean_server) as plain,
+        Counting(connection_pool=plain.connection_pool) as client,
+    ):
+        await client.set("k", "v")
+        await client.get("k")
+        await client.hgetall("h")
+        await client.with_timeout(1).exists("k")
     assert Counting.calls == ["SET", "GET", "HGETALL", "EXISTS"]
 
 
@@ -287,7 +289,7 @@ async def test_response_callbacks(clean_server: EmbeddedServer) -> None:
             {"more": 1},
         )
         async with client.pipeline(transaction=False) as pipe:
-            pipe.get("k")
+            pipe.get("k")  # type: ignore[unused-awaitable]  # queued
             assert await pipe.execute() == [("slow", b"7", {})]
         assert await client.ping() is True  # undisturbed
 
@@ -340,11 +342,11 @@ async def test_what_is_never_decoded(clean_server: EmbeddedServer) -> None:
 async def test_an_empty_response_stands_for_the_error(clean_server: EmbeddedServer) -> None:
     async with client_at(clean_server) as client:
         await client.set("k", "not a list")
-        answer = await client.execute_command("LLEN", "k", **{"EMPTY_RESPONSE": "instead"})
+        answer = await client.execute_command("LLEN", "k", EMPTY_RESPONSE="instead")
         assert answer == "instead"
         async with client.pipeline(transaction=False) as pipe:
-            pipe.execute_command("LLEN", "k", **{"EMPTY_RESPONSE": 0})
-            pipe.get("k")
+            pipe.execute_command("LLEN", "k", EMPTY_RESPONSE=0)
+            pipe.get("k")  # type: ignore[unused-awaitable]  # queued
             assert await pipe.execute() == [0, b"not a list"]
 
 

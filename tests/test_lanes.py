@@ -92,7 +92,7 @@ async def test_a_pool_of_one_is_the_default_lanes(clean_server: EmbeddedServer) 
     ) as pool:
         await pool.client.ping()
         with pytest.raises(PoolTimeout) as failure:
-            await pool.get()
+            _ = await pool.get()
         message = str(failure.value)
         assert "all 1 are in use (1 of them by lanes: 'default')" in message
         assert "REDIS_POOL_MAX_SIZE" in message
@@ -112,7 +112,7 @@ async def test_a_freed_connection_goes_to_the_lane_that_waits(clean_server: Embe
     async with pool_at(clean_server, pool_max_size=1) as pool:
         async with pool.get() as conn:
             await conn.execute("PING")
-            waiting = asyncio.create_task(pool.lane("orders").incr("n"))
+            waiting = asyncio.ensure_future(pool.lane("orders").incr("n"))
             await until(lambda: pool.status().waiting == 1)
         assert await waiting == 1
         assert pool.status().size == 1

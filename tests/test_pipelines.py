@@ -115,7 +115,7 @@ async def test_a_watched_key_that_changes_is_a_watch_error(
             await pipe.watch("k")
             assert await todo.get("k") is None  # at once
             admin.set("k", "theirs")
-            pipe.multi()
+            todo.multi()
             todo.set("k", "ours")
             with pytest.raises(WatchError) as failure:
                 await pipe.execute()
@@ -127,16 +127,15 @@ async def test_a_watched_key_that_changes_is_a_watch_error(
 
 
 async def test_watching_undisturbed(clean_server: EmbeddedServer) -> None:
-    async with client_at(clean_server) as client:
-        async with client.pipeline() as pipe:
-            todo: Any = pipe
-            await pipe.watch("k")
-            assert pipe.watching
-            assert await todo.incr("n") == 1
-            pipe.multi()
-            todo.set("k", "v").get("n")
-            assert await pipe.execute() == [True, b"1"]
-            assert not pipe.watching
+    async with client_at(clean_server) as client, client.pipeline() as pipe:
+        todo: Any = pipe
+        await pipe.watch("k")
+        assert pipe.watching
+        assert await todo.incr("n") == 1
+        todo.multi()
+        todo.set("k", "v").get("n")
+        assert await pipe.execute() == [True, b"1"]
+        assert not pipe.watching
 
 
 async def test_unwatch_and_reset_undo_it(clean_server: EmbeddedServer, admin: redis.Redis) -> None:
@@ -194,7 +193,7 @@ async def test_watch_on_a_connection_of_ones_own_uses_it(
             todo: Any = pipe
             await pipe.watch("k")
             admin.set("k", "theirs")
-            pipe.multi()
+            todo.multi()
             todo.set("k", "ours")
             with pytest.raises(WatchError):
                 await pipe.execute()
@@ -275,25 +274,24 @@ async def test_a_connection_lost_while_watching_is_a_watch_error(
     clean_server: EmbeddedServer, admin: redis.Redis
 ) -> None:
     """Nothing was executed, so doing it all again is right: what WatchError is for."""
-    async with client_at(clean_server, client_name="watcher") as client:
-        async with client.pipeline() as pipe:
-            todo: Any = pipe
-            await pipe.watch("k")
-            lease = pipe._lease
-            assert lease is not None
-            connection = lease.item
-            for entry in clients_named(admin, "watcher"):
-                admin.client_kill_filter(_id=entry["id"])
-            await until(lambda: connection.closed)
-            pipe.multi()
-            todo.incr("n")
-            with pytest.raises(WatchError) as failure:
-                await pipe.execute()
-            assert "connection" in str(failure.value)
-            await pipe.watch("k")
-            pipe.multi()
-            todo.incr("n")
-            assert await pipe.execute() == [1]
+    async with client_at(clean_server, client_name="watcher") as client, client.pipeline() as pipe:
+        todo: Any = pipe
+        await pipe.watch("k")
+        lease = pipe._lease
+        assert lease is not None
+        connection = lease.item
+        for entry in clients_named(admin, "watcher"):
+            admin.client_kill_filter(_id=entry["id"])
+        await until(lambda: connection.closed)
+        todo.multi()
+        todo.incr("n")
+        with pytest.raises(WatchError) as failure:
+            await pipe.execute()
+        assert "connection" in str(failure.value)
+        await pipe.watch("k")
+        todo.multi()
+        todo.incr("n")
+        assert await pipe.execute() == [1]
 
 
 async def test_watch_again_after_its_connection_was_lost(

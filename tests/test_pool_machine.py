@@ -186,7 +186,8 @@ class PoolMachine(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject, then: int) -> None:
         going = [caller for caller in self.callers if not caller.task.done()]
         caller = data.draw(st.sampled_from(going), "whom")
-        caller.task.cancel()
+        if caller.state != "vacant":  # has a lease to give back, and has not begun
+            caller.task.cancel()
         self.loop.turn(then)
 
     @precondition(lambda self: any(c.lease for c in self.callers))

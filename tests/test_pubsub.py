@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import functools
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -39,6 +40,10 @@ async def next_message(pubsub: PubSub) -> Any:
             message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
             if message is not None:
                 return message
+
+
+def another_subscriber(admin: redis.Redis, than: str) -> bool:
+    return len(subscribers(admin) - {than}) == 1
 
 
 def subscribers(admin: redis.Redis) -> set[str]:
@@ -83,7 +88,9 @@ async def test_subscribing_three_ways(
 
 
 @both_protocols
-async def test_handlers_are_called(clean_server: EmbeddedServer, protocol: int) -> None:
+async def test_handlers_are_called(
+    clean_server: EmbeddedServer, admin: redis.Redis, protocol: int
+) -> None:
     seen: list[Any] = []
 
     async def later(message: Any) -> None:
@@ -93,9 +100,8 @@ async def test_handlers_are_called(clean_server: EmbeddedServer, protocol: int) 
     async with client_at(clean_server, protocol=protocol) as client, client.pubsub() as pubsub:
         await pubsub.subscribe(plain=lambda m: seen.append(("sync", m["data"])), later=later)
         task = asyncio.create_task(pubsub.run(poll_timeout=5))
-        async with asyncio.timeout(5):
-            while await client.publish("later", 1) != 1:
-                await asyncio.sleep(0)
+        await until(lambda: admin.pubsub_numsub("later") == [("later", 1)])
+        await client.publish("later", 1)
         await client.publish("plain", 2)
         await until(lambda: len(seen) == 2)
         assert seen == [("async", b"1"), ("sync", b"2")]
@@ -108,35 +114,38 @@ async def test_get_message_waits_as_long_as_it_says(
     clean_server: EmbeddedServer, protocol: int
 ) -> None:
     loop = asyncio.get_running_loop()
-    async with client_at(clean_server, protocol=protocol, socket_timeout=0.05) as client:
-        async with subscribed(client, "news") as pubsub:
-            assert await pubsub.get_message() is None  # at once
-            started = loop.time()
-            assert await pubsub.get_message(timeout=0.1) is None  # past the socket_timeout
-            assert 0.09 <= loop.time() - started < 2
-            waiting = asyncio.create_task(pubsub.get_message(timeout=None))
-            await asyncio.wait([waiting], timeout=0.1)
-            assert not waiting.done()  # no timeout cuts it
-            await client.publish("news", "late")
-            message = await waiting
-            assert message is not None
-            assert message["data"] == b"late"
+    async with (
+        client_at(clean_server, protocol=protocol, socket_timeout=0.05) as client,
+        subscribed(client, "news") as pubsub,
+    ):
+        assert await pubsub.get_message() is None  # at once
+        started = loop.time()
+        assert await pubsub.get_message(timeout=0.1) is None  # past the socket_timeout
+        assert 0.09 <= loop.time() - started < 2
+        waiting = asyncio.create_task(pubsub.get_message(timeout=None))
+        await asyncio.wait([waiting], timeout=0.1)
+        assert not waiting.done()  # no timeout cuts it
+        await client.publish("news", "late")
+        message = await waiting
+        assert message is not None
+        assert message["data"] == b"late"
 
 
 @both_protocols
 async def test_listen(clean_server: EmbeddedServer, protocol: int) -> None:
-    async with client_at(clean_server, protocol=protocol) as client:
-        async with subscribed(client, "news") as pubsub:
-            for number in range(100):
-                client_task = client.publish("news", number)
-                await client_task
-            received = []
-            async with asyncio.timeout(5):
-                async for message in pubsub.listen():
-                    received.append(int(message["data"]))
-                    if len(received) == 100:
-                        break
-            assert received == list(range(100))
+    async with (
+        client_at(clean_server, protocol=protocol) as client,
+        subscribed(client, "news") as pubsub,
+    ):
+        for number in range(100):
+            await client.publish("news", number)
+        received = []
+        async with asyncio.timeout(5):
+            async for message in pubsub.listen():
+                received.append(int(message["data"]))
+                if len(received) == 100:
+                    break
+        assert received == list(range(100))
 
 
 async def test_it_holds_one_connection_and_gives_it_back(
@@ -164,42 +173,44 @@ async def test_it_comes_back_and_subscribes_again(
     how: str,
 ) -> None:
     options: dict[str, Any] = {"protocol": protocol, "client_name": NAME}
-    async with client_at(clean_server, proxy, **options) as client:
-        async with subscribed(client, "news", "more") as pubsub:
-            await pubsub.psubscribe("w*")
-            assert await pubsub.get_message(timeout=5)
-            for round_ in range(2):
-                (before,) = subscribers(admin)
-                if how == "kill":
-                    admin.client_kill_filter(_id=before)
-                else:
-                    proxy.reset()
-                waiting = asyncio.create_task(next_message(pubsub))
-                await until(lambda: len(subscribers(admin) - {before}) == 1)
-                await until(
-                    lambda: admin.pubsub_numsub("news", "more") == [("news", 1), ("more", 1)]
-                )
-                await until(lambda: admin.pubsub_numpat() == 1)
-                admin.publish("weather", round_)
-                message = await waiting
-                assert (message["type"], message["data"]) == ("pmessage", b"%d" % round_)
+    async with (
+        client_at(clean_server, proxy, **options) as client,
+        subscribed(client, "news", "more") as pubsub,
+    ):
+        await pubsub.psubscribe("w*")
+        assert await pubsub.get_message(timeout=5)
+        for round_ in range(2):
+            (before,) = subscribers(admin)
+            if how == "kill":
+                admin.client_kill_filter(_id=before)
+            else:
+                proxy.reset()
+            waiting = asyncio.create_task(next_message(pubsub))
+            await until(functools.partial(another_subscriber, admin, before))
+            await until(lambda: admin.pubsub_numsub("news", "more") == [("news", 1), ("more", 1)])
+            await until(lambda: admin.pubsub_numpat() == 1)
+            admin.publish("weather", round_)
+            message = await waiting
+            assert (message["type"], message["data"]) == ("pmessage", b"%d" % round_)
 
 
 async def test_it_waits_for_a_server_that_is_away(
     clean_server: EmbeddedServer, proxy: FaultProxy, admin: redis.Redis
 ) -> None:
-    async with client_at(clean_server, proxy, client_name=NAME) as client:
-        async with subscribed(client, "news") as pubsub:
-            accepted = proxy.accepted
-            proxy.refuse()
-            proxy.reset()
-            waiting = asyncio.create_task(next_message(pubsub))
-            await until(lambda: admin.pubsub_numsub("news") == [("news", 0)])
-            proxy.restore()
-            await proxy.wait_accepted(accepted + 1)
-            await until(lambda: admin.pubsub_numsub("news") == [("news", 1)])
-            admin.publish("news", "back")
-            assert (await waiting)["data"] == b"back"
+    async with (
+        client_at(clean_server, proxy, client_name=NAME) as client,
+        subscribed(client, "news") as pubsub,
+    ):
+        accepted = proxy.accepted
+        proxy.refuse()
+        proxy.reset()
+        waiting = asyncio.create_task(next_message(pubsub))
+        await until(lambda: admin.pubsub_numsub("news") == [("news", 0)])
+        proxy.restore()
+        await proxy.wait_accepted(accepted + 1)
+        await until(lambda: admin.pubsub_numsub("news") == [("news", 1)])
+        admin.publish("news", "back")
+        assert (await waiting)["data"] == b"back"
 
 
 async def test_cancelling_a_reader_leaves_the_subscription(
@@ -219,7 +230,7 @@ async def test_cancelling_a_reader_leaves_the_subscription(
 async def test_closing_with_a_reader_waiting(clean_server: EmbeddedServer, protocol: int) -> None:
     async with client_at(clean_server, protocol=protocol) as client:
         async with pool_of_readers(client) as (pubsub, reader):
-            await pubsub.aclose()
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
             done, _ = await asyncio.wait([reader], timeout=5)
             assert done, "the reader hangs"
             with pytest.raises(LeaseReleased, match="closed while it was read"):
@@ -241,9 +252,9 @@ async def pool_of_readers(client: Redis) -> AsyncIterator[tuple[PubSub, asyncio.
 
 
 @pytest.fixture
-def small_inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def small_inbox(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(inbox, "CAPACITY", 64)
-    yield 64
+    return 64
 
 
 @both_protocols
@@ -252,16 +263,18 @@ async def test_a_slow_reader_keeps_a_bounded_number(
 ) -> None:
     """What it does not take stays in the socket and the server, and nothing is lost or mixed up."""
     count, size = 300, 20_000
-    async with client_at(clean_server, protocol=protocol) as client:
-        async with subscribed(client, "news") as pubsub:
-            connection: Any = pubsub.connection
-            for number in range(count):
-                await client.publish("news", f"{number}:".ljust(size, "x"))
-            # One read of the socket may hold more than fits; no second one is made.
-            assert len(connection._inbox) <= small_inbox + 256 * 1024 // size + 1
-            for number in range(count):
-                message = await next_message(pubsub)
-                assert message["data"].startswith(b"%d:" % number)
+    async with (
+        client_at(clean_server, protocol=protocol) as client,
+        subscribed(client, "news") as pubsub,
+    ):
+        connection: Any = pubsub.connection
+        for number in range(count):
+            await client.publish("news", f"{number}:".ljust(size, "x"))
+        # One read of the socket may hold more than fits; no second one is made.
+        assert len(connection._inbox) <= small_inbox + 256 * 1024 // size + 1
+        for number in range(count):
+            message = await next_message(pubsub)
+            assert message["data"].startswith(b"%d:" % number)
 
 
 async def test_a_flood_is_not_kept_in_memory(
@@ -279,15 +292,17 @@ async def test_a_flood_is_not_kept_in_memory(
 
 
 async def test_ping_and_health_checks(clean_server: EmbeddedServer) -> None:
-    async with client_at(clean_server, health_check_interval=1) as client:
-        async with subscribed(client, "news") as pubsub:
-            connection: Any = pubsub.connection
-            connection.next_health_check = 0.1  # overdue
-            assert await pubsub.get_message(timeout=0.2) is None  # the answer is swallowed
-            await pubsub.ping("hello")
-            message = await pubsub.get_message(timeout=5)
-            assert message is not None
-            assert (message["type"], message["data"]) == ("pong", b"hello")
+    async with (
+        client_at(clean_server, health_check_interval=1) as client,
+        subscribed(client, "news") as pubsub,
+    ):
+        connection: Any = pubsub.connection
+        connection.next_health_check = 0.1  # overdue
+        assert await pubsub.get_message(timeout=0.2) is None  # the answer is swallowed
+        await pubsub.ping("hello")
+        message = await pubsub.get_message(timeout=5)
+        assert message is not None
+        assert (message["type"], message["data"]) == ("pong", b"hello")
 
 
 async def test_the_client_can_be_closed_before_the_subscription(
@@ -298,5 +313,5 @@ async def test_the_client_can_be_closed_before_the_subscription(
     await pubsub.subscribe("news")
     assert await pubsub.get_message(timeout=5)
     await client.aclose()
-    await pubsub.aclose()
+    await pubsub.aclose()  # type: ignore[no-untyped-call]
     await until(lambda: not clients_named(admin, NAME), "the end of its connections")

@@ -91,7 +91,7 @@ async def refused(pool: RedisPool) -> str:
         assert failure.value.fatal, str(failure.value)
         assert isinstance(failure.value, redis.ConnectionError)
         with pytest.raises(ConnectFailed):
-            await pool.get()
+            _ = await pool.get()
         assert pool.metrics().retries.get("connect", 0) == 0
         assert pool.status().size == 0
     return str(failure.value)
@@ -160,7 +160,7 @@ async def test_mutual(certificates: Certificates, tls_server: EmbeddedServer) ->
     own_cert, own_key = certificates.issue("client", "trader@example.org")
     async with EmbeddedServer(tls_server.process.binary, tls=files) as server:
         trust: dict[str, Any] = {"tls_ca_path": certificates.ca}
-        own = {"tls_cert_path": own_cert, "tls_key_path": own_key}
+        own: dict[str, Any] = {"tls_cert_path": own_cert, "tls_key_path": own_key}
         async with tls_pool(server, **trust, **own) as pool:
             assert await pool.client.ping()
         message = await refused(tls_pool(server, **trust))
@@ -198,15 +198,17 @@ async def test_an_unknown_authority(
 async def test_another_host_name(certificates: Certificates, tls_server: EmbeddedServer) -> None:
     cert, key = certificates.issue("elsewhere", "redis.example.org")
     files = TLSFiles(cert, key, certificates.ca)
-    async with EmbeddedServer(tls_server.process.binary, tls=files) as server:
-        async with FaultProxy(server.host, server.tls_port) as proxy:
-            trust: dict[str, Any] = {"tls_ca_path": certificates.ca}
-            message = await refused(tls_pool(server, proxy, **trust))
-            assert "does not verify" in message
-            assert "REDIS_TLS_CHECK_HOSTNAME" in message
-            assert proxy.accepted == 2
-            async with tls_pool(server, proxy, tls_check_hostname=False, **trust) as pool:
-                assert await pool.client.ping()
+    async with (
+        EmbeddedServer(tls_server.process.binary, tls=files) as server,
+        FaultProxy(server.host, server.tls_port) as proxy,
+    ):
+        trust: dict[str, Any] = {"tls_ca_path": certificates.ca}
+        message = await refused(tls_pool(server, proxy, **trust))
+        assert "does not verify" in message
+        assert "REDIS_TLS_CHECK_HOSTNAME" in message
+        assert proxy.accepted == 2
+        async with tls_pool(server, proxy, tls_check_hostname=False, **trust) as pool:
+            assert await pool.client.ping()
 
 
 async def test_plain_to_a_tls_port(tls_server: EmbeddedServer, tls_proxy: FaultProxy) -> None:

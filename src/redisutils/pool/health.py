@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from math import inf
 from time import monotonic
 from typing import Final
@@ -101,11 +101,19 @@ class Housekeeper:
             RedisUtilsError: no new connection could be made for ``min_idle``.
         """
         self._drop(self._manager.expired)
+        budget = min(self._settings.command_timeout, _LONGEST_ROUND)
+        lanes = list(self._lanes())
         idle = [connection for connection, _ in self._pool.idle()]
-        lanes = [lane.connection for lane in self._lanes()]
-        await asyncio.gather(
-            *(self._ping(c) for c in (*idle, *lanes) if c is not None and self._is_due(c))
-        )
+        carrying = [lane.connection for lane in lanes if lane.connection is not None]
+        # PING without checking out: a connection's replies come in order, so whoever checks it out
+        # from here on is not disturbed. Whoever had it before was, were there an await between.
+        pings = [
+            self._heard(c, c.submit(_PING, False, budget))
+            for c in (*idle, *carrying)
+            if self._is_due(c)
+        ]
+        mends = [self._mend(lane, budget) for lane in lanes if lane.lost]
+        await asyncio.gather(*pings, *mends)
         self._drop(lambda connection, _: connection.closed)
         while self._pool.status().available < self._settings.min_idle:
             if not await self._pool.add_idle():
@@ -119,15 +127,23 @@ class Housekeeper:
         unheard = monotonic() - connection.last_heard
         return not connection.in_flight and unheard >= self._settings.health_check_interval / 2
 
-    async def _ping(self, connection: Connection) -> None:
-        """PING without checking out: a connection's replies come in order, so whoever checks it
-        out meanwhile is not disturbed."""
+    async def _heard(self, connection: Connection, reply: Awaitable[object]) -> None:
+        """Close a connection that does not answer."""
         try:
-            budget = min(self._settings.command_timeout, _LONGEST_ROUND)
-            await connection.submit(_PING, False, budget)
+            await reply
         except Exception as error:
             if outcome_of(error) is Outcome.REJECTED:
                 return  # LOADING, NOPERM, BUSY: not a kind answer, but one
             self._metrics.background_errors += 1
             logger.warning("health check: %r did not answer PING: %s", connection, error)
             connection.close()
+
+    async def _mend(self, lane: Lane, budget: float) -> None:
+        """Have a lane that lost its connection open another before somebody needs it."""
+        try:
+            await lane.submit(_PING, False, budget)
+        except Exception as error:
+            if outcome_of(error) is Outcome.REJECTED:
+                return
+            self._metrics.background_errors += 1
+            logger.warning("health check: %r cannot connect again: %s", lane, error)

@@ -191,6 +191,16 @@ class Lane(Owner):
         """The connection it has now."""
         return self._connection
 
+    @property
+    def lost(self) -> bool:
+        """Whether it had a connection, or tried to, and has none now, and would open another."""
+        return (
+            self._connection is None
+            and self._opening is None
+            and self._trouble is not None
+            and self.submit == self._park_one
+        )
+
     # -- parking -----------------------------------------------------------------
 
     def _hold(self) -> None:
