@@ -191,9 +191,7 @@ async def test_waiters_for_a_connection_time_out_in_time_while_it_is_used(
         async with pool.get() as connection:
             loop = asyncio.get_running_loop()
             started = loop.time()
-            waiting = asyncio.gather(
-                *(_attempt(pool) for _ in range(100)), return_exceptions=True
-            )
+            waiting = asyncio.gather(*(_attempt(pool) for _ in range(100)), return_exceptions=True)
             while not waiting.done():
                 await connection.execute("PING")
             assert loop.time() - started < 0.5

@@ -29,7 +29,6 @@ from redisutils.pool.pool import Lease, Pool, Timeouts
 
 from .things import PHASES, Refused, Thing, Things, pool_of
 
-
 TURNS = st.sampled_from([0, 0, 1, 3])
 """How often the loop turns after a step, before the next."""
 
@@ -113,12 +112,13 @@ class PoolMachine(RuleBasedStateMachine):
     @initialize(
         max_size=st.integers(1, 4),
         lent=st.integers(0, 4),
+        idle=st.integers(0, 4),
         lifo=st.booleans(),
         bounded=st.booleans(),
         lasting=st.sets(st.sampled_from(PHASES)),
     )
     def open(
-        self, max_size: int, lent: int, lifo: bool, bounded: bool, lasting: set[str]
+        self, max_size: int, lent: int, idle: int, lifo: bool, bounded: bool, lasting: set[str]
     ) -> None:
         self.pool = pool_of(
             self.things,
@@ -128,6 +128,10 @@ class PoolMachine(RuleBasedStateMachine):
             timeouts=Timeouts(create=7.0, recycle=5.0) if bounded else Timeouts(),
         )
         self.come(0.0, min(lent, max_size), 1)
+        for caller in self.callers[:idle]:
+            assert caller.lease is not None
+            lease, caller.lease, caller.state = caller.lease, None, "over"
+            lease.release()
         self.things.lasting = lasting
 
     # -- callers --
@@ -191,7 +195,11 @@ class PoolMachine(RuleBasedStateMachine):
         self.loop.turn(then)
 
     @precondition(lambda self: any(c.lease for c in self.callers))
-    @rule(data=st.data(), how=st.sampled_from(["back", "back", "unfit", "discard", "take"]), then=TURNS)
+    @rule(
+        data=st.data(),
+        how=st.sampled_from(["back", "back", "unfit", "discard", "take"]),
+        then=TURNS,
+    )
     def give(self, data: st.DataObject, how: str, then: int) -> None:
         holders = [caller for caller in self.callers if caller.lease is not None]
         caller = data.draw(st.sampled_from(holders), "who")
@@ -368,8 +376,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.things.alive == 0
             return
         leases = [
-            self.loop.run_until_complete(pool.get(wait=0))
-            for _ in range(pool.status().max_size)
+            self.loop.run_until_complete(pool.get(wait=0)) for _ in range(pool.status().max_size)
         ]
         assert pool.in_use == pool.status().size == len(leases) == pool.status().max_size
         for lease in leases:

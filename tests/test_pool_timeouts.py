@@ -179,7 +179,9 @@ async def test_pool_get_names_the_phase_and_who_holds_the_connections(
     async with pool_at(clean_server, pool_max_size=2, pool_timeout=SHORT) as pool:
         await pool.lane("orders").ping()
         async with pool.get():
-            with pytest.raises(PoolTimeout, match=r"all 2 are in use.*1 of them by lanes: 'orders'"):
+            with pytest.raises(
+                PoolTimeout, match=r"all 2 are in use.*1 of them by lanes: 'orders'"
+            ):
                 await pool.get()
             with pytest.raises(PoolTimeout) as caught:
                 await pool.get(timeout=0)

@@ -121,9 +121,7 @@ async def assert_whole(pool: Pool[Thing], things: Things) -> None:
     assert pool.in_use == 0
     assert pool.status().size == pool.status().available == things.alive == len(pool.idle())
     things.parts.clear()
-    leases: list[Lease[Thing]] = [
-        await pool.get(wait=0) for _ in range(pool.status().max_size)
-    ]
+    leases: list[Lease[Thing]] = [await pool.get(wait=0) for _ in range(pool.status().max_size)]
     assert len({lease.item for lease in leases}) == pool.status().max_size == things.alive
     with pytest.raises(PoolTimeout):
         await pool.get(wait=0)

@@ -122,7 +122,8 @@ class PoolTimeout(RedisUtilsError, rpy.TimeoutError, rpy.MaxConnectionsError):
 
     outcome = Outcome.NOT_SENT
 
-    def __init__(self, message: str, phase: Literal["wait", "create", "recycle"]) -> None:
+    # The default is for unpickling, which gives only the message and sets the rest itself.
+    def __init__(self, message: str, phase: Literal["wait", "create", "recycle"] = "wait") -> None:
         super().__init__(message)
         self.phase = phase
 

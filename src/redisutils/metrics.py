@@ -65,7 +65,7 @@ class LatencyHistogram:
         self._buckets.update(halves[_HIGH_HALF::2])
         self._count += len(pending)
         self._sum += sum(pending)
-        self._max = max(self._max, max(pending))
+        self._max = max(self._max, *pending)
         pending.clear()
 
     def snapshot(self) -> LatencySnapshot:
@@ -152,6 +152,7 @@ class PoolMetrics:
         self.background_errors = 0
 
     def snapshot(self, utilisation: float) -> MetricsSnapshot:
+        """All of it as it is now. ``utilisation`` is the pool's to know."""
         latency = self.latency.snapshot()
         return MetricsSnapshot(
             commands=latency.count + self.batched,

@@ -11,6 +11,9 @@ the server answered any other error                  REJECTED   no
 written, and no reply came                           UNKNOWN    only read-only or idempotent
 ==================================================== ========== ==========================
 
+Scripts, functions and commands that the table of commands does not know are never repeated after
+a refusal: their own code may answer with such a code after it has done a part of its work.
+
 ``"never"`` repeats nothing. ``"always"`` repeats the last row whatever the command, and
 may thus apply a write twice. Both are for those who ask.
 """

@@ -172,8 +172,13 @@ class AdapterPool:
         return [(len(self._lent), {"db.client.connection.state": "used"})]
 
     def set_retry(self, retry: Any) -> None:
-        """redis-py's hook for changing the policy of open connections."""
+        """Repeat from now on as redis-py's ``retry`` says, within what is safe.
+
+        Raises:
+            ConfigError: the pool belongs to a ``RedisPool``, whose clients share its policy.
+        """
         self.connection_kwargs["retry"] = retry
+        self.source.set_policy(pool_settings(self.connection_kwargs).retry)
 
     async def re_auth_callback(self, token: Any) -> None:
         """New connections ask the credential provider by themselves."""
@@ -290,9 +295,8 @@ class AdapterConnection:
                 timeout was given and nothing came, the answer is None.
         """
         inbox = self._inbox
-        if inbox is None or not self.is_connected:
-            if inbox is None or not inbox:
-                raise ConnectionLost("not connected: subscribe first, or connect()")
+        if inbox is None or not (self.is_connected or inbox):
+            raise ConnectionLost("not connected: subscribe first, or connect()")
         bound = self.socket_timeout if timeout is None else timeout
         while True:
             try:

@@ -83,7 +83,7 @@ def refuse_unknown(kwargs: Mapping[str, Any]) -> None:
 
 
 def kwargs_from_url(url: str) -> dict[str, Any]:
-    """The arguments in a ``redis://``, ``rediss://``, ``unix://``, ``valkey://`` or ``valkeys://`` URL.
+    """The arguments in a URL: ``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``valkeys://``.
 
     Raises:
         ValueError: it is none of these.

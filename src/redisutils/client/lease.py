@@ -12,14 +12,11 @@ from redisutils.client.pipeline import OwnConnection
 from redisutils.client.redis import Redis
 from redisutils.client.refusals import refuse_unanswered
 from redisutils.commands import is_blocking, lookup
-from redisutils.connection.packing import pack
-from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, LeaseReleased
 from redisutils.pool.pool import Lease
 
 __all__ = ["Checkout", "PooledConnection"]
-
-_UNWATCH: Final = pack(("UNWATCH",))
 
 _UNDONE_BY_RECYCLING: Final = frozenset({"WATCH", "UNWATCH", "MULTI", "EXEC", "DISCARD"})
 
@@ -208,11 +205,7 @@ class _Borrowed:
         return self._holder._usable()
 
     def release(self, *, discard: bool = False) -> None:
-        """Undo what the pipeline has left. The answer is nobody's."""
-        if self._holder._lane is _RELEASED:
-            return  # recycling undoes it
-        if self.item.needs_reset and not self.item.closed:
-            self.item.submit(_UNWATCH, False, FOREVER).cancel()
+        """The pipeline has undone its watching; the connection stays with its holder."""
 
 
 class _Released:

@@ -130,14 +130,15 @@ class Pipeline(redis.asyncio.client.Pipeline):
         results: list[Any] = []
         failed = False
         for answer, (args, options) in zip(answers, stack, strict=True):
+            result = answer
             if isinstance(answer, Exception):
                 if EMPTY_RESPONSE in options and isinstance(answer, ResponseError):
-                    answer = options[EMPTY_RESPONSE]
+                    result = options[EMPTY_RESPONSE]
                 else:
                     failed = True
-            elif known(args[0], known) is not None:
-                answer = await self._shaped(answer, args, options)
-            results.append(answer)
+            elif type(args[0]) is not str or known(args[0], known) is not None:
+                result = await self._shaped(answer, args, options)
+            results.append(result)
         if failed and raise_on_error:
             self.raise_first_error(stack, results)
         return results

@@ -238,7 +238,7 @@ class Redis(redis.asyncio.Redis):
         return self.execute_command("SET", name, value, "EX", ex)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """A subclass that has an ``execute_command`` of its own sees every command go through it."""
+        """A subclass with an ``execute_command`` of its own sees every command go through it."""
         super().__init_subclass__(**kwargs)
         if cls.execute_command is not Redis.execute_command and cls.get is Redis.get:
             cls.get = redis.asyncio.Redis.get  # type: ignore[method-assign, assignment]

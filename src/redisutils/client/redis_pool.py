@@ -10,6 +10,8 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
+from redis.exceptions import RedisError
+
 from redisutils.client.adapter import AdapterPool
 from redisutils.client.arguments import LIBRARY
 from redisutils.client.lease import Checkout
@@ -133,6 +135,8 @@ class RedisPool:
         if self._closed:
             raise PoolClosed(f"the pool of {self.config.endpoint} is closed: make another")
         async with self._opening:  # two tasks that open one pool shall not start two servers
+            if self._closed:
+                raise PoolClosed(f"the pool of {self.config.endpoint} is closed: make another")
             if self._server is None:
                 if self.config.embedded:
                     await self._start_embedded()
@@ -163,12 +167,13 @@ class RedisPool:
         if self._server is not None:
             self._server.check_closable()
         self._closed = True
-        try:
-            if self._server is not None:
-                await self._server.aclose(drain)
-        finally:
-            if self._embedded is not None:
-                await self._embedded.stop()
+        async with self._opening:  # what is being opened can be closed when it is open
+            try:
+                if self._server is not None:
+                    await self._server.aclose(drain)
+            finally:
+                if self._embedded is not None:
+                    await self._embedded.stop()
 
     aclose = close
 
@@ -274,9 +279,9 @@ class RedisPool:
         try:
             await self.client.with_timeout(timeout).ping()
             round_trip = monotonic() - started
-        except (RedisUtilsError, OSError, asyncio.TimeoutError) as error:
+        except (RedisUtilsError, OSError) as error:
             reasons.append(f"PING failed: {error}")
-        except Exception as error:
+        except RedisError as error:
             reasons.append(f"PING was refused: {error}")
         status = self.status()
         if status.waiting:

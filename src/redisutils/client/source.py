@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.reply import Batch, Reply
+from redisutils.errors import ConfigError
 from redisutils.pool.settings import PoolSettings
+from redisutils.retry import RetryPolicy
 from redisutils.topology.standalone import Standalone
 
 __all__ = ["DeferredLane", "LaneLike", "LazySource", "OpenSource", "Source"]
@@ -38,6 +41,9 @@ class Source(Protocol):
             WrongLoop, PoolClosed
         """
 
+    def set_policy(self, policy: RetryPolicy) -> None:
+        """Repeat commands by ``policy`` from now on."""
+
     async def aclose(self) -> None:
         """The client that owns this source is closed."""
 
@@ -53,6 +59,12 @@ class OpenSource:
     def server(self) -> Standalone:
         self._server.check_usable()
         return self._server
+
+    def set_policy(self, policy: RetryPolicy) -> None:
+        raise ConfigError(
+            "set_retry() on a client of a RedisPool would change the policy of all its clients: "
+            "set REDIS_RETRY and REDIS_MAX_RETRIES"
+        )
 
     async def aclose(self) -> None:
         """Not ours to close."""
@@ -75,6 +87,11 @@ class LazySource:
             server = self._server = Standalone(self.options, self.settings)
         server.check_usable()
         return server
+
+    def set_policy(self, policy: RetryPolicy) -> None:
+        self.settings = replace(self.settings, retry=policy)
+        if self._server is not None:
+            self._server.set_policy(policy)
 
     async def aclose(self) -> None:
         if self._server is not None:

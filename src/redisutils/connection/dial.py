@@ -95,6 +95,11 @@ async def dial(
         raise await _hung_up(options, error) from error
     except OSError as error:
         raise ConnectFailed(f"cannot connect to {options.peer}: {_reason(error)}") from error
+    except (UnicodeError, OverflowError) as error:
+        raise ConnectFailed(
+            f"cannot connect to {options.peer}: no such host name or port can be ({error})",
+            fatal=True,
+        ) from error
     finally:
         if not done and connection is not None:
             connection.discard()

@@ -14,7 +14,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack_many
 from redisutils.connection.protocol import FOREVER, Connection
-from redisutils.errors import AuthenticationFailed, ConnectFailed, RedisUtilsError
+from redisutils.errors import AuthenticationFailed, ConnectFailed, ConnectionLost, RedisUtilsError
 
 __all__ = ["shake_hands"]
 
@@ -31,7 +31,7 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
     credentials = await _credentials(options)
     if options.protocol == 3:
         commands = _resp3(options, credentials)
-        answers = await _ask(connection, commands)
+        answers = await _ask(connection, options, commands)
         hello = answers[0]
         if isinstance(hello, dict):
             connection.protocol_version = 3
@@ -42,7 +42,7 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
         if not _means_no_hello(hello, credentials):
             raise _refusal(options, hello, credentials)
     commands = _resp2(options, credentials)
-    answers = await _ask(connection, commands)
+    answers = await _ask(connection, options, commands)
     connection.protocol_version = 2
     _check(options, commands, answers, credentials)
     if options.protocol == 3:
@@ -61,13 +61,21 @@ async def _credentials(options: ConnectOptions) -> tuple[str, ...]:
         ) from error
 
 
-async def _ask(connection: Connection, commands: list[tuple[Any, ...]]) -> list[Any]:
+async def _ask(
+    connection: Connection, options: ConnectOptions, commands: list[tuple[Any, ...]]
+) -> list[Any]:
     if not commands:
         return []
     # Dial bounds the connect as a whole.
-    answers: list[Any] = await connection.submit_many(
-        pack_many(commands), len(commands), False, FOREVER
-    )
+    batch = connection.submit_many(pack_many(commands), len(commands), False, FOREVER)
+    try:
+        answers: list[Any] = await batch
+    except ConnectionLost:
+        # A server that has too many clients, or wants none from here, says so and hangs up.
+        said = next((value for value in batch.values if isinstance(value, Exception)), None)
+        if said is None:
+            raise
+        raise _refusal(options, said, ()) from None
     return answers
 
 
@@ -140,12 +148,12 @@ def _refusal(options: ConnectOptions, answer: Any, credentials: tuple[str, ...])
     text = str(answer)
     where = f"{options.peer} refused the connection"
     lowered = text.lower()
-    if "noauth" in lowered or "authentication required" in lowered or "hello must" in lowered:
-        if not credentials:
-            return AuthenticationFailed(
-                f"{options.peer} wants a password and none is set: set REDIS_PASSWORD or "
-                "REDIS_PASSWORD_FILE (and REDIS_USERNAME for an ACL user)"
-            )
+    wants_one = ("noauth", "authentication required", "hello must")
+    if not credentials and any(words in lowered for words in wants_one):
+        return AuthenticationFailed(
+            f"{options.peer} wants a password and none is set: set REDIS_PASSWORD or "
+            "REDIS_PASSWORD_FILE (and REDIS_USERNAME for an ACL user)"
+        )
     if isinstance(answer, NoPermissionError):
         return ConnectFailed(
             f"{options.peer}: user {_user(credentials)!r} may not do what setting up a connection "
@@ -156,7 +164,8 @@ def _refusal(options: ConnectOptions, answer: Any, credentials: tuple[str, ...])
         "wrongpass" in lowered or "invalid username-password" in lowered or "no password" in lowered
     ):
         return AuthenticationFailed(
-            f"{options.peer} refused the user name or password of user {_user(credentials)!r}: {text}. "
+            f"{options.peer} refused the user name or password of user "
+            f"{_user(credentials)!r}: {text.rstrip('.')}. "
             "Check REDIS_USERNAME and REDIS_PASSWORD or REDIS_PASSWORD_FILE"
         )
     if "db index" in lowered or "select is not allowed" in lowered:

@@ -47,7 +47,7 @@ def pack_many(
     commands = list(commands)
     if encoding == "utf-8" and errors == "strict":
         try:  # at hiredis' own speed when every name is a plain word
-            if all([type(args[0]) is str and " " not in args[0] for args in commands]):
+            if all([type(args[0]) is str and " " not in args[0] for args in commands]):  # noqa: C419  # a generator is slower
                 return b"".join([pack_command(tuple(args)) for args in commands])
         except (TypeError, UnicodeEncodeError):
             pass  # one of them is not for hiredis: find it below

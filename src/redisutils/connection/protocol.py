@@ -35,6 +35,7 @@ import hiredis
 from redis._parsers.base import BaseParser
 from redis.exceptions import ExecAbortError
 
+from redisutils.connection.packing import pack
 from redisutils.connection.reply import Batch, Reply, Waker, new_batch, new_reply
 from redisutils.errors import (
     CommandTimeout,
@@ -80,6 +81,8 @@ _Push: Final[type] = hiredis.PushNotification
 
 class Owner:
     """Who answers for a connection. This one, for a connection of one caller, retries nothing."""
+
+    __slots__ = ()
 
     def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
         """The server refused ``reply`` with an error of ``code``. Return True to take it over."""
@@ -290,6 +293,10 @@ class Connection(asyncio.Protocol):
         if reply.deadline < self._alarm:
             self._arm(reply.deadline)
 
+    async def execute(self, *args: Any) -> Any:
+        """Issue a command and return its answer as it came: for hooks of a pool."""
+        return await self.submit(pack(args), False, FOREVER)
+
     def write(self, payload: bytes) -> None:
         """Write bytes whose answers, if any, come as pushes or unsolicited: pub/sub, MONITOR."""
         if get_running_loop() is not self._loop:
@@ -301,6 +308,11 @@ class Connection(asyncio.Protocol):
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop it belongs to."""
         return self._loop
+
+    @property
+    def address(self) -> object:
+        """Where the socket leads to."""
+        return self._transport.get_extra_info("peername")
 
     @property
     def in_flight(self) -> int:
@@ -358,7 +370,7 @@ class Connection(asyncio.Protocol):
     # -- writing ---------------------------------------------------------------
 
     def _flush_or_schedule(self) -> None:
-        """``_out`` has reached ``_flush_at``: write, or see to it that this turn ends in a write."""
+        """``_out`` has reached ``_flush_at``: write, or see to it that this turn ends so."""
         if self.closed:
             self._refuse()
         elif self._flush_at == 1 and len(self._expected) > 1:
@@ -576,7 +588,7 @@ class Connection(asyncio.Protocol):
             self._bytes_in_flight -= flights.popleft()[1]
 
     def _reply_error(self, message: str) -> Exception:
-        """hiredis' callback for each error reply, nested ones included."""
+        """Hiredis' callback for each error reply, nested ones included."""
         error: Exception = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]
         with_outcome(error, Outcome.REJECTED)
         self._error_replies.append((error, message.split(" ", 1)[0]))
@@ -646,7 +658,8 @@ class Connection(asyncio.Protocol):
     def _timed_out(self, reply: Reply, now: float, outcome: Outcome) -> CommandTimeout:
         name = reply.payload.split(b"\r\n", 3)[2][:32].decode("ascii", "replace")
         return CommandTimeout(
-            f"no answer from {self.peer} to {name} within its {reply.deadline - reply.issued:.3g} s "
+            f"no answer from {self.peer} to {name} within its "
+            f"{reply.deadline - reply.issued:.3g} s "
             f"({len(self._expected)} in flight, last heard {now - self._heard:.3g} s ago)",
             outcome=outcome,
         )

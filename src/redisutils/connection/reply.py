@@ -61,7 +61,7 @@ class Waker:
             self.completing = None
             try:
                 context.run(callback, future)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # not ours: raised again by the loop
                 self.loop.call_soon(_raise, error)
         else:
             self.loop.call_soon(callback, future, context=context)

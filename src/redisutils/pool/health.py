@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import Context
 from math import inf
 from time import monotonic
 from typing import Final
+
+from redis.exceptions import RedisError
 
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
@@ -55,7 +58,7 @@ class Housekeeper:
     def start(self) -> None:
         """Begin. Does nothing when there is nothing to look after."""
         if self._task is None and self._pause() != inf:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
 
     def abandon(self) -> None:
         """End, without waiting for it."""
@@ -131,7 +134,7 @@ class Housekeeper:
         """Close a connection that does not answer."""
         try:
             await reply
-        except Exception as error:
+        except RedisError as error:
             if outcome_of(error) is Outcome.REJECTED:
                 return  # LOADING, NOPERM, BUSY: not a kind answer, but one
             self._metrics.background_errors += 1
@@ -140,9 +143,11 @@ class Housekeeper:
 
     async def _mend(self, lane: Lane, budget: float) -> None:
         """Have a lane that lost its connection open another before somebody needs it."""
+        if not lane.lost:  # any more
+            return
         try:
             await lane.submit(_PING, False, budget)
-        except Exception as error:
+        except RedisError as error:
             if outcome_of(error) is Outcome.REJECTED:
                 return
             self._metrics.background_errors += 1

@@ -43,6 +43,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
+from functools import partial
 from math import inf
 from operator import attrgetter
 from time import monotonic
@@ -105,22 +107,25 @@ class Lane(Owner):
         "_cool_handle",
         "_cooling",
         "_connection",
+        "_draining",
         "_lease",
         "_loop",
         "_metrics",
         "_opening",
         "_parked",
         "_patience",
-        "_policy",
         "_pool",
         "_probing",
         "_spare",
+        "_stale",
         "_tainted",
         "_trouble",
         "_waker",
+        "__weakref__",
         "closed",
         "name",
         "peer",
+        "policy",
         "submit",
         "submit_many",
     )
@@ -147,7 +152,7 @@ class Lane(Owner):
         self._loop = asyncio.get_running_loop()
         self._waker = Waker(self._loop)
         self._pool = pool
-        self._policy = policy
+        self.policy = policy
         self._metrics = metrics
         self._patience = patience
         self._lease: Lease[Connection] | None = None
@@ -157,6 +162,8 @@ class Lane(Owner):
         self._cooling: Cooling | None = None
         self._trouble: str | None = None
         self._tainted = False
+        self._draining = False
+        self._stale = False
         self._opening: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
         self._cool_handle: asyncio.TimerHandle | None = None
@@ -205,6 +212,10 @@ class Lane(Owner):
 
     def _hold(self) -> None:
         """From now on, commands wait."""
+        if self._draining:
+            self.submit = self._refuse_one
+            self.submit_many = self._refuse_many
+            return
         self.submit = self._park_one
         self.submit_many = self._park_batch
 
@@ -285,7 +296,7 @@ class Lane(Owner):
                 connection.send(reply)
                 if connection.closed:  # the write itself found it dead: on_lost has parked it
                     return
-        if not parked and not connection.blocked:
+        if not parked and not connection.blocked and not self._draining:
             self._trouble = None
             self.submit = connection.submit
             self.submit_many = connection.submit_many
@@ -294,7 +305,8 @@ class Lane(Owner):
 
     def _open(self) -> None:
         if self._opening is None:
-            self._opening = self._loop.create_task(self._connect())
+            # Nobody's context: the connection outlives whoever asked first.
+            self._opening = self._loop.create_task(self._connect(), context=Context())
             self._opening.add_done_callback(self._opened)
 
     async def _connect(self) -> None:
@@ -310,7 +322,7 @@ class Lane(Owner):
                 self._metrics.errors[type(error).__name__] += 1
                 self._disappoint(error, failures, monotonic() - started)
                 if self._parked:
-                    await asyncio.sleep(self._policy.backoff.delay(failures))
+                    await asyncio.sleep(self.policy.backoff.delay(failures))
             else:
                 self._adopt(lease)
                 return
@@ -357,7 +369,7 @@ class Lane(Owner):
     def _disappoint(self, error: ConnectFailed | PoolTimeout, failures: int, took: float) -> None:
         """An attempt failed: tell those for whom it was the last."""
         fatal = isinstance(error, ConnectFailed) and error.fatal
-        allowed = 0 if fatal or self._policy.mode == "never" else self._policy.max_retries
+        allowed = 0 if fatal or self.policy.mode == "never" else self.policy.max_retries
         kept: deque[Reply] = deque()
         for reply in self._parked:
             if reply.done():
@@ -403,7 +415,9 @@ class Lane(Owner):
         self._trouble = str(error)
         self._hold()
         if unanswered:
-            logger.warning("lane %s: %s, %d in flight", self.name, error, len(unanswered))
+            # One that is closed on purpose with answers owed to those who have gone is no warning.
+            level = logging.DEBUG if self.closed else logging.WARNING
+            logger.log(level, "lane %s: %s, %d in flight", self.name, error, len(unanswered))
             self._metrics.errors[type(error).__name__] += 1
         now = monotonic()
         again: list[Reply] = []
@@ -413,12 +427,12 @@ class Lane(Owner):
                 continue
             if position < written:
                 reply.fate = Outcome.UNKNOWN
-                may_resend = not self._tainted and self._policy.may_resend(
-                    lambda: _repeatable(reply)
+                may_resend = not self._tainted and self.policy.may_resend(
+                    partial(_repeatable, reply)
                 )
             else:
-                may_resend = not self._tainted and self._policy.mode != "never"
-            if not may_resend or self.closed or reply.tries() > self._policy.max_retries:
+                may_resend = not self._tainted and self.policy.mode != "never"
+            if not may_resend or self.closed or reply.tries() > self.policy.max_retries:
                 reply.fail(with_outcome(lost(error, True), reply.outcome_unsent()))
             elif not self._expired(reply, now):
                 self._metrics.retries["lost"] += 1
@@ -435,7 +449,7 @@ class Lane(Owner):
             self._open()
 
     def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
-        policy = self._policy
+        policy = self.policy
         if self.closed or reply.done() or not policy.may_repeat_rejected(code):
             return False
         if not _refused_by_the_server(reply):
@@ -469,7 +483,7 @@ class Lane(Owner):
 
     def _send_what_may_be(self, connection: Connection) -> None:
         """While some commands wait to be repeated, send the others."""
-        if not connection.blocked:
+        if not connection.blocked and not self._draining:
             self.submit = self._submit_cooling
             self.submit_many = self._submit_many_cooling
 
@@ -565,7 +579,7 @@ class Lane(Owner):
         if seconds >= max(self._patience, wanted):
             connection.abort(_silent(self.peer, seconds))
         elif self._probing is None:
-            self._probing = self._loop.create_task(self._probe(connection))
+            self._probing = self._loop.create_task(self._probe(connection), context=Context())
             self._probing.add_done_callback(self._probed)
 
     async def _probe(self, connection: Connection) -> None:
@@ -612,7 +626,8 @@ class Lane(Owner):
         """The connection's state is about to change: never give it back for others to use, repeat
         nothing on another one, and when it is lost refuse what is issued from then on, which would
         run in another state. The next call of this method ends the refusing."""
-        if self.submit == self._refuse_stale:
+        if self._stale:
+            self._stale = False
             self._hold()
         self._tainted = True
         if self._connection is not None:
@@ -625,8 +640,11 @@ class Lane(Owner):
                 ConnectionLost(f"a blocking command on {self.peer} was abandoned by its caller")
             )
 
-    async def drained(self) -> None:
-        """Wait until everything issued so far has been answered or has failed."""
+    async def drain(self) -> None:
+        """Refuse what is issued from now on, and wait until all before it has been answered or has
+        failed."""
+        self._draining = True
+        self._hold()
         pending = [r for r in self._parked if not r.done()]
         if self._connection is not None:
             pending += [r for r in self._connection.unanswered if not r.done()]
@@ -667,10 +685,15 @@ class Lane(Owner):
 
     def _lose_state(self) -> None:
         """A tainted connection is lost."""
+        self._stale = True
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
         self.submit = self._refuse_stale
         self.submit_many = self._refuse_stale_many
         while self._parked:
-            self._parked.popleft().fail(self._is_stale())
+            reply = self._parked.popleft()
+            reply.fail(with_outcome(self._is_stale(), reply.outcome_unsent()))
 
     def _refuse_stale(self, payload: bytes, decode: bool, timeout: float) -> Reply:
         raise self._is_stale()
@@ -680,8 +703,8 @@ class Lane(Owner):
 
     def _is_stale(self) -> ConnectionLost:
         return ConnectionLost(
-            f"the connection to {self.peer} was lost, and what SELECT, AUTH and the like had set on "
-            "it: set it again, or make another client",
+            f"the connection to {self.peer} was lost, and with it what SELECT, AUTH and the like "
+            "had set: set it again, or make another client",
             outcome=Outcome.NOT_SENT,
         )
 

@@ -8,6 +8,7 @@ import os
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
 from redisutils.pool.pool import Lease, Pool
 from redisutils.pool.settings import PoolSettings
+from redisutils.retry import RetryPolicy
 
 __all__ = ["Standalone"]
 
@@ -93,7 +95,7 @@ class Standalone:
     # -- lanes and checkouts -------------------------------------------------------
 
     def lane(self, name: str = DEFAULT_LANE) -> Lane:
-        """The shared lane of this name, made when first asked for. It connects at its first command."""
+        """The shared lane of this name, made when first asked for. Its first command connects it."""
         self.check_usable()
         lane = self._lanes.get(name)
         if lane is None:
@@ -211,7 +213,8 @@ class Standalone:
             return
         payload = pack(("CLIENT", "UNBLOCK", number))
         for lane in self._lanes.values():
-            if lane.connection is not None:
+            # Of another server behind the same name the number would be somebody else's.
+            if lane.connection is not None and lane.connection.address == connection.address:
                 reply = lane.submit(payload, False, self.settings.command_timeout)
                 reply.add_done_callback(_forget)
 
@@ -264,6 +267,12 @@ class Standalone:
         # One turn, so that transports let go of their sockets before the loop may end.
         await asyncio.sleep(0)
 
+    def set_policy(self, policy: RetryPolicy) -> None:
+        """Repeat commands by ``policy`` from now on."""
+        self.settings = replace(self.settings, retry=policy)
+        for lane in self._all_lanes():
+            lane.policy = policy
+
     def abandon(self) -> None:
         """Close everything now, for an owner that was dropped without a word."""
         if self._forked:
@@ -277,7 +286,7 @@ class Standalone:
     async def _drain(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await asyncio.gather(*(lane.drained() for lane in self._all_lanes()))
+                await asyncio.gather(*(lane.drain() for lane in self._all_lanes()))
                 for lane in self._all_lanes():
                     lane.close()
                 await self.pool.drained()
