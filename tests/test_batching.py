@@ -261,6 +261,18 @@ async def test_bytes_in_flight_are_bounded(
     await until(lambda: is_clean(connection))
 
 
+async def test_bytes_of_one_turn_are_bounded(
+    pool: RedisPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large values, all issued in one turn: too few commands for it to write early."""
+    monkeypatch.setattr(protocol, "MAX_BYTES_IN_FLIGHT", 1_000_000)
+    watch = Watch(connection_of(pool))
+    value = b"x" * 100_000
+    done = await asyncio.gather(*(pool.client.set(f"key {i}", value) for i in range(100)))
+    assert done == [True] * 100
+    assert watch.bytes_in_flight <= 2_000_000
+
+
 async def test_one_command_past_the_bound_is_no_dead_end(
     pool: RedisPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,8 +17,8 @@ from redisutils.errors import PoolClosed
 from redisutils.pool.pool import Pool
 from redisutils.testing import EmbeddedServer
 
-from .ours import clients_named, pool_at, until
-from .things import PHASES, Refused, Thing, Things, assert_whole, pool_of, status, turns
+from .ours import clients_named, until
+from .things import PHASES, Refused, Thing, Things, assert_whole, pool_at, pool_of, status, turns
 
 
 class TwoAwaits:
@@ -114,7 +114,7 @@ async def test_the_things_that_were_there_stay(phase: str, position: int) -> Non
         spare.release()
     part = things.parts[phase] = TwoAwaits()
     task = asyncio.create_task(pool.get())
-    await _reach(part, position)
+    assert not (await _reach(part, position)).done()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -261,7 +261,7 @@ async def _cancel_at_each_await(pool: Any, prepare: Callable[[], Awaitable[objec
     for at in range(1, 100):
         await prepare()
         size = inner.status().size
-        task = asyncio.ensure_future(_cancelled_at(pool.get(), at))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(_cancelled_at(pool.get(), at))
         try:
             connection = await task
         except asyncio.CancelledError:

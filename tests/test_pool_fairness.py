@@ -10,8 +10,8 @@ import pytest
 from redisutils.errors import PoolTimeout
 from redisutils.testing import EmbeddedServer
 
-from .ours import clients_named, pool_at
-from .things import Things, assert_whole, pool_of, status, turns
+from .ours import clients_named
+from .things import Things, assert_whole, pool_at, pool_of, status, turns
 
 
 async def test_the_longest_waiter_is_first() -> None:
@@ -98,7 +98,7 @@ async def test_those_who_give_up_do_not_hold_up_those_behind_them() -> None:
     row = [asyncio.create_task(pool.get(wait=0.02 if n % 2 else 60)) for n in range(10)]
     await asyncio.wait(row[1::2])
     assert status(pool) == (1, 0, 5)
-    order = []
+    order: list[asyncio.Task[Any]] = []
     for task in row[::2]:
         task.add_done_callback(order.append)
     lease.release()

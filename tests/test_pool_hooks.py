@@ -12,8 +12,19 @@ from redisutils.errors import PoolClosed
 from redisutils.pool.pool import Usage
 from redisutils.testing import EmbeddedServer
 
-from .ours import clients_named, pool_at
-from .things import Gate, Refused, Thing, Things, assert_whole, pool_of, refuse, status, turns
+from .ours import clients_named
+from .things import (
+    Gate,
+    Refused,
+    Thing,
+    Things,
+    assert_whole,
+    pool_at,
+    pool_of,
+    refuse,
+    status,
+    turns,
+)
 
 
 async def test_the_order_of_things() -> None:

@@ -1,9 +1,9 @@
 """The pool against everything that can happen to it, in any order that hypothesis can think of.
 
-The event loop is turned by hand and its clock is ours, so that each run is repeatable: callers come,
-wait, time out and are cancelled, phases last, succeed and fail, and the pool is resized, sifted and
-closed between any two turns of the loop. After every step its books must balance; at the end it
-must be whole.
+The event loop is turned by hand and its clock is ours, so that each run is repeatable: callers
+come, wait, time out and are cancelled, phases last, succeed and fail, and the pool is resized,
+sifted and closed between any two turns of the loop. After every step its books must balance; at the
+end it must be whole.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class Caller:
 
 
 class Recorded(Things):
-    """Things whose phases may last until they are ended, well or badly; who comes first is noted."""
+    """Things whose phases may last until they are ended, well or badly; whose first phase it is
+    is noted."""
 
     def __init__(self) -> None:
         super().__init__()

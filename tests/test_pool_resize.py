@@ -12,8 +12,18 @@ from redisutils.errors import ConfigError, LeaseReleased, PoolClosed
 from redisutils.pool.pool import Lease, Pool, Usage
 from redisutils.testing import EmbeddedServer
 
-from .ours import clients_named, pool_at, until
-from .things import Gate, Refused, Thing, Things, assert_whole, pool_of, refuse, status, turns
+from .ours import clients_named, until
+from .things import (
+    Gate,
+    Refused,
+    Thing,
+    Things,
+    assert_whole,
+    pool_at,
+    pool_of,
+    status,
+    turns,
+)
 
 # -- resize --
 
@@ -233,13 +243,17 @@ async def test_retain_looks_at_idle_ones_only_and_hands_over_what_it_removed() -
     await assert_whole(pool, things)
 
 
+def _raise(thing: Thing, usage: Usage) -> bool:
+    raise Refused
+
+
 async def test_a_predicate_that_raises_removes_nothing() -> None:
     things = Things()
     pool = pool_of(things, 2)
     for lease in [await pool.get() for _ in range(2)]:
         lease.release()
     with pytest.raises(Refused):
-        pool.retain(lambda thing, _: bool(refuse(thing)))
+        pool.retain(_raise)
     await assert_whole(pool, things)
 
 
@@ -419,7 +433,7 @@ async def test_closing_leaves_no_task_no_socket_and_no_permit(
     pool = await pool_at(clean_server, client_name="closed", pool_max_size=2, pool_min_idle=1)
     await pool.client.ping()
     connection = await pool.get()
-    waiter = asyncio.ensure_future(pool.get())  # type: ignore[arg-type]  # it can be awaited
+    waiter = asyncio.ensure_future(pool.get())
     await turns()
     await pool.close()
     await pool.close()

@@ -12,8 +12,7 @@ from redisutils.errors import Outcome, PoolTimeout
 from redisutils.pool.pool import Timeouts
 from redisutils.testing import EmbeddedServer, FaultProxy
 
-from .ours import pool_at
-from .things import Gate, Thing, Things, assert_whole, pool_of, status, turns
+from .things import Gate, Thing, Things, assert_whole, pool_at, pool_of, status, turns
 
 SHORT = 0.02
 """A time that is to run out, s."""

@@ -11,9 +11,18 @@ import pytest
 from redisutils.errors import PoolTimeout
 from redisutils.metrics import PoolMetrics
 from redisutils.pool.pool import Lease, Pool, PoolStatus, Usage
+from redisutils.testing import EmbeddedServer
+
+from . import ours
 
 PHASES = ("create", "post_create", "pre_recycle", "recycle", "post_recycle")
 """Where a checkout may await something, but for a connection that is free."""
+
+
+def pool_at(server: EmbeddedServer, at: ours.Place | None = None, **settings: Any) -> Any:
+    """A pool of ``server``, not open yet. Of no type, since redis-py's methods answer with a value
+    or an awaitable, as far as their types tell."""
+    return ours.pool_at(server, at, **settings)
 
 
 class Thing:

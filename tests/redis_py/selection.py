@@ -53,6 +53,7 @@ _MOCKED = "every connection and pool in it is a mock; no client talks to a serve
 _CLUSTER = "cluster only"
 _FAKE_REPLY = "its reply comes from a mock in the place of redis-py's own connection"
 _WORDING = "wants redis-py's wording of a message"
+_COMES_BACK = "wants a lost subscription to end with an error; ours subscribes anew by itself"
 _SHARED = "changes a connection's state, which the shared connection refuses; [single] is run"
 _NAME = "wants redis-py's name as the client's library name"
 _ENTRAID = "needs redis-entraid, and an account with its provider"
@@ -87,6 +88,7 @@ DESELECTED: dict[str, str] = {
     "test_connection.py::test_unix_socket_connection_failure": _WORDING,
     "test_connection.py::test_redis_from_pool": _POOL_INSIDE,
     "test_pubsub.py::TestClusterPubSubSlotMigration": _CLUSTER,
+    "test_pubsub.py::TestPubSubConnectionKilled": _COMES_BACK,
     "test_pubsub.py::TestPubSubAutoReconnect::test_reconnect_socket_error": _CONNECTION_INSIDE,
     "test_pubsub.py::TestBaseException::test_base_exception": _CONNECTION_INSIDE,
     "test_pubsub.py::TestPubSubHandleMessageMetrics": _MOCKED,

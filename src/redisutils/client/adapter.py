@@ -22,7 +22,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.himport import HImportRegistry
 
-from redisutils.client.arguments import connect_options, pool_settings, refuse_unknown
+from redisutils.client.arguments import connect_options, driver_info, pool_settings, refuse_unknown
 from redisutils.client.inbox import Inbox
 from redisutils.client.source import LazySource, Source
 from redisutils.connection.packing import pack
@@ -93,6 +93,10 @@ class AdapterPool:
             if kwargs.get("path") or kwargs.get("unix_socket_path")
             else {"host": "localhost", "port": 6379}
         )
+        if kwargs.keys() & {"driver_info", "lib_name", "lib_version"}:
+            kwargs["driver_info"] = driver_info(kwargs)
+            kwargs.pop("lib_name", None)
+            kwargs.pop("lib_version", None)
         adapter = cls(
             LazySource(connect_options(kwargs), pool_settings(kwargs)),
             place | {"db": 0, "protocol": None} | kwargs,

@@ -8,13 +8,14 @@ does not is refused by name, so that nobody relies on what does not happen.
 from __future__ import annotations
 
 import ssl
+import warnings
 from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, Final, get_args
 
 from redis.asyncio.connection import RedisSSLContext, parse_url
 from redis.credentials import UsernamePasswordCredentialProvider
-from redis.driver_info import resolve_driver_info
+from redis.driver_info import DriverInfo, resolve_driver_info
 from redis.utils import SENTINEL
 
 from redisutils.connection.options import ConnectOptions, Credentials
@@ -183,16 +184,26 @@ def _credentials(kwargs: Mapping[str, Any]) -> Credentials:
     return ask
 
 
-def _library(kwargs: Mapping[str, Any]) -> tuple[str, str] | None:
+def driver_info(kwargs: Mapping[str, Any]) -> DriverInfo | None:
+    """What CLIENT SETINFO is to say, from the three arguments that redis-py has for it."""
     name = kwargs.get("lib_name", SENTINEL)
     number = kwargs.get("lib_version", SENTINEL)
-    info = kwargs.get("driver_info", SENTINEL)
-    if name is SENTINEL and number is SENTINEL and info is SENTINEL:
+    if name is not SENTINEL or number is not SENTINEL:
+        warnings.warn(
+            "lib_name and lib_version are deprecated, as they are in redis-py: use driver_info",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    return resolve_driver_info(kwargs.get("driver_info", SENTINEL), name, number)
+
+
+def _library(kwargs: Mapping[str, Any]) -> tuple[str, str] | None:
+    if "driver_info" not in kwargs:
         return LIBRARY
-    resolved = resolve_driver_info(info, name, number)
-    if resolved is None:
+    info: DriverInfo | None = kwargs["driver_info"]
+    if info is None:
         return None
-    return str(resolved.formatted_name or ""), str(resolved.lib_version or "")
+    return str(info.formatted_name or ""), str(info.lib_version or "")
 
 
 def _policy(kwargs: Mapping[str, Any]) -> RetryPolicy:

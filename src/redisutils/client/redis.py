@@ -42,6 +42,9 @@ __all__ = ["Redis"]
 
 _UNKNOWN: Final = object()
 
+_HELLO: Final = pack(("HELLO",))
+"""Changes nothing by itself, and is allowed to every user."""
+
 
 class Redis(redis.asyncio.Redis):
     """redis-py's asyncio client at many times its speed. Safe to use from any number of tasks.
@@ -88,16 +91,13 @@ class Redis(redis.asyncio.Redis):
                 stacklevel=2,
             )
         adapter = AdapterPool.of(connection_pool, kwargs)
-        # One of redis-py's pools is a description to us: what we open by it is ours to close.
-        ours = adapter is not connection_pool
+        ours = connection_pool is None
         super().__init__(
             connection_pool=adapter,  # type: ignore[arg-type]
             single_connection_client=single_connection_client,
             event_dispatcher=event_dispatcher,
         )
-        self.auto_close_connection_pool = (
-            ours if auto_close_connection_pool is None else auto_close_connection_pool
-        )
+        self.auto_close_connection_pool = ours and auto_close_connection_pool is not False
         self._private: Lane | None = None
         self._origin: Redis | None = None  # of a view: whose
         self._settle(adapter.source, DEFAULT_LANE)
@@ -338,7 +338,10 @@ class Redis(redis.asyncio.Redis):
     async def initialize(self) -> Self:
         """Connect a single-connection client. Others connect at their first command."""
         if self.single_connection_client and self._private_lane().connection is None:
-            await self._ask(self._private_lane(), ("PING",), {}, self._timeout)
+            try:
+                await self._private_lane().submit(_HELLO, False, self._timeout)
+            except ResponseError:
+                pass  # a server that does not know it: it is connected all the same
         return self
 
     def _private_lane(self) -> Lane:

@@ -69,6 +69,10 @@ FLUSH_AT_LEAST: Final = 16
 FLUSH_AT_MOST: Final = 512
 """Commands after which a turn writes early, so that one turn cannot queue without bound."""
 
+FLUSH_FROM: Final = 64 * 1024
+"""Bytes of one command that are written at once, for the same reason: what a turn may gather is
+bounded by this times the former."""
+
 _WRITE_BUFFER: Final = 1024 * 1024
 """Bytes in the transport's buffer at which it asks us to pause."""
 
@@ -263,6 +267,8 @@ class Connection(asyncio.Protocol):
         out.append(payload)
         if len(out) >= self._flush_at:
             self._flush_or_schedule()
+        elif len(payload) >= FLUSH_FROM:
+            self.flush()
         if deadline < self._alarm:
             self._arm(deadline)
         return reply
@@ -290,6 +296,8 @@ class Connection(asyncio.Protocol):
         self._out.append(reply.payload)
         if len(self._out) >= self._flush_at:
             self._flush_or_schedule()
+        elif len(reply.payload) >= FLUSH_FROM:
+            self.flush()
         if reply.deadline < self._alarm:
             self._arm(reply.deadline)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from math import inf
 from time import monotonic
@@ -110,13 +110,13 @@ class Housekeeper:
         carrying = [lane.connection for lane in lanes if lane.connection is not None]
         # PING without checking out: a connection's replies come in order, so whoever checks it out
         # from here on is not disturbed. Whoever had it before was, were there an await between.
-        pings = [
-            self._heard(c, c.submit(_PING, False, budget))
-            for c in (*idle, *carrying)
-            if self._is_due(c)
-        ]
+        due = [connection for connection in (*idle, *carrying) if self._is_due(connection)]
+        pings = [connection.submit(_PING, False, budget) for connection in due]
+        answers = asyncio.gather(*pings, return_exceptions=True)
         mends = [self._mend(lane, budget) for lane in lanes if lane.lost]
-        await asyncio.gather(*pings, *mends)
+        await asyncio.gather(answers, *mends)
+        for connection, answer in zip(due, answers.result(), strict=True):
+            self._judge(connection, answer)
         self._drop(lambda connection, _: connection.closed)
         while self._pool.status().available < self._settings.min_idle:
             if not await self._pool.add_idle():
@@ -130,16 +130,13 @@ class Housekeeper:
         unheard = monotonic() - connection.last_heard
         return not connection.in_flight and unheard >= self._settings.health_check_interval / 2
 
-    async def _heard(self, connection: Connection, reply: Awaitable[object]) -> None:
-        """Close a connection that does not answer."""
-        try:
-            await reply
-        except RedisError as error:
-            if outcome_of(error) is Outcome.REJECTED:
-                return  # LOADING, NOPERM, BUSY: not a kind answer, but one
-            self._metrics.background_errors += 1
-            logger.warning("health check: %r did not answer PING: %s", connection, error)
-            connection.close()
+    def _judge(self, connection: Connection, answer: object) -> None:
+        """Close a connection that does not answer PING."""
+        if not isinstance(answer, Exception) or outcome_of(answer) is Outcome.REJECTED:
+            return  # LOADING, NOPERM, BUSY: not a kind answer, but one
+        self._metrics.background_errors += 1
+        logger.warning("health check: %r did not answer PING: %s", connection, answer)
+        connection.close()
 
     async def _mend(self, lane: Lane, budget: float) -> None:
         """Have a lane that lost its connection open another before somebody needs it."""
