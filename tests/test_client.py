@@ -217,6 +217,7 @@ def test_a_wrong_value_is_named(arguments: dict[str, Any], message: str) -> None
         _ = Redis(**arguments)
 
 
+@pytest.mark.filterwarnings("ignore:lib_name and lib_version:DeprecationWarning")
 async def test_every_redis_py_argument_is_known() -> None:
     import inspect
 

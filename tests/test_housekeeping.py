@@ -165,7 +165,7 @@ async def test_a_dead_lane_connects_again_before_anybody_needs_it(
         assert len(before) == 2
         _kill(admin, before)
         await until(lambda: len(_ids(admin)) == 2 and not _ids(admin) & before)
-        assert pool.status().size == 2
+        await until(lambda: pool.status().size == 2)
         assert pool.status().waiting == 0
 
 
@@ -464,7 +464,7 @@ async def test_a_pool_recovers_by_itself_from_a_server_that_went_away(
         for _ in range(10):
             with pytest.raises(redis.ConnectionError):
                 await pool.get()
-        assert pool.status().waiting == 0
+        assert pool.status().waiting <= 1  # the lane, which tries again
         await server.start()
         leases = [await pool.get(timeout=1) for _ in range(3)]
         for connection in leases:

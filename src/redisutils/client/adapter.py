@@ -95,8 +95,6 @@ class AdapterPool:
         )
         if kwargs.keys() & {"driver_info", "lib_name", "lib_version"}:
             kwargs["driver_info"] = driver_info(kwargs)
-            kwargs.pop("lib_name", None)
-            kwargs.pop("lib_version", None)
         adapter = cls(
             LazySource(connect_options(kwargs), pool_settings(kwargs)),
             place | {"db": 0, "protocol": None} | kwargs,

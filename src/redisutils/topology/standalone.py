@@ -95,7 +95,7 @@ class Standalone:
     # -- lanes and checkouts -------------------------------------------------------
 
     def lane(self, name: str = DEFAULT_LANE) -> Lane:
-        """The shared lane of this name, made when first asked for. Its first command connects it."""
+        """The shared lane of this name, made when first asked for; its first command connects."""
         self.check_usable()
         lane = self._lanes.get(name)
         if lane is None:
