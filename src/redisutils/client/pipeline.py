@@ -97,6 +97,18 @@ class Pipeline(redis.asyncio.client.Pipeline):
         self.command_stack.append((args, options))
         return self
 
+    def get(self, name: Any) -> Any:
+        """redis-py's ``get``, on a shorter path."""
+        return self.execute_command("GET", name)
+
+    def set(self, name: Any, value: Any, ex: Any = None, *args: Any, **options: Any) -> Any:
+        """redis-py's ``set``, on a shorter path when there is no option but ``ex``."""
+        if args or options or (ex is not None and type(ex) is not int):
+            return super().set(name, value, ex, *args, **options)
+        if ex is None:
+            return self.execute_command("SET", name, value)
+        return self.execute_command("SET", name, value, "EX", ex)
+
     # -- executing -------------------------------------------------------------------
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:

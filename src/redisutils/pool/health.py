@@ -118,6 +118,9 @@ class Housekeeper:
         for connection, answer in zip(due, answers.result(), strict=True):
             self._judge(connection, answer)
         self._drop(lambda connection, _: connection.closed)
+        for lane in lanes:
+            if lane.connection is not None and monotonic() >= lane.connection.retire_at:
+                lane.renew()
         while self._pool.status().available < self._settings.min_idle:
             if not await self._pool.add_idle():
                 break

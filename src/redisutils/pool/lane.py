@@ -620,6 +620,31 @@ class Lane(Owner):
             self._metrics.background_errors += 1
             logger.error("lane %s: probing failed", self.name, exc_info=error)
 
+    # -- renewal -------------------------------------------------------------------
+
+    def renew(self) -> None:
+        """Change to a new connection as soon as what is in flight has been answered, for one that
+        has lived long enough. What is issued meanwhile waits, and keeps its order."""
+        connection = self._connection
+        if connection is None or connection.blocked or self._cooling is not None:
+            return
+        if self._tainted or self._draining:
+            return
+        self._hold()
+        awaited = [reply for reply in connection.unanswered if not reply.done()]
+        if awaited:
+            awaited[-1].add_done_callback(lambda _: self._loop.call_soon(self._change, connection))
+        else:
+            self._change(connection)
+
+    def _change(self, old: Connection) -> None:
+        if old is not self._connection:
+            return  # it was lost meanwhile, which comes to the same
+        if old.in_flight:
+            self._release()  # answers are owed to callers who have gone: another time
+        else:
+            old.close()
+
     # -- the end -------------------------------------------------------------------
 
     def taint(self) -> None:
