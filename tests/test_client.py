@@ -290,7 +290,7 @@ async def test_response_callbacks(clean_server: EmbeddedServer) -> None:
             {"more": 1},
         )
         async with client.pipeline(transaction=False) as pipe:
-            pipe.get("k")  # type: ignore[unused-awaitable]  # queued
+            pipe.get("k")
             assert await pipe.execute() == [("slow", b"7", {})]
         assert await client.ping() is True  # undisturbed
 
@@ -347,7 +347,7 @@ async def test_an_empty_response_stands_for_the_error(clean_server: EmbeddedServ
         assert answer == "instead"
         async with client.pipeline(transaction=False) as pipe:
             pipe.execute_command("LLEN", "k", EMPTY_RESPONSE=0)
-            pipe.get("k")  # type: ignore[unused-awaitable]  # queued
+            pipe.get("k")
             assert await pipe.execute() == [0, b"not a list"]
 
 
