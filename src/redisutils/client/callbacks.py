@@ -13,7 +13,8 @@ __all__ = ["ResponseCallbacks", "settled"]
 
 
 class ResponseCallbacks(CaseInsensitiveDict):
-    """redis-py's dict of callbacks by command name, in any case.
+    """redis-py's dict of callbacks by command name, in any case. (It has no types: each call of it
+    below is marked for that.)
 
     Args:
         callbacks: to begin with.

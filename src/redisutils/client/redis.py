@@ -241,6 +241,7 @@ class Redis(redis.asyncio.Redis):
         """A subclass with an ``execute_command`` of its own sees every command go through it."""
         super().__init_subclass__(**kwargs)
         if cls.execute_command is not Redis.execute_command and cls.get is Redis.get:
+            # redis-py's is overloaded for its blocking client too, which ours is not.
             cls.get = redis.asyncio.Redis.get  # type: ignore[method-assign, assignment]
 
     def _learn(self, command: Command, name: Any) -> None:

@@ -166,7 +166,7 @@ def new_reply(waker: Waker, payload: bytes, decode: bool, timeout: float) -> Rep
 
 def new_batch(waker: Waker, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
     """The same for ``size`` commands in one payload."""
-    batch = Batch(loop=waker)  # type: ignore[arg-type]
+    batch = Batch(loop=waker)  # type: ignore[arg-type]  # as above
     _fill_in(batch, payload, decode, timeout)
     batch.size = size
     batch.values = []
