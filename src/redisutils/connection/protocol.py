@@ -28,6 +28,7 @@ from asyncio import InvalidStateError, current_task, get_running_loop
 from collections import deque
 from collections.abc import Sequence
 from math import inf
+from threading import get_ident
 from time import monotonic
 from typing import Any, Final, cast
 
@@ -210,7 +211,7 @@ class Connection(asyncio.Protocol):
 
         self._loop = get_running_loop()
         self._pid = os.getpid()
-        self._waker = Waker(self._loop)
+        self._waker = Waker.of(self._loop)
         self._transport: asyncio.Transport
         self._lost_future = self._loop.create_future()
         self._reader = hiredis.Reader(
@@ -255,9 +256,10 @@ class Connection(asyncio.Protocol):
         Returns a future of the answer. An error reply is raised from it.
         """
         # The hot path. `send` below says the same for a reply that exists already.
-        if get_running_loop() is not self._loop:
+        waker = self._waker
+        if get_ident() != waker.thread and get_running_loop() is not self._loop:
             raise self._wrong_loop()
-        reply = Reply(loop=self._waker)  # type: ignore[arg-type]  # see reply.py
+        reply = Reply(loop=waker)  # type: ignore[arg-type]  # see reply.py
         reply.payload = payload
         reply.decode = decode
         reply.issued = now = monotonic()
@@ -276,7 +278,7 @@ class Connection(asyncio.Protocol):
     def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
         """Issue ``size`` packed commands contiguously. The future's result is the list of
         their answers; an error reply stands in it as an exception."""
-        if get_running_loop() is not self._loop:
+        if get_ident() != self._waker.thread and get_running_loop() is not self._loop:
             raise self._wrong_loop()
         batch = self.make_batch(payload, size, decode, timeout)
         self.send(batch)
@@ -461,6 +463,8 @@ class Connection(asyncio.Protocol):
         self._reader.feed(data)
         # A task may be running only under patched, re-entrant loops (notebooks).
         direct = current_task() is None
+        waker = self._waker
+        waker.thread = get_ident()
         self._flush_at = max(FLUSH_AT_LEAST, len(self._expected) // 2)
         try:
             while True:
@@ -474,9 +478,11 @@ class Connection(asyncio.Protocol):
             # list as a key.
             self.abort(self._protocol_error(error))
             return
+        finally:
+            waker.thread = 0
+            waker.completing = None  # of a reply that nobody awaits yet
         if self.closed:  # by a task that was woken
             return
-        self._waker.completing = None  # of a reply that nobody awaits yet
         self._flush_at = 1
         self._account()
         if self._unparsed > MAX_REPLY_BYTES:

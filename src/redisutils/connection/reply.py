@@ -15,7 +15,7 @@ How: a future schedules its callbacks through ``fut._loop.call_soon(callback,
 fut, context=...)``. The loop that a reply is given is a :class:`Waker`, which runs
 the callback straight away if the connection is completing that very reply, and
 otherwise hands it to the real loop. The task finds the real loop through
-``get_loop``, which a subclass may override.
+``get_loop()``, which a subclass may override.
 
 Rules
 -----
@@ -30,6 +30,8 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import os
+import weakref
 from collections.abc import Callable
 from contextvars import Context
 from time import monotonic
@@ -40,19 +42,38 @@ from redisutils.errors import Outcome, with_outcome
 __all__ = ["Batch", "Reply", "Waker", "new_batch", "new_reply"]
 
 
-class Waker:
-    """Stands as the loop of a connection's replies. See the module's docstring."""
+class Waker(weakref.ref[asyncio.AbstractEventLoop]):
+    """Stands as the loop of all replies of one event loop. See the module's docstring.
 
-    __slots__ = ("completing", "loop")
+    It is a weak reference because such a one, when it is called, returns what it refers to
+    without a Python frame: see :attr:`Reply.get_loop`.
+    """
+
+    __slots__ = ("__weakref__", "completing", "loop", "thread")
 
     # Asked by each new future; the answer "no" must not cost a Python call.
     # asyncio's debug mode still works: only the traceback of where each reply
     # was created is left out.
     get_debug = staticmethod(bool)
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.completing: asyncio.Future[Any] | None = None
+    completing: asyncio.Future[Any] | None
+    """The reply that is being completed, whose task may be stepped at once."""
+    loop: asyncio.AbstractEventLoop
+    thread: int
+    """The thread that runs the loop, while a connection hands out replies; else 0. Who is in it
+    then is in the loop, which costs less to find out than ``get_running_loop()``: that is a
+    system call before Python 3.12."""
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> Waker:
+        """The one of ``loop``."""
+        waker = _wakers.get(id(loop))  # which is its own for as long as its waker lives
+        if waker is None:
+            waker = _wakers[id(loop)] = cls(loop)
+            waker.loop = loop
+            waker.completing = None
+            waker.thread = 0
+        return waker
 
     def call_soon(
         self, callback: Callable[..., object], future: asyncio.Future[Any], *, context: Context
@@ -68,6 +89,19 @@ class Waker:
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.loop.call_exception_handler(context)
+
+
+_wakers: weakref.WeakValueDictionary[int, Waker] = weakref.WeakValueDictionary()
+
+
+def _forked() -> None:
+    """In a child, whose loops do not run even if it was forked by a task that was woken."""
+    for waker in _wakers.values():
+        waker.thread = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _raise(error: BaseException) -> None:
@@ -95,8 +129,9 @@ class Reply(asyncio.Future[Any]):
     """What became of it when it was written before: UNKNOWN once a connection died with it,
     else REJECTED. Unset until it is to be written again."""
 
-    # A future's task compares this with its own loop. Not the Waker, and at C speed.
-    get_loop = staticmethod(asyncio.get_running_loop)
+    # A future's task compares get_loop() with its own loop. This is the C getter of the loop that
+    # the future was given, so reply.get_loop is the Waker, which when called returns the loop.
+    get_loop = asyncio.Future._loop
 
     def tries(self) -> int:
         """Count one more attempt in vain and return how many there have been."""

@@ -150,7 +150,7 @@ class Lane(Owner):
         self.peer = peer
         self.closed = False
         self._loop = asyncio.get_running_loop()
-        self._waker = Waker(self._loop)
+        self._waker = Waker.of(self._loop)
         self._pool = pool
         self.policy = policy
         self._metrics = metrics
