@@ -6,27 +6,35 @@ is folded into the histogram in bulk, at C speed (see ``LatencyHistogram.fold``)
 
 from __future__ import annotations
 
-import sys
 from array import array
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
+from math import inf
 from types import MappingProxyType
 from typing import Final
 
 __all__ = ["LatencyHistogram", "LatencySnapshot", "MetricsSnapshot", "PoolMetrics"]
 
-FOLD_AT: Final = 1024
+FOLD_AT: Final = 2048
 """Samples that may wait for folding: bounds memory, and the pause that folding makes."""
 
-_HIGH_HALF: Final = 1 if sys.byteorder == "little" else 0
+_STEPS: Final = 32
+"""Buckets in each power of two."""
+
+_EDGES: Final = [
+    (1 + step / _STEPS) * 2.0**octave for octave in range(-24, 14) for step in range(_STEPS)
+] + [inf]
+"""Where a bucket ends and the next begins, in seconds: from 60 ns to four hours and a half."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatencySnapshot:
     """Latencies in seconds, from issuing a command to handing over its answer.
 
-    Percentiles are within 0.4 % of a recorded value; ``count``, ``mean`` and ``max`` are exact.
+    Percentiles are within 1.6 % of a recorded value; ``count``, ``mean`` and ``max`` are exact.
     """
 
     count: int
@@ -38,56 +46,57 @@ class LatencySnapshot:
 
 
 class LatencyHistogram:
-    """A log-linear histogram of durations: fixed memory, error at most 0.4 %.
+    """A log-linear histogram of durations: fixed memory, error at most 1.6 %.
 
-    A bucket is the upper half of a duration's IEEE 754 single: sign, eight bits of
-    exponent and seven of mantissa, that is, 128 linear steps in each power of two.
-    Such halves sort as the durations do. From 1 µs to 1,000 s there are 3,840 of them,
-    which is all that the table can hold.
+    Its buckets divide each power of two into 32 equal steps, of which a duration is told by the
+    middle. Durations are counted in bulk: sorted, a bucket's are a run whose end is found by
+    bisection, so that the interpreter's work is by the bucket and not by the duration.
     """
 
-    __slots__ = ("_buckets", "_count", "_max", "_sum", "pending")
+    __slots__ = ("_counts", "_max", "_sum", "pending")
 
     def __init__(self) -> None:
         self.pending: list[float] = []
         """Durations in seconds, not yet folded. Append here; fold at ``FOLD_AT``."""
-        self._buckets: Counter[int] = Counter()
-        self._count = 0
+        self._counts = array("Q", bytes(8 * len(_EDGES)))
         self._sum = 0.0
         self._max = 0.0
 
     def fold(self) -> None:
-        """Count what is pending. O(pending), about 0.1 µs each."""
+        """Count what is pending. O(pending · log), about 0.1 µs each."""
         pending = self.pending
         if not pending:
             return
-        halves = memoryview(array("f", pending).tobytes()).cast("H")
-        self._buckets.update(halves[_HIGH_HALF::2])
-        self._count += len(pending)
         self._sum += sum(pending)
-        self._max = max(self._max, *pending)
+        pending.sort()
+        self._max = max(self._max, pending[-1])
+        counts = self._counts
+        begin, size = 0, len(pending)
+        while begin < size:
+            bucket = bisect_right(_EDGES, pending[begin])
+            end = bisect_left(pending, _EDGES[bucket], begin)
+            counts[bucket] += end - begin
+            begin = end
         pending.clear()
 
     def snapshot(self) -> LatencySnapshot:
-        """Fold, and read percentiles. O(buckets in use · log)."""
+        """Fold, and read percentiles. O(buckets)."""
         self.fold()
-        count = self._count
+        count = sum(self._counts)
         if not count:
             return LatencySnapshot(0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        ranks = [max(1, -(-count * percent // 100)) for percent in (50, 95, 99)]
-        values: list[float] = []
-        seen = 0
-        for half in sorted(self._buckets):
-            seen += self._buckets[half]
-            while len(values) < len(ranks) and seen >= ranks[len(values)]:
-                values.append(min(_middle(half), self._max))
-        p50, p95, p99 = values
+        upto = list(accumulate(self._counts))
+        p50, p95, p99 = (
+            min(_middle(bisect_left(upto, -(-count * percent // 100))), self._max)
+            for percent in (50, 95, 99)
+        )
         return LatencySnapshot(count, self._sum / count, p50, p95, p99, self._max)
 
 
-def _middle(half: int) -> float:
-    """The middle of the bucket whose durations have this upper half."""
-    return memoryview(array("I", [half << 16 | 0x8000]).tobytes()).cast("f")[0]
+def _middle(bucket: int) -> float:
+    """The middle of a bucket; of the last one, which has no end, its beginning."""
+    begin = _EDGES[bucket - 1] if bucket else 0.0
+    return begin if _EDGES[bucket] == inf else (begin + _EDGES[bucket]) / 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,7 @@ class Connection(asyncio.Protocol):
         "__weakref__",
         "_alarm",
         "_alarm_handle",
+        "_alarm_span",
         "_answered",
         "_bytes_in_flight",
         "_error_replies",
@@ -230,6 +231,9 @@ class Connection(asyncio.Protocol):
         self._heard = monotonic()
         self._silence = silence
         self._alarm = inf
+        # What has at least this budget, in seconds, cannot be due before the alarm: the alarm was
+        # set for so long after an earlier moment.
+        self._alarm_span = inf
         self._alarm_handle: asyncio.TimerHandle | None = None
         self._unparsed = 0
         # Bytes in flight are counted by write, not by command: a flight is (how many
@@ -262,8 +266,8 @@ class Connection(asyncio.Protocol):
         reply = Reply(loop=waker)  # type: ignore[arg-type]  # see reply.py
         reply.payload = payload
         reply.decode = decode
-        reply.issued = now = monotonic()
-        reply.deadline = deadline = now + timeout
+        reply.issued = monotonic()
+        reply.timeout = timeout
         self._expected.append(reply)
         out = self._out
         out.append(payload)
@@ -271,8 +275,8 @@ class Connection(asyncio.Protocol):
             self._flush_or_schedule()
         elif len(payload) >= FLUSH_FROM:
             self.flush()
-        if deadline < self._alarm:
-            self._arm(deadline)
+        if timeout < self._alarm_span:
+            self._arm(reply.deadline)
         return reply
 
     def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
@@ -367,7 +371,7 @@ class Connection(asyncio.Protocol):
         if self._alarm_handle is not None:
             self._alarm_handle.cancel()
             self._alarm_handle = None
-        self._alarm = inf
+        self._alarm = self._alarm_span = inf
         unsent = len(self._out)
         self._out.clear()
         unanswered = tuple(self._expected)
@@ -507,14 +511,13 @@ class Connection(asyncio.Protocol):
         owed = len(expected) - len(self._out)
         while owed and expected:  # a woken task may have closed the connection
             reply = expected[0]
-            if reply.many:  # isinstance would cost twice as much
-                batch = cast(Batch, reply)
-                had = len(batch.values)
-                value = batch.fill(gets, _INCOMPLETE, _Push, self.tainted)
-                if len(batch.values) > had:
+            if type(reply) is Batch:  # isinstance would cost twice as much
+                had = len(reply.values)
+                value = reply.fill(gets, _INCOMPLETE, _Push, self.tainted)
+                if len(reply.values) > had:
                     self._unparsed = 0
-                if value is batch.values:
-                    self.metrics.batched += batch.size - 1
+                if value is reply.values:
+                    self.metrics.batched += reply.size - 1
             else:
                 value = gets(reply.decode)
             if value is _INCOMPLETE:
@@ -624,12 +627,13 @@ class Connection(asyncio.Protocol):
             self._alarm_handle.cancel()
             self._alarm_handle = None
         self._alarm = at
+        self._alarm_span = at - now
         if at != inf:
             self._alarm_handle = self._loop.call_later(max(0.0, at - now), self._on_alarm)
 
     def _on_alarm(self) -> None:
         """Fail what is past its deadline, notice silence, set the next alarm. O(in flight)."""
-        self._alarm = inf
+        self._alarm = self._alarm_span = inf
         self._alarm_handle = None
         now = monotonic()
         if self._out:
@@ -673,7 +677,7 @@ class Connection(asyncio.Protocol):
         name = reply.payload.split(b"\r\n", 3)[2][:32].decode("ascii", "replace")
         return CommandTimeout(
             f"no answer from {self.peer} to {name} within its "
-            f"{reply.deadline - reply.issued:.3g} s "
+            f"{reply.timeout:.3g} s "
             f"({len(self._expected)} in flight, last heard {now - self._heard:.3g} s ago)",
             outcome=outcome,
         )

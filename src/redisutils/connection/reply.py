@@ -35,6 +35,7 @@ import weakref
 from collections.abc import Callable
 from contextvars import Context
 from time import monotonic
+from types import BuiltinFunctionType
 from typing import Any
 
 from redisutils.errors import Outcome, with_outcome
@@ -49,7 +50,7 @@ class Waker(weakref.ref[asyncio.AbstractEventLoop]):
     without a Python frame: see :attr:`Reply.get_loop`.
     """
 
-    __slots__ = ("__weakref__", "completing", "loop", "thread")
+    __slots__ = ("__weakref__", "completing", "done", "loop", "thread")
 
     # Asked by each new future; the answer "no" must not cost a Python call.
     # asyncio's debug mode still works: only the traceback of where each reply
@@ -58,6 +59,8 @@ class Waker(weakref.ref[asyncio.AbstractEventLoop]):
 
     completing: asyncio.Future[Any] | None
     """The reply that is being completed, whose task may be stepped at once."""
+    done: asyncio.Future[None]
+    """Any future that is done: see :meth:`call_soon`."""
     loop: asyncio.AbstractEventLoop
     thread: int
     """The thread that runs the loop, while a connection hands out replies; else 0. Who is in it
@@ -72,14 +75,24 @@ class Waker(weakref.ref[asyncio.AbstractEventLoop]):
             waker = _wakers[id(loop)] = cls(loop)
             waker.loop = loop
             waker.completing = None
+            waker.done = asyncio.Future(loop=loop)
+            waker.done.set_result(None)
             waker.thread = 0
         return waker
 
+    # Positional-only parameters: before Python 3.12, asyncio's keyword is not interned and
+    # is compared by characters with every other name.
     def call_soon(
-        self, callback: Callable[..., object], future: asyncio.Future[Any], *, context: Context
+        self, callback: Callable[..., object], future: asyncio.Future[Any], /, *, context: Context
     ) -> None:
         if future is self.completing:
             self.completing = None
+            # A callback in C is the wake-up of a task, as replies do not leave this package. It asks
+            # the future that it is given only whether it failed, which this one did not, and a
+            # plain future is asked much more cheaply than one of a subclass. What the task
+            # awaits is still the reply, and so is what it gets.
+            if type(callback) is BuiltinFunctionType:
+                future = self.done
             try:
                 context.run(callback, future)
             except BaseException as error:  # noqa: BLE001  # not ours: raised again by the loop
@@ -111,9 +124,7 @@ def _raise(error: BaseException) -> None:
 class Reply(asyncio.Future[Any]):
     """The answer to one command. Created by ``Connection.submit`` and by lanes."""
 
-    __slots__ = ("attempts", "deadline", "decode", "fate", "issued", "payload")
-
-    many = False
+    __slots__ = ("attempts", "decode", "fate", "issued", "payload", "timeout")
 
     payload: bytes
     """The packed command: kept until the answer is in, so that it can be sent again."""
@@ -121,8 +132,8 @@ class Reply(asyncio.Future[Any]):
     """Whether strings in the answer are decoded."""
     issued: float
     """When the caller issued it (``time.monotonic``)."""
-    deadline: float
-    """When its budget ends (``time.monotonic``); ``inf`` for never."""
+    timeout: float
+    """Its budget in seconds."""
     attempts: int
     """How often it has been tried in vain. Unset until that matters: see ``tries``."""
     fate: Outcome
@@ -132,6 +143,11 @@ class Reply(asyncio.Future[Any]):
     # A future's task compares get_loop() with its own loop. This is the C getter of the loop that
     # the future was given, so reply.get_loop is the Waker, which when called returns the loop.
     get_loop = asyncio.Future._loop
+
+    @property
+    def deadline(self) -> float:
+        """When its budget ends (``time.monotonic``)."""
+        return self.issued + self.timeout
 
     def tries(self) -> int:
         """Count one more attempt in vain and return how many there have been."""
@@ -157,8 +173,6 @@ class Batch(Reply):
     """
 
     __slots__ = ("size", "values")
-
-    many = True
 
     size: int
     """How many replies belong to it."""
@@ -212,4 +226,4 @@ def _fill_in(reply: Reply, payload: bytes, decode: bool, timeout: float) -> None
     reply.payload = payload
     reply.decode = decode
     reply.issued = monotonic()
-    reply.deadline = reply.issued + timeout
+    reply.timeout = timeout

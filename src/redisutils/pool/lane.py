@@ -575,7 +575,7 @@ class Lane(Owner):
         oldest = connection.unanswered[0]
         if _blocks(oldest):
             return  # on a client's single connection: silence is what it asked for
-        wanted = 0.0 if oldest.done() else oldest.deadline - oldest.issued
+        wanted = 0.0 if oldest.done() else oldest.timeout
         if seconds >= max(self._patience, wanted):
             connection.abort(_silent(self.peer, seconds))
         elif self._probing is None:
