@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from redis.client import CaseInsensitiveDict
+from redis.client import EMPTY_RESPONSE, NEVER_DECODE, CaseInsensitiveDict
 
 from redisutils.errors import Outcome, with_outcome
 
-__all__ = ["ResponseCallbacks", "settled"]
+__all__ = ["ResponseCallbacks", "settled", "shape"]
 
 
 class ResponseCallbacks(CaseInsensitiveDict):
@@ -56,6 +56,20 @@ class ResponseCallbacks(CaseInsensitiveDict):
     def clear(self) -> None:
         super().clear()
         self._changed()
+
+
+def shape(callback: Any, response: Any, options: dict[str, Any]) -> Any:
+    """Call a response callback as redis-py does. An exception of its own says EXECUTED."""
+    try:
+        if not options:
+            return callback(response)
+        options.pop("keys", None)  # for client-side caching only
+        options.pop(NEVER_DECODE, None)
+        options.pop(EMPTY_RESPONSE, None)
+        return callback(response, **options)
+    except Exception as error:
+        with_outcome(error, Outcome.EXECUTED)
+        raise
 
 
 async def settled(shaped: Awaitable[Any]) -> Any:

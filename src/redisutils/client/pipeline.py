@@ -24,7 +24,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ExecAbortError, RedisError, ResponseError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from redisutils.client.callbacks import settled
+from redisutils.client.callbacks import settled, shape
 from redisutils.client.refusals import refuse_unanswered
 from redisutils.commands import Command, block_timeout, is_blocking, lookup
 from redisutils.connection.packing import pack, pack_many
@@ -36,6 +36,9 @@ __all__ = ["Pipeline", "PipelineClient"]
 _Stack = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 _UNWATCH: Final = pack(("UNWATCH",))
+
+_NO_OPTIONS: Final[dict[str, Any]] = {}
+"""The options of commands that have none. Nobody writes to it."""
 
 _WATCHING = frozenset({"WATCH", "UNWATCH", "MULTI", "EXEC", "DISCARD"})
 """What changes a connection's state in a way that recycling undoes."""
@@ -99,15 +102,17 @@ class Pipeline(redis.asyncio.client.Pipeline):
 
     def get(self, name: Any) -> Any:
         """redis-py's ``get``, on a shorter path."""
-        return self.execute_command("GET", name)
+        if self.watching and not self.explicit_transaction:
+            return self.immediate_execute_command("GET", name)
+        self.command_stack.append((("GET", name), _NO_OPTIONS))
+        return self
 
     def set(self, name: Any, value: Any, ex: Any = None, *args: Any, **options: Any) -> Any:
-        """redis-py's ``set``, on a shorter path when there is no option but ``ex``."""
-        if args or options or (ex is not None and type(ex) is not int):
+        """redis-py's ``set``, on a shorter path when there is no option."""
+        if ex is not None or args or options or (self.watching and not self.explicit_transaction):
             return super().set(name, value, ex, *args, **options)
-        if ex is None:
-            return self.execute_command("SET", name, value)
-        return self.execute_command("SET", name, value, "EX", ex)
+        self.command_stack.append((("SET", name, value), _NO_OPTIONS))
+        return self
 
     # -- executing -------------------------------------------------------------------
 
@@ -137,8 +142,9 @@ class Pipeline(redis.asyncio.client.Pipeline):
 
     async def _plain(self, stack: _Stack, raise_on_error: bool) -> list[Any]:
         answers = await self._send([args for args, _ in stack], stack)
-        # Most commands are ordinary (see Redis._learn) and most replies need no shaping.
-        known = self._client._roads.get
+        # Most commands are ordinary: their callback is known (see Redis._learn), or that they
+        # have none.
+        callbacks = self._client._roads.get
         results: list[Any] = []
         failed = False
         for answer, (args, options) in zip(answers, stack, strict=True):
@@ -148,8 +154,12 @@ class Pipeline(redis.asyncio.client.Pipeline):
                     result = options[EMPTY_RESPONSE]
                 else:
                     failed = True
-            elif type(args[0]) is not str or known(args[0], known) is not None:
+            elif type(args[0]) is not str or (callback := callbacks(args[0], callbacks)) is callbacks:
                 result = await self._shaped(answer, args, options)
+            elif callback is not None:
+                result = shape(callback, answer, options)
+                if hasattr(result, "__await__"):
+                    result = await settled(result)
             results.append(result)
         if failed and raise_on_error:
             self.raise_first_error(stack, results)

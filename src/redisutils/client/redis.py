@@ -26,7 +26,7 @@ from redis.exceptions import ResponseError
 
 from redisutils.client.adapter import AdapterPool
 from redisutils.client.arguments import kwargs_from_url, positive
-from redisutils.client.callbacks import ResponseCallbacks, settled
+from redisutils.client.callbacks import ResponseCallbacks, settled, shape
 from redisutils.client.pipeline import OwnConnection, Pipeline
 from redisutils.client.refusals import refuse_shared, refuse_unanswered
 from redisutils.client.source import DeferredLane, LaneLike, LazySource, Source
@@ -227,8 +227,8 @@ class Redis(redis.asyncio.Redis):
         """redis-py's ``get``, on a shorter path: the command that is issued most."""
         if self._roads.get("GET", _UNKNOWN) is not None:  # unknown yet, or it has a callback
             return await self.execute_command("GET", name, keys=[name])
-        if type(name) is str and len(name) < len(_GET) and name.isascii():
-            payload = f"{_GET[len(name)]}{name}\r\n".encode()
+        if type(name) is str and (length := len(name)) < 256 and name.isascii():
+            payload = f"{_GET[length]}{name}\r\n".encode()
         else:
             payload = pack(("GET", name))
         submit = self._lane.submit  # a slot that holds a function: quicker to load, then to call
@@ -379,16 +379,3 @@ def _close_dropped(lane: Lane) -> None:
         return
     warnings.warn("a single-connection client was never closed", ResourceWarning, stacklevel=2)
     lane.loop.call_soon_threadsafe(lane.close)
-
-
-def shape(callback: Any, response: Any, options: dict[str, Any]) -> Any:
-    """Call a response callback as redis-py does. An exception of its own says EXECUTED."""
-    if options:
-        options.pop("keys", None)  # for client-side caching only
-        options.pop(NEVER_DECODE, None)
-        options.pop(EMPTY_RESPONSE, None)
-    try:
-        return callback(response, **options)
-    except Exception as error:
-        with_outcome(error, Outcome.EXECUTED)
-        raise

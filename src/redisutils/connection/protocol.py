@@ -286,6 +286,8 @@ class Connection(asyncio.Protocol):
             raise self._wrong_loop()
         batch = self.make_batch(payload, size, decode, timeout)
         self.send(batch)
+        if size >= FLUSH_AT_LEAST:
+            self.flush()
         return batch
 
     def make_reply(self, payload: bytes, decode: bool, timeout: float) -> Reply:
