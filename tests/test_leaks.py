@@ -62,7 +62,7 @@ async def trouble(pool: RedisPool, proxy: FaultProxy) -> None:
             pipe.execute(),
             cancelled(client.get("text")),
             cancelled(client.blpop("none", 1)),
-            cancelled(pool.get()._get()),
+            cancelled(pool.get()),
             cancelled(watching.watch("k")),
             client.with_timeout(1e-6).get("text"),
             return_exceptions=True,

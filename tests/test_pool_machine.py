@@ -115,16 +115,24 @@ class PoolMachine(RuleBasedStateMachine):
         lent=st.integers(0, 4),
         idle=st.integers(0, 4),
         lifo=st.booleans(),
+        hooks=st.booleans(),
         bounded=st.booleans(),
         lasting=st.sets(st.sampled_from(PHASES)),
     )
     def open(
-        self, max_size: int, lent: int, idle: int, lifo: bool, bounded: bool, lasting: set[str]
+        self,
+        max_size: int,
+        lent: int,
+        idle: int,
+        lifo: bool,
+        hooks: bool,
+        bounded: bool,
+        lasting: set[str],
     ) -> None:
         self.pool = pool_of(
             self.things,
             max_size,
-            hooks=True,
+            hooks=hooks,
             queue_mode="lifo" if lifo else "fifo",
             timeouts=Timeouts(create=7.0, recycle=5.0) if bounded else Timeouts(),
         )
@@ -141,7 +149,12 @@ class PoolMachine(RuleBasedStateMachine):
         caller.state = "asking"
         caller.deadline = self.loop.now + caller.wait
         try:
-            lease = await self.pool.get(wait=caller.wait)
+            at_once = self.pool.get_at_once()
+            if at_once is None:
+                lease = await self.pool.get(wait=caller.wait)
+            else:
+                lease = at_once
+                self._first_phase()
         except (Refused, PoolTimeout, PoolClosed) as error:
             if isinstance(error, PoolTimeout) and error.phase == "wait":
                 assert caller.state == "asking"
@@ -198,7 +211,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(c.lease for c in self.callers))
     @rule(
         data=st.data(),
-        how=st.sampled_from(["back", "back", "unfit", "discard", "take"]),
+        how=st.sampled_from(["back", "fresh", "unfit", "discard", "take"]),
         then=TURNS,
     )
     def give(self, data: st.DataObject, how: str, then: int) -> None:
@@ -210,6 +223,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.things.detached.add(lease.take())
         else:
             lease.item.fit = how != "unfit"
+            lease.item.fresh = how == "fresh"
             lease.release(discard=how == "discard")
         lease.release()  # twice is once
         self.loop.turn(then)

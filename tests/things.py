@@ -29,6 +29,8 @@ class Thing:
     def __init__(self, number: int) -> None:
         self.number = number
         self.fit = True
+        self.fresh = False
+        """Whether it may be handed out again without recycling."""
         self.closings = 0
 
     def __repr__(self) -> str:
@@ -70,9 +72,15 @@ class Things:
         self.made.append(Thing(len(self.made)))
         return self.made[-1]
 
-    def recycle(self, item: Thing, usage: Usage) -> Awaitable[None] | None:
+    def fit(self, item: Thing, usage: Usage) -> bool:
         assert not item.closings
-        return self.play("recycle", item)
+        return item.fresh
+
+    async def recycle(self, item: Thing, usage: Usage) -> None:
+        assert not item.closings
+        wait = self.play("recycle", item)
+        if wait is not None:
+            await wait
 
     def discard(self, item: Thing) -> None:
         item.closings += 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from redisutils.client.pipeline import OwnConnection
 from redisutils.client.redis import Redis
@@ -15,10 +15,22 @@ from redisutils.commands import is_blocking, lookup
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, LeaseReleased
 from redisutils.pool.pool import Lease
+from redisutils.topology.standalone import Standalone
 
 __all__ = ["Checkout", "PooledConnection"]
 
 _UNDONE_BY_RECYCLING: Final = frozenset({"WATCH", "UNWATCH", "MULTI", "EXEC", "DISCARD"})
+
+
+class _Shared:
+    """An attribute that a checkout has from its template until it sets one of its own. (With a
+    ``__getattr__`` instead, every attribute would be slow to read, the others too.)"""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: PooledConnection | None, owner: type) -> Any:
+        return self if instance is None else getattr(instance._template, self._name)
 
 
 class PooledConnection(Redis):
@@ -33,12 +45,12 @@ class PooledConnection(Redis):
     """
 
     def __init__(self, template: Redis, lease: Lease[Connection]) -> None:
-        # Not redis-py's constructor: a checkout must be cheap, and all of this is shared.
+        # Not redis-py's constructor: a checkout must be cheap. What else a client has is shared
+        # with the template: see _Shared.
         self._template = template
         self._lease = lease
         self._lane = lease.item
         self._decode = template._decode
-        self._encoding = template._encoding
         self._timeout = template._timeout
         self._roads = template._roads
 
@@ -48,25 +60,25 @@ class PooledConnection(Redis):
     _origin: PooledConnection | None = None
     """Of a view: what it is a view of, which alone holds the lease."""
 
-    def __getattr__(self, name: str) -> Any:
-        # What a client has and a checkout seldom needs: response_callbacks, connection_pool, …
-        if name.startswith("__") or name == "_template":
-            raise AttributeError(name)
-        return getattr(self._template, name)
+    _encoding: Any = _Shared()
+    _event_dispatcher: Any = _Shared()
+    _lane_name: Any = _Shared()
+    _private: Any = _Shared()
+    _shapes: Any = _Shared()
+    _single_conn_lock: Any = _Shared()
+    _source: Any = _Shared()
+    _usage_counter: Any = _Shared()
+    _usage_lock: Any = _Shared()
+    connection_pool: Any = _Shared()
+    response_callbacks: Any = _Shared()
 
     def __repr__(self) -> str:
         if self._holder._lane is _RELEASED:
             return f"<PooledConnection to {self._lease.item.peer}, released>"
         return f"<PooledConnection {self._lease.item!r}>"
 
-    async def execute(self, *args: Any, **options: Any) -> Any:
-        """Issue any command by name. The same as redis-py's ``execute_command``.
-
-        Raises:
-            LeaseReleased: the connection has been given back.
-            Otherwise what a client's command raises.
-        """
-        return await self.execute_command(*args, **options)
+    # An alias, since a coroutine around a coroutine costs a checkout dearly.
+    execute = Redis.execute_command
 
     async def _execute_carefully(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         command = lookup(args)
@@ -178,13 +190,13 @@ class PooledConnection(Redis):
         await self.aclose()
 
     def __del__(self) -> None:  # type: ignore[override]  # redis-py's takes private arguments
-        if self._origin is not None:
+        if self._lane is _RELEASED or self._origin is not None:
             return
         connection = self._lease.item
         end: Callable[[], None]
         if not self._lease.released:
             what, end = "released", self._lease.release
-        elif self._lane is not _RELEASED and not connection.closed:
+        elif not connection.closed:
             what, end = "closed after take()", connection.close
         else:
             return
@@ -238,36 +250,39 @@ class _Through:
 _RELEASED: Final = _Released()
 
 
+class CheckoutPool(Protocol):
+    """What a checkout needs of its pool."""
+
+    @property
+    def server(self) -> Standalone: ...
+
+    @property
+    def client(self) -> Redis: ...
+
+
 class Checkout:
     """What ``pool.get()`` returns: await it, or enter it.
 
     Args:
-        lease: checks out a connection; given ``timeout``.
-        template: gives the client whose settings the connection's methods go by.
+        pool: where the connection comes from, and the client by whose settings its methods go.
         timeout: seconds to wait for one; None for the pool's own.
     """
 
-    __slots__ = ("_connection", "_lease", "_template", "_timeout")
+    __slots__ = ("_connection", "_pool", "_timeout")
 
-    def __init__(
-        self,
-        lease: Callable[[float | None], Awaitable[Lease[Connection]]],
-        template: Callable[[], Redis],
-        timeout: float | None,
-    ) -> None:
-        self._lease = lease
-        self._template = template
+    def __init__(self, pool: CheckoutPool, timeout: float | None) -> None:
+        self._pool = pool
         self._timeout = timeout
 
     def __await__(self) -> Generator[Any, None, PooledConnection]:
-        return self._get().__await__()
-
-    async def _get(self) -> PooledConnection:
-        lease = await self._lease(self._timeout)
-        return PooledConnection(self._template(), lease)
+        return self.__aenter__().__await__()
 
     async def __aenter__(self) -> PooledConnection:
-        self._connection = connection = await self._get()
+        server = self._pool.server
+        lease = server.checkout_at_once()
+        if lease is None:
+            lease = await server.checkout(self._timeout)
+        self._connection = connection = PooledConnection(self._pool.client, lease)
         return connection
 
     async def __aexit__(

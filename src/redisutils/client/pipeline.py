@@ -144,7 +144,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
         answers = await self._send([args for args, _ in stack], stack)
         # Most commands are ordinary: their callback is known (see Redis._learn), or that they
         # have none.
-        callbacks = self._client._roads.get
+        roads = self._client._roads
         results: list[Any] = []
         failed = False
         for answer, (args, options) in zip(answers, stack, strict=True):
@@ -154,9 +154,9 @@ class Pipeline(redis.asyncio.client.Pipeline):
                     result = options[EMPTY_RESPONSE]
                 else:
                     failed = True
-            elif type(args[0]) is not str or (callback := callbacks(args[0], callbacks)) is callbacks:
+            elif type(args[0]) is not str or args[0] not in roads:
                 result = await self._shaped(answer, args, options)
-            elif callback is not None:
+            elif (callback := roads[args[0]]) is not None:
                 result = shape(callback, answer, options)
                 if hasattr(result, "__await__"):
                     result = await settled(result)

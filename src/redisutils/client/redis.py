@@ -33,7 +33,7 @@ from redisutils.client.source import DeferredLane, LaneLike, LazySource, Source
 from redisutils.commands import Command, block_timeout, is_blocking, is_container, lookup
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER
-from redisutils.errors import CommandTimeout, Outcome, with_outcome
+from redisutils.errors import CommandTimeout
 from redisutils.pool.lane import Lane
 from redisutils.topology.standalone import DEFAULT_LANE
 

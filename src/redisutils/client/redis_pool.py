@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from math import inf
 from time import monotonic
@@ -22,7 +22,7 @@ from redisutils.connection.protocol import Connection
 from redisutils.connection.tls import TLSFiles
 from redisutils.errors import ConfigError, PoolClosed, RedisUtilsError
 from redisutils.metrics import MetricsSnapshot
-from redisutils.pool.pool import Hook, Lease, PoolStatus, QueueMode, Timeouts, Usage
+from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Backoff, RetryMode, RetryPolicy
 from redisutils.topology.standalone import DEFAULT_LANE, Standalone
@@ -248,13 +248,7 @@ class RedisPool:
         Raises (when awaited or entered):
             PoolTimeout, ConnectFailed, PoolClosed, WrongLoop
         """
-        return Checkout(self._lease, self._template, timeout)
-
-    def _lease(self, timeout: float | None) -> Coroutine[Any, Any, Lease[Connection]]:
-        return self.server.checkout(timeout)
-
-    def _template(self) -> Redis:
-        return self.client
+        return Checkout(self, timeout)
 
     # -- figures -------------------------------------------------------------------------
 

@@ -60,6 +60,10 @@ MAX_IN_FLIGHT: Final = 8192
 MAX_BYTES_IN_FLIGHT: Final = 32 * 1024 * 1024
 """The same in bytes written and not yet answered."""
 
+FLIGHT_FROM: Final = MAX_BYTES_IN_FLIGHT // MAX_IN_FLIGHT
+"""Bytes of a write from which it counts as a flight: all that is smaller can only double the
+bound, since commands are counted too."""
+
 MAX_REPLY_BYTES: Final = 1024 * 1024 * 1024
 """A single reply past this is refused. Twice the server's own default limit for one
 string (``proto-max-bulk-len``, 512 MiB)."""
@@ -160,7 +164,6 @@ class Connection(asyncio.Protocol):
         "_flights",
         "_flush_at",
         "_gets",
-        "_heard",
         "_loop",
         "_lost_future",
         "_out",
@@ -175,6 +178,7 @@ class Connection(asyncio.Protocol):
         "blocked",
         "closed",
         "decode_pushes",
+        "last_heard",
         "metrics",
         "needs_reset",
         "owner",
@@ -205,6 +209,8 @@ class Connection(asyncio.Protocol):
         """Set by whoever changed it in a way that recycling undoes (WATCH)."""
         self.retire_at = inf
         """When it has lived long enough (``time.monotonic``)."""
+        self.last_heard = monotonic()
+        """When the server last sent anything (``time.monotonic``)."""
         self.decode_pushes = False
         self.protocol_version = 2
         self.server: dict[str, Any] = {}
@@ -228,7 +234,6 @@ class Connection(asyncio.Protocol):
         self._flush_at = 1
         self._error_replies: list[tuple[BaseException, str]] = []
         self._samples = metrics.latency.pending
-        self._heard = monotonic()
         self._silence = silence
         self._alarm = inf
         # What has at least this budget, in seconds, cannot be due before the alarm: the alarm was
@@ -236,8 +241,8 @@ class Connection(asyncio.Protocol):
         self._alarm_span = inf
         self._alarm_handle: asyncio.TimerHandle | None = None
         self._unparsed = 0
-        # Bytes in flight are counted by write, not by command: a flight is (how many
-        # replies had been asked for when it left, its bytes).
+        # Bytes in flight are counted by write, not by command, and only of writes that matter: a
+        # flight is (how many replies had been asked for when it left, its bytes).
         self._flights: deque[tuple[int, int]] = deque()
         self._bytes_in_flight = 0
         self._written = 0
@@ -282,7 +287,7 @@ class Connection(asyncio.Protocol):
     def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
         """Issue ``size`` packed commands contiguously. The future's result is the list of
         their answers; an error reply stands in it as an exception."""
-        if get_ident() != self._waker.thread and get_running_loop() is not self._loop:
+        if not self._waker.is_here():
             raise self._wrong_loop()
         batch = self.make_batch(payload, size, decode, timeout)
         self.send(batch)
@@ -315,7 +320,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, payload: bytes) -> None:
         """Write bytes whose answers, if any, come as pushes or unsolicited: pub/sub, MONITOR."""
-        if get_running_loop() is not self._loop:
+        if not self._waker.is_here():
             raise self._wrong_loop()
         self._out.append(payload)
         self.flush()
@@ -344,11 +349,6 @@ class Connection(asyncio.Protocol):
     def unwritten(self) -> int:
         """Bytes that the socket has not taken yet. Fewer than before show that the peer reads."""
         return 0 if self.closed else self._transport.get_write_buffer_size()
-
-    @property
-    def last_heard(self) -> float:
-        """When the server last sent anything (``time.monotonic``)."""
-        return self._heard
 
     def close(self) -> None:
         """Close the socket. Unanswered commands fail; what is buffered is not sent."""
@@ -418,8 +418,9 @@ class Connection(asyncio.Protocol):
         out.clear()
         size = len(data)
         self.metrics.bytes_out += size
-        self._flights.append((self._written, size))
-        self._bytes_in_flight += size
+        if size >= FLIGHT_FROM:
+            self._flights.append((self._written, size))
+            self._bytes_in_flight += size
         self._transport.write(data)
         if not self.blocked and (
             self._bytes_in_flight > MAX_BYTES_IN_FLIGHT or len(self._expected) >= MAX_IN_FLIGHT
@@ -464,14 +465,15 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         metrics = self.metrics
         metrics.bytes_in += len(data)
-        self._heard = monotonic()
+        self.last_heard = monotonic()
         self._unparsed += len(data)
         self._reader.feed(data)
         # A task may be running only under patched, re-entrant loops (notebooks).
         direct = current_task() is None
         waker = self._waker
         waker.thread = get_ident()
-        self._flush_at = max(FLUSH_AT_LEAST, len(self._expected) // 2)
+        half = len(self._expected) // 2
+        self._flush_at = max(FLUSH_AT_LEAST, half)
         try:
             while True:
                 try:
@@ -490,8 +492,13 @@ class Connection(asyncio.Protocol):
         if self.closed:  # by a task that was woken
             return
         self._flush_at = 1
-        self._account()
-        if self._unparsed > MAX_REPLY_BYTES:
+        answered = self._written - len(self._expected) + len(self._out)
+        if answered != self._answered:
+            self._answered = answered
+            self._unparsed = 0
+            if self._flights:
+                self._land(answered)
+        elif self._unparsed > MAX_REPLY_BYTES:
             self.abort(
                 ProtocolError(f"{self.peer} sent a reply of more than {MAX_REPLY_BYTES:,} bytes")
             )
@@ -596,12 +603,8 @@ class Connection(asyncio.Protocol):
             else:
                 self.owner.on_unsolicited(self, value)
 
-    def _account(self) -> None:
-        """Once per read: flights whose replies are all in are no longer in flight."""
-        answered = self._written - len(self._expected) + len(self._out)
-        if answered != self._answered:
-            self._answered = answered
-            self._unparsed = 0
+    def _land(self, answered: int) -> None:
+        """Flights whose replies are all in are no longer in flight."""
         flights = self._flights
         while flights and flights[0][0] <= answered:
             self._bytes_in_flight -= flights.popleft()[1]
@@ -652,7 +655,7 @@ class Connection(asyncio.Protocol):
                 reply.fail(self._timed_out(reply, now, Outcome.UNKNOWN))
             elif reply.deadline < earliest:
                 earliest = reply.deadline
-        since = max(self._heard, oldest.issued)
+        since = max(self.last_heard, oldest.issued)
         silent = now - since
         if silent < self._silence:
             self._arm(min(earliest, since + self._silence))
@@ -680,7 +683,7 @@ class Connection(asyncio.Protocol):
         return CommandTimeout(
             f"no answer from {self.peer} to {name} within its "
             f"{reply.timeout:.3g} s "
-            f"({len(self._expected)} in flight, last heard {now - self._heard:.3g} s ago)",
+            f"({len(self._expected)} in flight, last heard {now - self.last_heard:.3g} s ago)",
             outcome=outcome,
         )
 

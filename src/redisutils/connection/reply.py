@@ -34,6 +34,7 @@ import os
 import weakref
 from collections.abc import Callable
 from contextvars import Context
+from threading import get_ident
 from time import monotonic
 from types import BuiltinFunctionType
 from typing import Any
@@ -80,6 +81,10 @@ class Waker(weakref.ref[asyncio.AbstractEventLoop]):
             waker.thread = 0
         return waker
 
+    def is_here(self) -> bool:
+        """Whether the caller runs in this loop. ``Connection.submit`` says the same inline."""
+        return get_ident() == self.thread or asyncio.get_running_loop() is self.loop
+
     # Positional-only parameters: before Python 3.12, asyncio's keyword is not interned and
     # is compared by characters with every other name.
     def call_soon(
@@ -87,11 +92,11 @@ class Waker(weakref.ref[asyncio.AbstractEventLoop]):
     ) -> None:
         if future is self.completing:
             self.completing = None
-            # A callback in C is the wake-up of a task, as replies do not leave this package. It asks
-            # the future that it is given only whether it failed, which this one did not, and a
-            # plain future is asked much more cheaply than one of a subclass. What the task
-            # awaits is still the reply, and so is what it gets.
-            if type(callback) is BuiltinFunctionType:
+            # A C function bound to a task is its wake-up. It asks the future that it is given only
+            # whether it failed, which this one did not, and a plain future is asked much more
+            # cheaply than one of a subclass. What the task awaits is still the reply, and so is
+            # what it gets.
+            if type(callback) is BuiltinFunctionType and type(callback.__self__) is asyncio.Task:
                 future = self.done
             try:
                 context.run(callback, future)
@@ -142,7 +147,7 @@ class Reply(asyncio.Future[Any]):
 
     # A future's task compares get_loop() with its own loop. This is the C getter of the loop that
     # the future was given, so reply.get_loop is the Waker, which when called returns the loop.
-    get_loop = asyncio.Future._loop
+    get_loop = asyncio.Future._loop  # type: ignore[assignment]
 
     @property
     def deadline(self) -> float:

@@ -231,7 +231,7 @@ class Lane(Owner):
 
     def _checked_waker(self) -> Waker:
         """For a reply of ours, if it is asked for in our loop."""
-        if asyncio.get_running_loop() is not self._loop:
+        if not self._waker.is_here():
             raise WrongLoop(
                 f"lane {self.name!r} to {self.peer} belongs to another event loop: open a pool "
                 "in each loop (asyncio.run makes a new one each time)"

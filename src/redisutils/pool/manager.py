@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Final
@@ -63,28 +63,34 @@ class ConnectionManager:
             connection.retire_at = monotonic() + self._max_lifetime * spread
         return connection
 
-    def recycle(self, item: Connection, usage: Usage) -> Awaitable[None] | None:
-        if self.expired(item, usage):
-            raise Expired(f"{item!r} has had its time")
-        if not item.needs_reset and monotonic() - item.last_heard < FRESH_FOR:
-            return None
-        return self._check(item)
+    def fit(self, item: Connection, usage: Usage) -> bool:
+        return (
+            monotonic() - item.last_heard < FRESH_FOR
+            and not item.needs_reset
+            and not self.expired(item, usage)
+        )
 
-    async def _check(self, connection: Connection) -> None:
+    async def recycle(self, item: Connection, usage: Usage) -> None:
         """UNWATCH and PING with a number of its own, as deadpool-redis does: an echo of another
         number, or of none, shows a connection that is out of step."""
+        if self.expired(item, usage):
+            raise Expired(f"{item!r} has had its time")
         number = str(next(self._pings)).encode()
-        answers = await connection.submit_many(
+        answers = await item.submit_many(
             pack_many((("UNWATCH",), ("PING", number))), 2, False, FOREVER
         )
         if answers[1] != number:
-            raise ConnectionLost(f"{connection!r} answered PING {number!r} with {answers[1]!r}")
-        connection.needs_reset = False
+            raise ConnectionLost(f"{item!r} answered PING {number!r} with {answers[1]!r}")
+        item.needs_reset = False
 
     def expired(self, item: Connection, usage: Usage) -> bool:
         """Whether an idle connection is of no more use: closed, too old, or idle for too long. A
         health check is no use, or nothing would ever be idle."""
-        return item.closed or monotonic() >= item.retire_at or usage.idle_for() > self._max_idle
+        return (
+            item.closed
+            or (item.retire_at != inf and monotonic() >= item.retire_at)
+            or (self._max_idle != inf and usage.idle_for() > self._max_idle)
+        )
 
     def reusable(self, item: Connection) -> bool:
         if item.closed or item.tainted:

@@ -61,9 +61,12 @@ class Manager(Protocol[T]):
     async def create(self) -> T:
         """Make one. What it raises goes to the caller of ``get``."""
 
-    def recycle(self, item: T, usage: Usage) -> Awaitable[None] | None:
-        """Check an idle one before it is handed out again. Raise to discard it: ``Expired`` if
-        nothing is wrong with it. Return None when no I/O is needed: the quick way."""
+    def fit(self, item: T, usage: Usage) -> bool:
+        """Whether an idle one may be handed out as it is, without recycling. Quick: no I/O."""
+
+    async def recycle(self, item: T, usage: Usage) -> None:
+        """Make an idle one that is not fit so before it is handed out again. Raise to discard it:
+        ``Expired`` if nothing is wrong with it."""
 
     def discard(self, item: T) -> None:
         """Close one that leaves the pool for good."""

@@ -72,30 +72,28 @@ logger = logging.getLogger("redisutils.pool")
 class Lease(Generic[T]):
     """A thing checked out. Give it back with :meth:`release`, or keep it with :meth:`take`."""
 
-    __slots__ = ("_pool", "item", "usage", "vacant")
+    __slots__ = ("_pool", "item", "released", "usage", "vacant")
 
     def __init__(self, pool: Pool[T], item: T, usage: Usage) -> None:
-        self._pool: Pool[T] | None = pool
+        self._pool = pool
         self.item = item
         self.usage = usage
+        self.released = False
+        """Whether it has been given back, or taken."""
         self.vacant = False
         """Whether its thing is gone and only the permit is held: see ``Pool.vacate``."""
 
-    @property
-    def released(self) -> bool:
-        return self._pool is None
-
     def release(self, *, discard: bool = False) -> None:
         """Give it back; a second call does nothing. ``discard`` closes it instead of reusing it."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool._give_back(self, discard)
+        if not self.released:
+            self.released = True
+            self._pool._give_back(self, discard)
 
     def take(self) -> T:
         """Detach it from the pool for good: it is the caller's to close."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool._detach(self)
+        if not self.released:
+            self.released = True
+            self._pool._detach(self)
         return self.item
 
 
@@ -141,20 +139,16 @@ class Pool(Generic[T]):
         self._permits = max_size
         self._making = 0
         self._debt = 0  # permits that no longer exist, still held by checkouts
-        self._closed = False
+        self.closed = False
         self._unused: asyncio.Future[None] | None = None  # for drain
 
     def __repr__(self) -> str:
         s = self.status()
-        state = "closed" if self._closed else "open"
+        state = "closed" if self.closed else "open"
         return (
             f"<Pool {self.name} {state}: size {s.size} of {s.max_size}, "
             f"{s.available} available, {s.waiting} waiting>"
         )
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
 
     @property
     def in_use(self) -> int:
@@ -170,6 +164,26 @@ class Pool(Generic[T]):
         )
 
     # -- checking out ------------------------------------------------------------
+
+    def get_at_once(self) -> Lease[T] | None:
+        """An idle one that is fit as it is, or None: then :meth:`get` finds out what is to be done.
+
+        The quick way, without a coroutine: it is what a busy pool does nearly always.
+        """
+        if not self._permits or not self._idle or self.pre_recycle or self.post_recycle:
+            return None
+        fifo = self.queue_mode == "fifo"
+        item, usage = self._idle[0 if fifo else -1]
+        if not self.manager.fit(item, usage):
+            return None
+        if fifo:
+            self._idle.popleft()
+        else:
+            self._idle.pop()
+        self._permits -= 1
+        self._users += 1
+        self._note_recycled(usage)
+        return Lease(self, item, usage)
 
     async def get(
         self,
@@ -190,7 +204,7 @@ class Pool(Generic[T]):
             Whatever ``manager.create`` or a ``post_create`` hook raises.
         """
         timeouts = self.timeouts
-        if self._closed:
+        if self.closed:
             raise self._is_closed()
         self._users += 1
         try:
@@ -214,7 +228,7 @@ class Pool(Generic[T]):
 
     async def _obtain(self, create: float, recycle: float) -> tuple[T, Usage]:
         """With a permit in hand: an idle thing that is fit, or a new one."""
-        if self._closed:  # while the permit was on its way to us
+        if self.closed:  # while the permit was on its way to us
             raise self._is_closed()
         while self._idle:
             item, usage = self._idle.popleft() if self.queue_mode == "fifo" else self._idle.pop()
@@ -283,16 +297,13 @@ class Pool(Generic[T]):
             if self.pre_recycle or self.post_recycle:
                 async with asyncio.timeout(None if timeout == inf else timeout):
                     await self._call(self.pre_recycle, item, usage)
-                    check = self.manager.recycle(item, usage)
-                    if check is not None:
-                        await check
+                    if not self.manager.fit(item, usage):
+                        await self.manager.recycle(item, usage)
                     await self._call(self.post_recycle, item, usage)
-            else:
-                check = self.manager.recycle(item, usage)
-                if check is not None:
-                    async with asyncio.timeout(None if timeout == inf else timeout):
-                        await check
-            fit = not self._closed
+            elif not self.manager.fit(item, usage):
+                async with asyncio.timeout(None if timeout == inf else timeout):
+                    await self.manager.recycle(item, usage)
+            fit = not self.closed
         # deadpool's rule: an idle thing that is unfit is no error, the next one is tried.
         except Expired as why:
             logger.debug("%s: %s", self.name, why)
@@ -303,13 +314,16 @@ class Pool(Generic[T]):
             if not fit:
                 self._size -= 1
                 self.discard(item)
-        if self._closed:
+        if self.closed:
             raise self._is_closed()
         if fit:
-            usage.recycled = monotonic()
-            usage.recycle_count += 1
-            self.metrics.connections_recycled += 1
+            self._note_recycled(usage)
         return fit
+
+    def _note_recycled(self, usage: Usage) -> None:
+        usage.recycled = monotonic()
+        usage.recycle_count += 1
+        self.metrics.connections_recycled += 1
 
     async def _create(self, timeout: float) -> tuple[T, Usage]:
         bound = asyncio.timeout(None if timeout == inf else timeout)
@@ -335,7 +349,7 @@ class Pool(Generic[T]):
         kept = False
         try:
             await self._call(self.post_create, item, usage)
-            if self._closed:
+            if self.closed:
                 raise self._is_closed()
             kept = True
         finally:
@@ -411,7 +425,7 @@ class Pool(Generic[T]):
 
     def resize(self, max_size: int) -> None:
         """Change how many may exist. Smaller: idle ones go now, checked-out ones on return."""
-        if self._closed:
+        if self.closed:
             return
         grown = max_size - self._max_size
         self._max_size = max_size
@@ -467,10 +481,10 @@ class Pool(Generic[T]):
     def close(self) -> None:
         """Refuse everyone from now on: waiters get PoolClosed, idle ones are closed, checked-out
         ones go on working and are closed when they come back. A second call does nothing."""
-        if self._closed:
+        if self.closed:
             return
         self.resize(0)
-        self._closed = True
+        self.closed = True
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():

@@ -15,6 +15,7 @@ from typing import Any, Final
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
+from redisutils.connection.reply import Waker
 from redisutils.errors import (
     CommandTimeout,
     ConnectFailed,
@@ -54,6 +55,7 @@ class Standalone:
         self.settings = settings
         self.metrics = PoolMetrics()
         self._loop = asyncio.get_running_loop()
+        self._waker = Waker.of(self._loop)
         self._pid = os.getpid()
         self._forked = False
         self._manager = ConnectionManager(
@@ -119,6 +121,12 @@ class Standalone:
             patience=self.settings.command_timeout,
         )
 
+    def checkout_at_once(self) -> Lease[Connection] | None:
+        """A connection of the caller's own if one is idle and fit; else None: see :meth:`checkout`.
+        Raises as :meth:`check_usable` does."""
+        self.check_usable()
+        return self.pool.get_at_once()
+
     async def checkout(self, wait: float | None = None) -> Lease[Connection]:
         """A connection of the caller's own. ``wait``: seconds instead of the pool's own."""
         self.check_usable()
@@ -182,7 +190,7 @@ class Standalone:
             raise self._wrong_process()
         if self.pool.closed:
             raise self._is_closed()
-        if asyncio.get_running_loop() is not self._loop:
+        if not self._waker.is_here():
             raise self._wrong_loop()
 
     def check_closable(self) -> None:
