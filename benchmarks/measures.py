@@ -241,7 +241,8 @@ async def _after(
 
 
 async def memory(contender: Contender, _tasks: int, _warmup: Box, _box: Box) -> dict[str, float]:
-    """Open the pool's size of connections, one GET on each, and keep them. Megabytes (10^6).
+    """Open the pool's size of connections, one GET on each, and keep them. MiB, as ps and
+    Kubernetes count.
 
     What is added is less than what the connections take: they fill the room that importing
     left in the heap first.
@@ -253,4 +254,4 @@ async def memory(contender: Contender, _tasks: int, _warmup: Box, _box: Box) -> 
     after, opened = resident_bytes(), open_sockets() - sockets
     if opened < len(pairs):
         raise WrongReply(f"{opened} connections were opened, not {len(pairs)}")
-    return {"resident": after / 1e6, "added": (after - before) / 1e6}
+    return {"resident": after / 2**20, "added": (after - before) / 2**20}

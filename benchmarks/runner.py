@@ -141,6 +141,9 @@ class _Bench:
         self._cwd = cwd
         root = str(Path(__file__).resolve().parent.parent)
         env = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_", "VALKEY_"))}
+        # Bytecode is cached, as it is wherever a package is installed: memory and import time
+        # of the compiler are nobody's.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         inherited = [p for p in env.get("PYTHONPATH", "").split(os.pathsep) if p]
         env["PYTHONPATH"] = os.pathsep.join([root, *map(os.path.abspath, inherited)])
         self._env = env

@@ -89,8 +89,8 @@ WORKLOADS: dict[str, Workload] = {
         Workload(
             "memory",
             (
-                Metric("resident", "Resident, 500 connections open", "MB", more_is_better=False),
-                Metric("added", "… more than before opening them", "MB", more_is_better=False),
+                Metric("resident", "Resident, 500 connections open", "MiB", more_is_better=False),
+                Metric("added", "… more than before opening them", "MiB", more_is_better=False),
             ),
             measures.memory,
             connections=500,

@@ -82,7 +82,8 @@ class Wire:
         trace: TracebackType | None,
     ) -> None:
         self.connection.close()
-        await self.connection.wait_closed()
+        for _ in range(3):  # until the transport has let go of the socket
+            await asyncio.sleep(0)
         self._far.close()
 
     def ask(self, *args: Any, decode: bool = False, timeout: float = DEADLINE) -> Reply:

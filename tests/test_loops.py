@@ -152,7 +152,7 @@ def test_a_lane_without_a_connection_from_another_loop(
         connection = pool.server.lane().connection
         assert connection is not None
         connection.close()
-        await connection.wait_closed()
+        await asyncio.sleep(0)
 
     here(lose())
     there(all_are_refused(pool, "another event loop.*each loop"))

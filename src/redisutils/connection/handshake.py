@@ -7,6 +7,7 @@ error; the same is then said in RESP2's words, in a second round trip.
 
 from __future__ import annotations
 
+from sys import intern
 from typing import Any
 
 from redis.exceptions import AuthenticationError, NoPermissionError
@@ -35,7 +36,11 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
         hello = answers[0]
         if isinstance(hello, dict):
             connection.protocol_version = 3
-            connection.server = {_text(k): _value(v) for k, v in hello.items()}
+            # The same words on every connection: one copy of each is enough, and none of the list
+            # of modules.
+            connection.server = {
+                intern(_text(k)): _value(v) for k, v in hello.items() if not isinstance(v, list)
+            }
             _check(options, commands[1:], answers[1:], credentials)
             options.dialect.heard(3)
             return
@@ -186,4 +191,4 @@ def _text(value: Any) -> str:
 
 
 def _value(value: Any) -> Any:
-    return _text(value) if isinstance(value, bytes) else value
+    return intern(_text(value)) if isinstance(value, bytes | str) else value

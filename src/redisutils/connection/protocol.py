@@ -37,7 +37,7 @@ from redis._parsers.base import BaseParser
 from redis.exceptions import ExecAbortError
 
 from redisutils.connection.packing import pack
-from redisutils.connection.reply import Batch, Reply, Waker, new_batch, new_reply
+from redisutils.connection.reply import Batch, Reply, Waker, new_batch
 from redisutils.errors import (
     CommandTimeout,
     ConnectionLost,
@@ -165,7 +165,6 @@ class Connection(asyncio.Protocol):
         "_flush_at",
         "_gets",
         "_loop",
-        "_lost_future",
         "_out",
         "_pid",
         "_reader",
@@ -220,7 +219,6 @@ class Connection(asyncio.Protocol):
         self._pid = os.getpid()
         self._waker = Waker.of(self._loop)
         self._transport: asyncio.Transport
-        self._lost_future = self._loop.create_future()
         self._reader = hiredis.Reader(
             protocolError=ProtocolError,
             replyError=self._reply_error,
@@ -243,7 +241,7 @@ class Connection(asyncio.Protocol):
         self._unparsed = 0
         # Bytes in flight are counted by write, not by command, and only of writes that matter: a
         # flight is (how many replies had been asked for when it left, its bytes).
-        self._flights: deque[tuple[int, int]] = deque()
+        self._flights: list[tuple[int, int]] = []
         self._bytes_in_flight = 0
         self._written = 0
         self._answered = 0
@@ -294,10 +292,6 @@ class Connection(asyncio.Protocol):
         if size >= FLUSH_AT_LEAST:
             self.flush()
         return batch
-
-    def make_reply(self, payload: bytes, decode: bool, timeout: float) -> Reply:
-        """A reply for :meth:`send`, not issued yet."""
-        return new_reply(self._waker, payload, decode, timeout)
 
     def make_batch(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
         """A batch for :meth:`send`, not issued yet."""
@@ -353,10 +347,6 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close the socket. Unanswered commands fail; what is buffered is not sent."""
         self.abort(ConnectionLost(f"the connection to {self.peer} was closed"))
-
-    async def wait_closed(self) -> None:
-        """Wait until the transport has let go of the socket."""
-        await asyncio.shield(self._lost_future)
 
     def discard(self) -> None:
         """Close, however far the connection has come: it may have no transport yet."""
@@ -469,7 +459,7 @@ class Connection(asyncio.Protocol):
         self._unparsed += len(data)
         self._reader.feed(data)
         # A task may be running only under patched, re-entrant loops (notebooks).
-        direct = current_task() is None
+        direct = current_task(self._loop) is None
         waker = self._waker
         waker.thread = get_ident()
         half = len(self._expected) // 2
@@ -605,9 +595,13 @@ class Connection(asyncio.Protocol):
 
     def _land(self, answered: int) -> None:
         """Flights whose replies are all in are no longer in flight."""
-        flights = self._flights
-        while flights and flights[0][0] <= answered:
-            self._bytes_in_flight -= flights.popleft()[1]
+        landed = 0
+        for asked, size in self._flights:
+            if asked > answered:
+                break
+            self._bytes_in_flight -= size
+            landed += 1
+        del self._flights[:landed]
 
     def _reply_error(self, message: str) -> Exception:
         """Hiredis' callback for each error reply, nested ones included."""
@@ -697,8 +691,6 @@ class Connection(asyncio.Protocol):
         return False  # close our side too: connection_lost follows
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._lost_future.done():
-            self._lost_future.set_result(None)
         why = f": {exc}" if exc is not None else " by the server"
         error = ConnectionLost(f"the connection to {self.peer} was lost{why}")
         error.__cause__ = exc
