@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,7 @@ from redisutils import (
     Redis,
     outcome_of,
 )
+from redisutils.client.pipeline import Pipeline
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .conftest import StartServer
@@ -251,6 +253,14 @@ async def test_redis_pys_retry_is_translated(unused_tcp_port: int) -> None:
 
 
 # --- extension points ---
+
+
+@pytest.mark.parametrize("ours", [Redis, Pipeline])
+def test_a_short_path_looks_like_redis_pys_method(ours: type) -> None:
+    theirs = redis.asyncio.Redis.set
+    method = getattr(ours, "set")  # noqa: B009  # whose type is redis-py's
+    assert inspect.signature(method) == inspect.signature(theirs)
+    assert method.__doc__ == theirs.__doc__
 
 
 async def test_an_overridden_execute_command_is_honoured(clean_server: EmbeddedServer) -> None:

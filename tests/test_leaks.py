@@ -58,7 +58,7 @@ async def trouble(pool: RedisPool, proxy: FaultProxy) -> None:
         watching = client.pipeline()
         await asyncio.gather(
             client.lpush("text", 1),
-            client.set("k", None),
+            client.execute_command("SET", "k", None),
             pipe.execute(),
             cancelled(client.get("text")),
             cancelled(client.blpop("none", 1)),

@@ -95,7 +95,7 @@ async def test_commands_and_errors_are_counted(clean_server: EmbeddedServer) -> 
             with pytest.raises(redis.ResponseError):
                 await client.lpush("s", 1)
         with pytest.raises(redis.DataError):
-            await client.set("k", None)  # never sent
+            await client.execute_command("SET", "k", None)  # never sent
         with pytest.raises(redis.exceptions.NoScriptError):
             await client.evalsha("0" * 40, 0)
         pipe: Any = client.pipeline(transaction=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import redis
-from redis.exceptions import ExecAbortError, ResponseError, WatchError
+from redis.exceptions import ExecAbortError, NoPermissionError, ResponseError, WatchError
 
 from redisutils import ConnectionLost, NotSharable, Outcome, PoolTimeout, outcome_of
 from redisutils.testing import EmbeddedServer, FaultProxy
@@ -388,6 +388,24 @@ async def test_what_is_never_decoded_stays_bytes(
         assert (text, mapping, nothing) == ("é", {"ü": "ö"}, [])
         assert isinstance(dumped, bytes)
         assert await client.restore("copy", 0, dumped) == "OK"
+
+
+async def test_commands_that_ran_after_a_refused_multi_are_not_told_rejected(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    admin.acl_setuser(
+        "single", enabled=True, passwords=["+secret"], commands=["+@all", "-multi"], keys=["*"]
+    )
+    try:
+        async with client_at(clean_server, username="single", password="secret") as client:
+            pipe: Any = client.pipeline()
+            pipe.set("a", 1).set("b", 2)
+            with pytest.raises(NoPermissionError, match="executed one by one") as caught:
+                await pipe.execute()
+            assert outcome_of(caught.value) is Outcome.UNKNOWN
+            assert admin.mget("a", "b") == ["1", "2"]
+    finally:
+        admin.acl_deluser("single")
 
 
 async def test_metrics_count_each_command(clean_server: EmbeddedServer) -> None:

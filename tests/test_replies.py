@@ -107,7 +107,7 @@ async def cancelled(client: Redis, mine: str) -> bool:
 
 async def bad_argument(client: Redis, mine: str) -> bool:
     try:
-        await client.set(mine, object())
+        await client.execute_command("SET", mine, object())
     except redis.DataError:
         return True
     return False

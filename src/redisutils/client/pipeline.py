@@ -15,8 +15,9 @@ of its own as well.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import wraps
 from time import monotonic
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import redis.asyncio.client
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
@@ -107,12 +108,15 @@ class Pipeline(redis.asyncio.client.Pipeline):
         self.command_stack.append((("GET", name), _NO_OPTIONS))
         return self
 
-    def set(self, name: Any, value: Any, ex: Any = None, *args: Any, **options: Any) -> Any:
-        """redis-py's ``set``, on a shorter path when there is no option."""
-        if ex is not None or args or options or (self.watching and not self.explicit_transaction):
-            return super().set(name, value, ex, *args, **options)
-        self.command_stack.append((("SET", name, value), _NO_OPTIONS))
-        return self
+    if not TYPE_CHECKING:  # which is to see redis-py's own signature
+
+        @wraps(redis.asyncio.Redis.set)
+        def set(self, name, value, *args, **options):  # noqa: ANN001, ANN202
+            # A shorter path when there is no option.
+            if args or options or (self.watching and not self.explicit_transaction):
+                return super().set(name, value, *args, **options)
+            self.command_stack.append((("SET", name, value), _NO_OPTIONS))
+            return self
 
     # -- executing -------------------------------------------------------------------
 
@@ -179,6 +183,8 @@ class Pipeline(redis.asyncio.client.Pipeline):
         executed = answers[-1]
         errors: list[tuple[int, Exception]] = []
         if isinstance(answers[0], Exception):
+            if not all(isinstance(answer, Exception) for answer in answers[1:-1]):
+                raise _executed_without_multi(answers[0])
             errors.append((0, answers[0]))
         queued = iter(answers[1:-1])
         for position, (args, options) in enumerate(stack):
@@ -333,6 +339,15 @@ class Pipeline(redis.asyncio.client.Pipeline):
         finally:
             # With the answer still owed, as to a caller that was cancelled, it is closed.
             lease.release()
+
+
+def _executed_without_multi(refusal: Exception) -> Exception:
+    """MULTI was refused (a user who may not), and what came after it was executed all the same."""
+    told = type(refusal)(
+        f"{refusal} (MULTI was refused, and commands after it were executed one by one)"
+    )
+    told.__cause__ = refusal
+    return with_outcome(told, Outcome.UNKNOWN)
 
 
 def _decode_some(answers: list[Any], options: list[dict[str, Any]], decode: Any) -> None:

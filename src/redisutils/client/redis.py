@@ -15,8 +15,9 @@ import asyncio
 import copy
 import warnings
 import weakref
+from functools import wraps
 from time import monotonic
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import redis.asyncio
 from hiredis import pack_command
@@ -210,7 +211,7 @@ class Redis(redis.asyncio.Redis):
         except (TypeError, UnicodeEncodeError):
             payload = pack(args)  # it takes more, and says what is wrong
         try:
-            submit = self._lane.submit  # as in `get`
+            submit = self._lane.submit  # a slot that holds a function: load it, then call it
             response = await submit(
                 payload, self._decode and NEVER_DECODE not in options, self._timeout
             )
@@ -231,16 +232,19 @@ class Redis(redis.asyncio.Redis):
             payload = f"{_GET[length]}{name}\r\n".encode()
         else:
             payload = pack(("GET", name))
-        submit = self._lane.submit  # a slot that holds a function: quicker to load, then to call
+        submit = self._lane.submit  # a slot that holds a function: load it, then call it
         return await submit(payload, self._decode, self._timeout)
 
-    def set(self, name: Any, value: Any, ex: Any = None, *args: Any, **options: Any) -> Any:
-        """redis-py's ``set``, on a shorter path when there is no option but ``ex``."""
-        if args or options or (ex is not None and type(ex) is not int):
-            return super().set(name, value, ex, *args, **options)
-        if ex is None:
-            return self.execute_command("SET", name, value)
-        return self.execute_command("SET", name, value, "EX", ex)
+    if not TYPE_CHECKING:  # which is to see redis-py's own signature
+
+        @wraps(redis.asyncio.Redis.set)
+        def set(self, name, value, ex=None, *args, **options):  # noqa: ANN001, ANN202
+            # A shorter path when there is no option but a whole number of seconds.
+            if args or options or (ex is not None and type(ex) is not int):
+                return super().set(name, value, ex, *args, **options)
+            if ex is None:
+                return self.execute_command("SET", name, value)
+            return self.execute_command("SET", name, value, "EX", ex)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """A subclass with an ``execute_command`` of its own sees every command go through it."""

@@ -32,7 +32,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from math import inf
 from time import monotonic
@@ -132,7 +132,8 @@ class Pool(Generic[T]):
         self.describe_users: Callable[[], str] = str
         """Adds to the message of a wait that timed out who holds the connections."""
         self._idle: deque[tuple[T, Usage]] = deque()
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        # In the order of arrival; any of them can leave in one step.
+        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._max_size = max_size
         self._size = 0
         self._users = 0
@@ -273,12 +274,12 @@ class Pool(Generic[T]):
         timer = None
         if timeout != inf:
             timer = loop.call_later(timeout, self._expire, waiter, timeout)
-        self._waiters.append(waiter)
+        self._waiters[waiter] = None
         try:
             await waiter
         except BaseException:
-            if waiter in self._waiters:  # O(waiting), and only for those who give up
-                self._waiters.remove(waiter)
+            if waiter in self._waiters:
+                del self._waiters[waiter]
             elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._give_permit()  # handed over as we were cancelled: on to the next
             raise
@@ -404,7 +405,7 @@ class Pool(Generic[T]):
             self._debt -= 1
         else:
             while self._waiters:
-                waiter = self._waiters.popleft()
+                waiter, _ = self._waiters.popitem(last=False)
                 if not waiter.done():
                     waiter.set_result(None)
                     return
@@ -486,7 +487,7 @@ class Pool(Generic[T]):
         self.resize(0)
         self.closed = True
         while self._waiters:
-            waiter = self._waiters.popleft()
+            waiter, _ = self._waiters.popitem(last=False)
             if not waiter.done():
                 waiter.set_exception(self._is_closed())
 
