@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any, Final
 
-from redisutils.connection.protocol import Connection, Owner
+from redisutils.connection.owner import Owner
+from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Reply
 from redisutils.errors import ConnectionLost
 
@@ -19,7 +20,7 @@ CAPACITY: Final = 8192
 the server keeps the rest, within its own ``client-output-buffer-limit pubsub``."""
 
 
-class Inbox(Owner):
+class Inbox(Owner[Connection]):
     """Owns a connection and keeps what comes, in order. Several readers take turns.
 
     Args:

@@ -15,7 +15,7 @@ Rules
 4. What is in flight is bounded in commands and bytes. At a bound the owner is told and
    holds callers back; it is told again at half of it.
 5. The connection knows nothing of retries: replies that it cannot complete go to its
-   :class:`Owner`.
+   :class:`~redisutils.connection.owner.Owner`.
 
 Cost per command: no lock, no task, no timer; two clock readings, one future.
 """
@@ -36,6 +36,7 @@ import hiredis
 from redis._parsers.base import BaseParser
 from redis.exceptions import ExecAbortError
 
+from redisutils.connection.owner import NOBODY, Owner
 from redisutils.connection.packing import pack
 from redisutils.connection.reply import Batch, Reply, Waker, new_batch
 from redisutils.errors import (
@@ -49,7 +50,7 @@ from redisutils.errors import (
 from redisutils.metrics import FOLD_AT, PoolMetrics
 from redisutils.retry import TRANSIENT
 
-__all__ = ["FOREVER", "Connection", "Owner"]
+__all__ = ["FOREVER", "Connection"]
 
 FOREVER: Final = 10 * 365 * 86_400.0
 """The budget, in seconds, of what has none. A number, so that timers can hold it."""
@@ -86,60 +87,6 @@ _OF_EXEC: Final = frozenset({"EXECABORT", "ERR"})
 
 _INCOMPLETE: Final = object()  # hiredis' default, False, is also a RESP3 value
 _Push: Final[type] = hiredis.PushNotification
-
-
-class Owner:
-    """Who answers for a connection. This one, for a connection of one caller, retries nothing."""
-
-    __slots__ = ()
-
-    def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
-        """The server refused ``reply`` with an error of ``code``. Return True to take it over."""
-        return False
-
-    def on_lost(
-        self,
-        connection: Connection,
-        error: ConnectionLost,
-        unanswered: Sequence[Reply],
-        unsent: int,
-    ) -> None:
-        """The connection is gone. The last ``unsent`` of the unanswered were never written."""
-        written = len(unanswered) - unsent
-        for position, reply in enumerate(unanswered):
-            reply.fail(lost(error, position < written))
-
-    def on_blocked(self, connection: Connection) -> None:
-        """A bound is reached: hold callers back."""
-
-    def on_unblocked(self, connection: Connection) -> None:
-        """There is room again."""
-
-    def on_silent(self, connection: Connection, seconds: float) -> None:
-        """Nothing has been heard for ``seconds`` although an answer is due."""
-
-    def on_push(self, connection: Connection, message: Any) -> None:
-        """A RESP3 push message came."""
-
-    def on_unsolicited(self, connection: Connection, value: Any) -> None:
-        """A reply came that nobody asked for."""
-        connection.abort(ProtocolError(f"{connection.peer} sent a reply that nobody had asked for"))
-
-    def on_unreadable(self, connection: Connection, error: UnicodeDecodeError) -> None:
-        """Something came that nobody asked for, and is not text in the connection's encoding."""
-        connection.abort(
-            ProtocolError(f"{connection.peer} sent what nobody had asked for: {error}")
-        )
-
-
-def lost(error: ConnectionLost, written: bool) -> ConnectionLost:
-    """The error for one command of a lost connection: each caller gets its own instance."""
-    mine = type(error)(str(error), outcome=Outcome.UNKNOWN if written else Outcome.NOT_SENT)
-    mine.__cause__ = error.__cause__
-    return mine
-
-
-_NOBODY: Final = Owner()
 
 
 class Connection(asyncio.Protocol):
@@ -199,7 +146,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self.peer = peer
         self.metrics = metrics
-        self.owner: Owner = _NOBODY
+        self.owner: Owner[Connection] = NOBODY
         self.closed = False
         self.blocked = False
         self.tainted = False
@@ -370,7 +317,7 @@ class Connection(asyncio.Protocol):
         self._expected.clear()
         self._flush_at = 0  # whatever is issued from now on is refused: _flush_or_schedule
         self._transport.abort()
-        owner, self.owner = self.owner, _NOBODY
+        owner, self.owner = self.owner, NOBODY
         owner.on_lost(self, error, unanswered, min(unsent, len(unanswered)))
 
     # -- writing ---------------------------------------------------------------

@@ -21,13 +21,17 @@ Commands that only read may change places among themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any, Final
 
 from redisutils.commands import keys_of, lookup
 from redisutils.connection.packing import unpack
-from redisutils.connection.reply import Reply
+from redisutils.connection.protocol import Connection
+from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import Outcome, outcome_of
+from redisutils.pool.parking import Parking
 
 __all__ = ["Cooling"]
 
@@ -36,44 +40,74 @@ _PRUNE_AT: Final = 1024
 
 
 class Cooling:
-    """The books of one such time, from the first refusal on. What waits is kept by the lane.
+    """One such time on one connection, from the first refusal on.
 
     Args:
         first: the command whose refusal began it.
-        in_flight: what was sent after that and is not answered, oldest first.
+        connection: what refused it. What is in flight there was sent after it.
+        parked: where all that waits is kept, what was refused included.
+        hold: called when all that is issued from then on has to wait.
+        admit: called when it may be sent again, but for what :meth:`holds_back`.
+        finish: called when nothing is left to be repeated.
     """
 
     __slots__ = (
+        "_admit",
+        "_awaited",
+        "_connection",
+        "_finish",
         "_given_up",
+        "_hold",
         "_keys",
+        "_parked",
         "_prune_at",
         "_refused",
         "_sent",
+        "_settling",
+        "_stopped",
+        "_timer",
         "_trial",
         "_waiting",
-        "awaited",
     )
 
-    def __init__(self, first: Reply, in_flight: Iterable[Reply]) -> None:
-        self._sent = [first, *in_flight]
+    def __init__(
+        self,
+        first: Reply,
+        connection: Connection,
+        parked: Parking,
+        *,
+        hold: Callable[[], None],
+        admit: Callable[[Connection], None],
+        finish: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._parked = parked
+        self._hold = hold
+        self._admit = admit
+        self._finish = finish
+        self._sent = [first, *connection.unanswered]
         self._trial: list[Reply] | None = None
+        self._settling = False
+        self._stopped = False
+        self._timer: asyncio.TimerHandle | None = None  # runs in a pause
+        self._awaited: Reply | None = None  # the command whose answer ends the phase
         self._refused: dict[Reply, Any] = {}
         self._given_up: set[Reply] = set()
         self._waiting: dict[Reply, set[bytes]] = {}
         self._keys: set[bytes] = set()
         self._prune_at = 2 * len(self._sent) + _PRUNE_AT
-        self.awaited: Reply | None = None
-        """The command whose answer ends the phase; for the lane to note."""
 
-    @property
-    def trying(self) -> bool:
-        """Whether this is a trial."""
-        return self._trial is not None
+    # -- what the lane tells us ------------------------------------------------------
 
-    def refuse(self, reply: Reply, value: Any) -> None:
-        """The server refused ``reply`` with ``value``; it is to be repeated."""
+    def refuse(self, reply: Reply, value: Any, delay: float) -> None:
+        """The server refused ``reply`` with ``value``; it is parked, to be repeated. If this ends
+        a trial, or is the first time, the pause is ``delay`` seconds."""
+        if self._timer is None and not self._settling:
+            self._timer = self._connection.loop.call_later(delay, self._settle)
         self._refused[reply] = value
         self._wait(reply, _keys(reply))
+        if self._awaited is reply:
+            self._connection.loop.call_soon(self._advance)
 
     def give_up(self, reply: Reply) -> None:
         """The server refused ``reply``, which will not be repeated. It did not run."""
@@ -91,15 +125,65 @@ class Cooling:
             self._prune()
         return False
 
+    def stop(self) -> None:
+        """Repeat nothing any more."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def drop_overtaken(self) -> None:
+        """After settling, or when the connection is lost: what cannot be repeated in its order
+        fails with what the server said. It is done then, and so is not sent."""
+        for reply, refusal in self._overtaken():
+            if isinstance(reply, Batch):
+                reply.set_result(refusal)
+            else:
+                reply.fail(refusal)
+
+    # -- from phase to phase ---------------------------------------------------------
+
+    def _settle(self) -> None:
+        """The time has come to repeat what was refused, once all that was sent is answered."""
+        self._timer = None
+        self._hold()
+        self._settling = True
+        self._trial = None
+        self._advance()
+
+    def _advance(self, _: object = None) -> None:
+        """Go on to the next phase if this one is over."""
+        if self._stopped or self._timer is not None:
+            return
+        awaited = self._unanswered()
+        if awaited is not None:
+            if awaited is not self._awaited:
+                self._awaited = awaited
+                awaited.add_done_callback(self._advance)
+        elif self._trial is not None or not self._try_again():
+            self._finish()
+
+    def _try_again(self) -> bool:
+        """Begin a trial: repeat what was refused. Returns False if there is nothing."""
+        self.drop_overtaken()
+        waiting = self._parked.take_all(monotonic())
+        trial = self._choose(waiting)
+        again = set(trial)
+        self._parked.put_back([reply for reply in waiting if reply not in again])
+        for reply in trial:
+            self._connection.send(reply)
+        if trial and not self._stopped:  # the connection lives
+            self._admit(self._connection)
+            self._advance()
+        return bool(trial)
+
+    # -- the books -------------------------------------------------------------------
+
     def _wait(self, reply: Reply, keys: set[bytes]) -> None:
         self._waiting[reply] = keys
         self._keys |= keys
 
-    def settle(self) -> None:
-        """Begin to settle: the pause is over."""
-        self._trial = None
-
-    def unanswered(self) -> Reply | None:
+    def _unanswered(self) -> Reply | None:
         """The last command that has to be answered before this phase may end. O(sent) at worst,
         once or twice a phase."""
         for reply in reversed(self._sent if self._trial is None else self._trial):
@@ -107,9 +191,9 @@ class Cooling:
                 return reply
         return None
 
-    def overtaken(self) -> list[tuple[Reply, Any]]:
-        """After settling, the commands that cannot be repeated in their order, and what the server
-        said to them. O(sent)."""
+    def _overtaken(self) -> list[tuple[Reply, Any]]:
+        """The commands that cannot be repeated in their order, and what the server said to them.
+        O(sent)."""
         late = []
         read: set[bytes] = set()
         written: set[bytes] = set()
@@ -133,8 +217,8 @@ class Cooling:
         error = reply.exception()
         return error is None or outcome_of(error) is not Outcome.NOT_SENT
 
-    def try_again(self, waiting: Iterable[Reply]) -> list[Reply]:
-        """Begin a trial.
+    def _choose(self, waiting: Iterable[Reply]) -> list[Reply]:
+        """Open the books of a trial.
 
         Args:
             waiting: all that waits, in the order in which it was issued.
@@ -152,6 +236,7 @@ class Cooling:
                 trial.append(reply)
                 del self._refused[reply], self._waiting[reply]
             before |= keys
+        self._settling = False
         self._trial = trial
         self._sent = list(trial)
         self._given_up.clear()

@@ -18,10 +18,10 @@ on a bare connection.
 
 Order
 -----
-What cannot be sent now waits in ``_parked``, and leaves in the order in which it was
-issued, commands to be sent again included. A command that the server refused for the
-moment is repeated unless a later one on one of its keys has run meanwhile; commands on
-its keys that are issued while it waits are parked behind it: see
+What cannot be sent now is parked, and leaves in the order in which it was issued, commands
+to be sent again included: see :mod:`redisutils.pool.parking`. A command that the server
+refused for the moment is repeated unless a later one on one of its keys has run meanwhile;
+commands on its keys that are issued while it waits are parked behind it: see
 :mod:`redisutils.pool.cooling`.
 
 Honesty
@@ -30,66 +30,39 @@ A parked command that was never written fails as NOT_SENT, one that the server h
 as REJECTED; one that was on a connection that died (``Reply.fate``) fails as UNKNOWN,
 whatever became of it since.
 
-A peer that says nothing
-------------------------
-A slow server and a dead connection look alike from here. Another connection tells: if the
-server answers there and still not here, this one is dead. When no other can be had, it is
-given up after ``patience``, or at the end of its oldest command's budget if that is later.
+A lost connection is replaced as soon as a command waits for one: see
+:mod:`redisutils.pool.connecting`. One that stays silent is found dead by asking the server
+over another: see :mod:`redisutils.pool.probing`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import Context
 from functools import partial
-from math import inf
-from operator import attrgetter
 from time import monotonic
-from typing import Any, Final
+from typing import Any, NoReturn
 
-from redis.exceptions import ResponseError
-
-from redisutils.commands import is_blocking, is_repeatable, lookup
-from redisutils.connection.packing import pack, unpack
-from redisutils.connection.protocol import Connection, Owner, lost
+from redisutils.connection.owner import NOBODY, Owner, lost
+from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Batch, Reply, Waker, new_batch, new_reply
-from redisutils.errors import (
-    CommandTimeout,
-    ConnectFailed,
-    ConnectionLost,
-    ConnectTimeout,
-    Outcome,
-    PoolClosed,
-    PoolTimeout,
-    RedisUtilsError,
-    WrongLoop,
-    with_outcome,
-)
+from redisutils.errors import ConnectionLost, Outcome, PoolClosed, WrongLoop, with_outcome
 from redisutils.metrics import PoolMetrics
+from redisutils.pool.connecting import Connector
 from redisutils.pool.cooling import Cooling
-from redisutils.pool.pool import Lease, Pool
+from redisutils.pool.judgement import refused_by_the_server, repeatable
+from redisutils.pool.parking import Parking
+from redisutils.pool.pool import Pool
+from redisutils.pool.probing import Prober
 from redisutils.retry import RetryPolicy
 
 __all__ = ["Lane"]
 
 logger = logging.getLogger("redisutils.lane")
 
-_PING: Final = pack(("PING",))
 
-_ISSUED: Final = attrgetter("issued")
-
-_LONGEST_PROBE: Final = 5.0
-"""Seconds for each step of asking a server by another connection; then it is asked anew."""
-
-_SHORTEST_ATTEMPT: Final = 1.0
-"""Seconds that an attempt to connect has at least, however short the commands' budgets: a
-distant server's handshake takes some."""
-
-
-class Lane(Owner):
+class Lane(Owner[Connection]):
     """See the module's docstring. Belongs to the event loop that runs when it is made.
 
     Args:
@@ -102,24 +75,17 @@ class Lane(Owner):
     """
 
     __slots__ = (
-        "_alarm",
-        "_alarm_handle",
-        "_cool_handle",
-        "_cooling",
         "_connection",
+        "_connector",
+        "_cooling",
         "_draining",
-        "_lease",
         "_loop",
         "_metrics",
-        "_opening",
         "_parked",
-        "_patience",
         "_pool",
-        "_probing",
-        "_spare",
+        "_prober",
         "_stale",
         "_tainted",
-        "_trouble",
         "_waker",
         "__weakref__",
         "closed",
@@ -154,21 +120,25 @@ class Lane(Owner):
         self._pool = pool
         self.policy = policy
         self._metrics = metrics
-        self._patience = patience
-        self._lease: Lease[Connection] | None = None
-        self._spare: Lease[Connection] | None = None
         self._connection: Connection | None = None
-        self._parked: deque[Reply] = deque()
+        self._parked = Parking(f"{peer} (lane {name!r})", metrics, self._why_waiting)
+        self._prober = Prober(name, peer, pool, metrics, patience=patience)
+        self._connector = Connector(
+            name,
+            peer,
+            pool,
+            lambda: self.policy,
+            metrics,
+            self._parked,
+            patience=patience,
+            spare=self._prober.take_spare,
+            adopt=self._adopt,
+            wanted=self._wants_connection,
+        )
         self._cooling: Cooling | None = None
-        self._trouble: str | None = None
         self._tainted = False
         self._draining = False
         self._stale = False
-        self._opening: asyncio.Task[None] | None = None
-        self._probing: asyncio.Task[None] | None = None
-        self._cool_handle: asyncio.TimerHandle | None = None
-        self._alarm = inf
-        self._alarm_handle: asyncio.TimerHandle | None = None
         self._hold()
 
     def __repr__(self) -> str:
@@ -176,7 +146,7 @@ class Lane(Owner):
             "closed"
             if self.closed
             else "connecting"
-            if self._opening
+            if self._connector.opening
             else "open"
             if self._connection
             else "idle"
@@ -203,8 +173,8 @@ class Lane(Owner):
         """Whether it had a connection, or tried to, and has none now, and would open another."""
         return (
             self._connection is None
-            and self._opening is None
-            and self._trouble is not None
+            and not self._connector.opening
+            and self._parked.trouble is not None
             and self.submit == self._park_one
         )
 
@@ -213,8 +183,7 @@ class Lane(Owner):
     def _hold(self) -> None:
         """From now on, commands wait."""
         if self._draining:
-            self.submit = self._refuse_one
-            self.submit_many = self._refuse_many
+            self.submit = self.submit_many = self._refuse
             return
         self.submit = self._park_one
         self.submit_many = self._park_batch
@@ -239,49 +208,15 @@ class Lane(Owner):
         return self._waker
 
     def _park(self, reply: Reply) -> None:
-        self._parked.append(reply)
-        self._expect_expiry(reply.deadline)
+        self._parked.add(reply)
         if self._connection is None:
-            self._open()
+            self._connector.open()
 
-    def _expect_expiry(self, deadline: float) -> None:
-        if deadline < self._alarm:
-            if self._alarm_handle is not None:
-                self._alarm_handle.cancel()
-            self._alarm = deadline
-            self._alarm_handle = self._loop.call_later(
-                max(0.0, deadline - monotonic()), self._on_alarm
-            )
-
-    def _on_alarm(self) -> None:
-        """Fail the parked commands whose budget is spent. O(parked)."""
-        self._alarm = inf
-        self._alarm_handle = None
-        now = monotonic()
-        self._parked = deque(reply for reply in self._parked if not self._expired(reply, now))
-        self._expect_expiry(min((reply.deadline for reply in self._parked), default=inf))
-
-    def _expired(self, reply: Reply, now: float) -> bool:
-        """Whether ``reply`` need not be sent any more; its caller has been told."""
-        if reply.done():
-            return True
-        if reply.deadline > now:
-            return False
-        self._metrics.timeouts += 1
-        connection = self._connection
-        if self._trouble is not None:
-            why = self._trouble
-        elif connection is None:
-            why = self._pool.shortage() or "no connection yet"
-        else:
-            why = f"{connection.in_flight} commands were in flight before it"
-        reply.fail(
-            CommandTimeout(
-                f"waited {now - reply.issued:.3g} s for {self.peer} (lane {self.name!r}): {why}",
-                outcome=reply.outcome_unsent(),
-            )
-        )
-        return True
+    def _why_waiting(self) -> str:
+        """What parked commands wait for while nothing is wrong."""
+        if self._connection is None:
+            return self._pool.shortage() or "no connection yet"
+        return f"{self._connection.in_flight} commands were in flight before it"
 
     def _release(self) -> None:
         """Send what is parked; open the lane if all of it could be sent."""
@@ -290,110 +225,26 @@ class Lane(Owner):
             return
         now = monotonic()
         parked = self._parked
-        while parked and not connection.blocked:
-            reply = parked.popleft()
-            if not self._expired(reply, now):
-                connection.send(reply)
-                if connection.closed:  # the write itself found it dead: on_lost has parked it
-                    return
+        while not connection.blocked and (reply := parked.take(now)) is not None:
+            connection.send(reply)
+            if connection.closed:  # the write itself found it dead: on_lost has parked it
+                return
         if not parked and not connection.blocked and not self._draining:
-            self._trouble = None
+            self._parked.trouble = None
             self.submit = connection.submit
             self.submit_many = connection.submit_many
 
     # -- connecting --------------------------------------------------------------
 
-    def _open(self) -> None:
-        if self._opening is None:
-            # Nobody's context: the connection outlives whoever asked first.
-            self._opening = self._loop.create_task(self._connect(), context=Context())
-            self._opening.add_done_callback(self._opened)
+    def _wants_connection(self) -> bool:
+        return bool(self._parked) and self._connection is None and not self.closed
 
-    async def _connect(self) -> None:
-        """Get a connection, for as long as someone waits for it."""
-        failures = 0
-        started = monotonic()
-        while self._parked:
-            try:
-                lease = await self._take()
-            except (ConnectFailed, PoolTimeout) as error:
-                failures += 1
-                self._trouble = f"{error}; tried {_times(failures)}"
-                self._metrics.errors[type(error).__name__] += 1
-                self._disappoint(error, failures, monotonic() - started)
-                if self._parked:
-                    await asyncio.sleep(self.policy.backoff.delay(failures))
-            else:
-                self._adopt(lease)
-                return
-
-    async def _take(self) -> Lease[Connection]:
-        """The spare connection, or the pool's next."""
-        lease, self._spare = self._spare, None
-        if lease is not None:
-            if not lease.item.closed:
-                return lease
-            lease.release(discard=True)
-        # Nobody who waits now will be there when an attempt outlasts a whole budget; the next
-        # one may find the network mended.
-        timeouts = self._pool.timeouts
-        create = min(timeouts.create, max(_SHORTEST_ATTEMPT, self._patience))
-        if self._lease is None:
-            self._lease = await self._pool.get(wait=inf, create=create)
-        else:
-            await self._pool.refill(self._lease, create=create, recycle=timeouts.recycle)
-        lease = self._lease
-        if lease.item.closed:  # while a hook looked at it
-            self._pool.vacate(lease)
-            raise ConnectFailed(f"{self.peer} hung up as soon as it was connected")
-        return lease
-
-    def _opened(self, task: asyncio.Task[None]) -> None:
-        """The task is over. Nothing that it raised is lost: it goes to those who waited."""
-        self._opening = None
-        error: BaseException | None
-        if task.cancelled():  # by us in close(), or with all tasks of a loop that ends
-            error = ConnectionLost(f"connecting to {self.peer} was cancelled")
-        else:
-            error = task.exception()
-        if error is not None:
-            self._trouble = str(error)
-            if not isinstance(error, RedisUtilsError):
-                logger.error("lane %s: connecting failed", self.name, exc_info=error)
-            while self._parked:
-                reply = self._parked.popleft()
-                reply.fail(with_outcome(_own(error, self.peer), reply.outcome_unsent()))
-        elif self._parked and self._connection is None and not self.closed:
-            self._open()
-
-    def _disappoint(self, error: ConnectFailed | PoolTimeout, failures: int, took: float) -> None:
-        """An attempt failed: tell those for whom it was the last."""
-        fatal = isinstance(error, ConnectFailed) and error.fatal
-        allowed = 0 if fatal or self.policy.mode == "never" else self.policy.max_retries
-        kept: deque[Reply] = deque()
-        for reply in self._parked:
-            if reply.done():
-                continue
-            if reply.tries() <= allowed:
-                kept.append(reply)
-                continue
-            kind = type(error) if isinstance(error, ConnectFailed) else ConnectTimeout
-            told = kind(f"{error}; tried {_times(failures)} in {took:.2g} s", fatal=fatal)
-            told.__cause__ = error
-            reply.fail(with_outcome(told, reply.outcome_unsent()))
-        self._parked = kept
-        if kept:
-            self._metrics.retries["connect"] += len(kept)
-
-    def _adopt(self, lease: Lease[Connection]) -> None:
+    def _adopt(self, connection: Connection) -> None:
         """A connection for us: send what waits."""
-        if self._lease is not None and self._lease is not lease:
-            self._lease.release()
-        self._lease = lease
-        self._connection = lease.item
-        lease.item.owner = self
-        lease.item.tainted = self._tainted
-        self._trouble = None  # what was wrong before is mended
+        self._connection = connection
+        connection.owner = self
+        connection.tainted = self._tainted
+        self._parked.trouble = None  # what was wrong before is mended
         logger.debug("lane %s: connected to %s", self.name, self.peer)
         self._release()
 
@@ -406,13 +257,10 @@ class Lane(Owner):
         unanswered: Sequence[Reply],
         unsent: int,
     ) -> None:
-        # Its place in the pool is kept: behind those who wait for connections of their own, some
-        # of them for ever, a lane might not get another.
-        if self._lease is not None:
-            self._pool.vacate(self._lease)
+        self._connector.vacate()
         self._connection = None
         cooling = self._stop_cooling()
-        self._trouble = str(error)
+        self._parked.trouble = str(error)
         self._hold()
         if unanswered:
             # One that is closed on purpose with answers owed to those who have gone is no warning.
@@ -428,31 +276,30 @@ class Lane(Owner):
             if position < written:
                 reply.fate = Outcome.UNKNOWN
                 may_resend = not self._tainted and self.policy.may_resend(
-                    partial(_repeatable, reply)
+                    partial(repeatable, reply)
                 )
             else:
                 may_resend = not self._tainted and self.policy.mode != "never"
             if not may_resend or self.closed or reply.tries() > self.policy.max_retries:
                 reply.fail(with_outcome(lost(error, True), reply.outcome_unsent()))
-            elif not self._expired(reply, now):
+            elif not self._parked.expired(reply, now):
                 self._metrics.retries["lost"] += 1
                 if isinstance(reply, Batch):
                     reply.values.clear()
                 again.append(reply)
         if cooling is not None:
-            self._drop_overtaken(cooling)
+            cooling.drop_overtaken()
         if self._tainted and not self.closed:
             self._lose_state()
-        self._parked = deque(sorted((*again, *self._parked), key=_ISSUED))
-        self._expect_expiry(min((reply.deadline for reply in again), default=inf))
-        if self._parked and not self.closed:
-            self._open()
+        self._parked.put_back(again)
+        if self._wants_connection():
+            self._connector.open()
 
     def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
         policy = self.policy
         if self.closed or reply.done() or not policy.may_repeat_rejected(code):
             return False
-        if not _refused_by_the_server(reply):
+        if not refused_by_the_server(reply):
             return False
         delay = policy.backoff.delay(reply.tries())
         cooling = self._cooling
@@ -465,20 +312,21 @@ class Lane(Owner):
             reply.fate = Outcome.REJECTED
         if isinstance(reply, Batch):
             reply.values = []
-            self._trouble = next(str(each) for each in value if isinstance(each, Exception))
+            self._parked.trouble = next(str(each) for each in value if isinstance(each, Exception))
         else:
-            self._trouble = str(value)
-        self._parked.append(reply)
-        self._expect_expiry(reply.deadline)
+            self._parked.trouble = str(value)
+        self._parked.add(reply)
         if cooling is None:
-            cooling = self._cooling = Cooling(reply, connection.unanswered)
-            self._cool_handle = self._loop.call_later(delay, self._cooled)
+            cooling = self._cooling = Cooling(
+                reply,
+                connection,
+                self._parked,
+                hold=self._hold,
+                admit=self._send_what_may_be,
+                finish=self._cooled,
+            )
             self._send_what_may_be(connection)
-        elif cooling.trying and self._cool_handle is None:
-            self._cool_handle = self._loop.call_later(delay, self._cooled)
-        cooling.refuse(reply, value)
-        if cooling.awaited is reply:
-            self._loop.call_soon(self._advance)
+        cooling.refuse(reply, value, delay)
         return True
 
     def _send_what_may_be(self, connection: Connection) -> None:
@@ -508,59 +356,15 @@ class Lane(Owner):
             connection.send(reply)
 
     def _cooled(self) -> None:
-        """The time has come to repeat what was refused, once all that was sent is answered."""
-        self._cool_handle = None
-        self._hold()
-        if self._cooling is not None:
-            self._cooling.settle()
-            self._advance()
-
-    def _advance(self, _: object = None) -> None:
-        """Go on to the next phase if this one is over."""
-        cooling, connection = self._cooling, self._connection
-        if cooling is None or connection is None or self._cool_handle is not None:
-            return
-        awaited = cooling.unanswered()
-        if awaited is not None:
-            if awaited is not cooling.awaited:
-                cooling.awaited = awaited
-                awaited.add_done_callback(self._advance)
-        elif cooling.trying or not self._try_again(cooling, connection):
-            self._stop_cooling()
-            self._release()
-
-    def _try_again(self, cooling: Cooling, connection: Connection) -> bool:
-        """Repeat what was refused. Returns False if there is nothing."""
-        self._drop_overtaken(cooling)
-        now = monotonic()
-        waiting = [reply for reply in self._parked if not self._expired(reply, now)]
-        waiting.sort(key=_ISSUED)
-        trial = cooling.try_again(waiting)
-        again = set(trial)
-        self._parked = deque(reply for reply in waiting if reply not in again)
-        for reply in trial:
-            connection.send(reply)
-        if self._cooling is cooling and trial:  # the connection lives
-            self._send_what_may_be(connection)
-            self._advance()
-        return bool(trial)
+        """Nothing is left to be repeated."""
+        self._stop_cooling()
+        self._release()
 
     def _stop_cooling(self) -> Cooling | None:
-        if self._cool_handle is not None:
-            self._cool_handle.cancel()
-            self._cool_handle = None
         cooling, self._cooling = self._cooling, None
+        if cooling is not None:
+            cooling.stop()
         return cooling
-
-    @staticmethod
-    def _drop_overtaken(cooling: Cooling) -> None:
-        """What cannot be repeated in its order fails with what the server said. It is done then,
-        and so is not sent."""
-        for reply, refusal in cooling.overtaken():
-            if isinstance(reply, Batch):
-                reply.set_result(refusal)
-            else:
-                reply.fail(refusal)
 
     def on_blocked(self, connection: Connection) -> None:
         self._hold()
@@ -568,57 +372,8 @@ class Lane(Owner):
     def on_unblocked(self, connection: Connection) -> None:
         self._release()
 
-    # -- a peer that says nothing --------------------------------------------------
-
     def on_silent(self, connection: Connection, seconds: float) -> None:
-        """Slow server or dead connection? See the module's docstring."""
-        oldest = connection.unanswered[0]
-        if _blocks(oldest):
-            return  # on a client's single connection: silence is what it asked for
-        wanted = 0.0 if oldest.done() else oldest.timeout
-        if seconds >= max(self._patience, wanted):
-            connection.abort(_silent(self.peer, seconds))
-        elif self._probing is None:
-            self._probing = self._loop.create_task(self._probe(connection), context=Context())
-            self._probing.add_done_callback(self._probed)
-
-    async def _probe(self, connection: Connection) -> None:
-        heard, unwritten = connection.last_heard, connection.unwritten
-        attempt = min(max(_SHORTEST_ATTEMPT, self._patience / 4), _LONGEST_PROBE)
-        try:
-            lease = await self._pool.get(wait=0, create=attempt, recycle=attempt)
-        except (ConnectFailed, PoolTimeout, PoolClosed, ConnectionLost):
-            return  # nothing learnt
-        try:
-            # The first shows that the server answers now, and not only a moment ago. What it
-            # owed us on the silent connection it has sent by then: the second lets it arrive.
-            await lease.item.submit(_PING, False, attempt)
-            await lease.item.submit(_PING, False, attempt)
-        except ResponseError as error:
-            if str(error).startswith("BUSY"):
-                lease.release()
-                return  # it runs a script, perhaps the one that we wait for
-        except (CommandTimeout, ConnectionLost):
-            lease.release(discard=True)
-            return
-        except BaseException:
-            lease.release(discard=True)
-            raise
-        silent = connection.last_heard == heard and connection.unwritten >= unwritten
-        if self._connection is connection and silent:
-            if self._spare is not None:
-                self._spare.release()
-            self._spare = lease
-            connection.abort(_silent(self.peer, monotonic() - heard, "while it answers others"))
-        else:
-            lease.release()
-
-    def _probed(self, task: asyncio.Task[None]) -> None:
-        self._probing = None
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._metrics.background_errors += 1
-            logger.error("lane %s: probing failed", self.name, exc_info=error)
+        self._prober.suspect(connection, seconds)
 
     # -- renewal -------------------------------------------------------------------
 
@@ -682,48 +437,29 @@ class Lane(Owner):
             return
         self.closed = True
         self._stop_cooling()
-        if self._alarm_handle is not None:
-            self._alarm_handle.cancel()
-        self.submit = self._refuse_one
-        self.submit_many = self._refuse_many
-        for task in (self._opening, self._probing):
-            if task is not None:
-                task.cancel()
-        connection, lease = self._connection, self._lease
+        self._parked.close()
+        self.submit = self.submit_many = self._refuse
+        self._connector.cancel()
+        connection = self._connection
         if connection is not None:
             if connection.in_flight:
                 connection.abort(ConnectionLost(f"lane {self.name!r} to {self.peer} was closed"))
             else:
-                connection.owner = Owner()
+                connection.owner = NOBODY
             self._connection = None
-        self._lease = None
-        if lease is not None:
-            lease.release()
-        if self._spare is not None:
-            self._spare.release()
-            self._spare = None
-        while self._parked:
-            reply = self._parked.popleft()
-            reply.fail(with_outcome(self._is_closed(), reply.outcome_unsent()))
-        self.submit = self._refuse_one
-        self.submit_many = self._refuse_many
+        self._connector.leave()
+        self._prober.close()
+        self._parked.fail_all(self._is_closed)
+        self.submit = self.submit_many = self._refuse
 
     def _lose_state(self) -> None:
         """A tainted connection is lost."""
         self._stale = True
-        if self._lease is not None:
-            self._lease.release()
-            self._lease = None
-        self.submit = self._refuse_stale
-        self.submit_many = self._refuse_stale_many
-        while self._parked:
-            reply = self._parked.popleft()
-            reply.fail(with_outcome(self._is_stale(), reply.outcome_unsent()))
+        self._connector.leave()
+        self.submit = self.submit_many = self._refuse_stale
+        self._parked.fail_all(self._is_stale)
 
-    def _refuse_stale(self, payload: bytes, decode: bool, timeout: float) -> Reply:
-        raise self._is_stale()
-
-    def _refuse_stale_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
+    def _refuse_stale(self, *_: object) -> NoReturn:
         raise self._is_stale()
 
     def _is_stale(self) -> ConnectionLost:
@@ -733,57 +469,8 @@ class Lane(Owner):
             outcome=Outcome.NOT_SENT,
         )
 
-    def _refuse_one(self, payload: bytes, decode: bool, timeout: float) -> Reply:
-        raise self._is_closed()
-
-    def _refuse_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
+    def _refuse(self, *_: object) -> NoReturn:
         raise self._is_closed()
 
     def _is_closed(self) -> PoolClosed:
         return PoolClosed(f"lane {self.name!r} to {self.peer} is closed")
-
-
-_RUNS_CODE: Final = frozenset({"EVAL", "EVALSHA", "FCALL"})
-
-
-def _refused_by_the_server(reply: Reply) -> bool:
-    """Whether an error with a server's code can only be the server's own. A script, a function or a
-    module may answer BUSY or LOADING as well, after it has done a part of its work."""
-    commands = map(lookup, unpack(reply.payload))
-    return all(command.known and command.name not in _RUNS_CODE for command in commands)
-
-
-def _blocks(reply: Reply) -> bool:
-    return any(is_blocking(lookup(words), words) for words in unpack(reply.payload))
-
-
-def _repeatable(reply: Reply) -> bool:
-    """Whether executing it again has the same effect and the same answer as executing it once."""
-    return all(
-        words[0] in _BRACKETS or is_repeatable(lookup(words), words)
-        for words in unpack(reply.payload)
-    )
-
-
-_BRACKETS: Final = (b"MULTI", b"EXEC")
-"""What a transaction is wrapped in: it may be repeated if all that is within may."""
-
-
-def _times(count: int) -> str:
-    return f"{count} time{'s' * (count != 1)}"
-
-
-def _own(error: BaseException, peer: str) -> RedisUtilsError:
-    """What ended connecting, as one caller's own error."""
-    if isinstance(error, RedisUtilsError):
-        mine = type(error)(str(error))
-    else:
-        mine = ConnectFailed(f"cannot connect to {peer}: {type(error).__name__}: {error}")
-    mine.__cause__ = error
-    return mine
-
-
-def _silent(peer: str, seconds: float, more: str = "") -> ConnectionLost:
-    return ConnectionLost(
-        f"{peer} has been silent on this connection for {seconds:.3g} s {more}".rstrip()
-    )

@@ -1,0 +1,211 @@
+"""Opening a lane's connection, for as long as a command waits for it.
+
+It takes a place in the pool, which it keeps when the connection dies: behind those who wait for
+connections of their own, some of them for ever, a lane might not get another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import Final
+
+from redisutils.connection.protocol import Connection
+from redisutils.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    ConnectTimeout,
+    PoolTimeout,
+    RedisUtilsError,
+)
+from redisutils.metrics import PoolMetrics
+from redisutils.pool.parking import Parking
+from redisutils.pool.pool import Lease, Pool
+from redisutils.retry import RetryPolicy
+
+__all__ = ["SHORTEST_ATTEMPT", "Connector"]
+
+logger = logging.getLogger("redisutils.lane")
+
+SHORTEST_ATTEMPT: Final = 1.0
+"""Seconds that an attempt to connect has at least, however short the commands' budgets: a
+distant server's handshake takes some."""
+
+
+class Connector:
+    """See the module's docstring. Belongs to the event loop that runs when it is made.
+
+    Args:
+        name: the lane's, for messages.
+        peer: the server's name, for messages.
+        pool: where connections are taken from.
+        policy: asked how attempts are repeated, which may change.
+        metrics: where errors and repetitions are counted.
+        parked: the commands that wait for the connection, and fail when it cannot be had.
+        patience: the seconds that whoever waits has at most.
+        spare: asked first for a connection that was opened for something else.
+        adopt: called with the new connection.
+        wanted: asked, when that is done, whether another connection is needed.
+    """
+
+    __slots__ = (
+        "_adopt",
+        "_lease",
+        "_loop",
+        "_metrics",
+        "_name",
+        "_opening",
+        "_parked",
+        "_patience",
+        "_peer",
+        "_policy",
+        "_pool",
+        "_spare",
+        "_wanted",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        peer: str,
+        pool: Pool[Connection],
+        policy: Callable[[], RetryPolicy],
+        metrics: PoolMetrics,
+        parked: Parking,
+        *,
+        patience: float,
+        spare: Callable[[], Lease[Connection] | None],
+        adopt: Callable[[Connection], None],
+        wanted: Callable[[], bool],
+    ) -> None:
+        self._name = name
+        self._peer = peer
+        self._pool = pool
+        self._policy = policy
+        self._metrics = metrics
+        self._parked = parked
+        self._patience = patience
+        self._spare = spare
+        self._adopt = adopt
+        self._wanted = wanted
+        self._loop = asyncio.get_running_loop()
+        self._lease: Lease[Connection] | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    @property
+    def opening(self) -> bool:
+        """Whether a connection is being opened."""
+        return self._opening is not None
+
+    def open(self) -> None:
+        """Begin to open a connection, unless one is being opened."""
+        if self._opening is None:
+            # Nobody's context: the connection outlives whoever asked first.
+            self._opening = self._loop.create_task(self._connect(), context=Context())
+            self._opening.add_done_callback(self._opened)
+
+    def vacate(self) -> None:
+        """The connection is lost. Its place in the pool is kept."""
+        if self._lease is not None:
+            self._pool.vacate(self._lease)
+
+    def leave(self) -> None:
+        """Give the place in the pool back, and the connection if there is one."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+
+    def cancel(self) -> None:
+        """Stop opening."""
+        if self._opening is not None:
+            self._opening.cancel()
+
+    async def _connect(self) -> None:
+        failures = 0
+        started = monotonic()
+        while self._parked:
+            try:
+                lease = await self._take()
+            except (ConnectFailed, PoolTimeout) as error:
+                failures += 1
+                self._parked.trouble = f"{error}; tried {_times(failures)}"
+                self._metrics.errors[type(error).__name__] += 1
+                self._disappoint(error, failures, monotonic() - started)
+                if self._parked:
+                    await asyncio.sleep(self._policy().backoff.delay(failures))
+            else:
+                if self._lease is not lease:
+                    self.leave()
+                self._lease = lease
+                self._adopt(lease.item)
+                return
+
+    async def _take(self) -> Lease[Connection]:
+        """The spare connection, or the pool's next."""
+        spare = self._spare()
+        if spare is not None:
+            return spare
+        # Nobody who waits now will be there when an attempt outlasts a whole budget; the next
+        # one may find the network mended.
+        timeouts = self._pool.timeouts
+        create = min(timeouts.create, max(SHORTEST_ATTEMPT, self._patience))
+        if self._lease is None:
+            self._lease = await self._pool.get(wait=inf, create=create)
+        else:
+            await self._pool.refill(self._lease, create=create, recycle=timeouts.recycle)
+        lease = self._lease
+        if lease.item.closed:  # while a hook looked at it
+            self._pool.vacate(lease)
+            raise ConnectFailed(f"{self._peer} hung up as soon as it was connected")
+        return lease
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        """The task is over. Nothing that it raised is lost: it goes to those who waited."""
+        self._opening = None
+        error: BaseException | None
+        if task.cancelled():  # by the lane as it closes, or with all tasks of a loop that ends
+            error = ConnectionLost(f"connecting to {self._peer} was cancelled")
+        else:
+            error = task.exception()
+        if error is not None:
+            self._parked.trouble = str(error)
+            if not isinstance(error, RedisUtilsError):
+                logger.error("lane %s: connecting failed", self._name, exc_info=error)
+            self._parked.fail_all(partial(_own, error, self._peer))
+        elif self._wanted():
+            self.open()
+
+    def _disappoint(self, error: ConnectFailed | PoolTimeout, failures: int, took: float) -> None:
+        """An attempt failed: tell those for whom it was the last."""
+        fatal = isinstance(error, ConnectFailed) and error.fatal
+        policy = self._policy()
+        allowed = 0 if fatal or policy.mode == "never" else policy.max_retries
+        kind = type(error) if isinstance(error, ConnectFailed) else ConnectTimeout
+
+        def told() -> ConnectFailed:
+            own = kind(f"{error}; tried {_times(failures)} in {took:.2g} s", fatal=fatal)
+            own.__cause__ = error
+            return own
+
+        left = self._parked.count_attempt(allowed, told)
+        if left:
+            self._metrics.retries["connect"] += left
+
+
+def _times(count: int) -> str:
+    return f"{count} time{'s' * (count != 1)}"
+
+
+def _own(error: BaseException, peer: str) -> RedisUtilsError:
+    """What ended connecting, as one caller's own error."""
+    if isinstance(error, RedisUtilsError):
+        mine = type(error)(str(error))
+    else:
+        mine = ConnectFailed(f"cannot connect to {peer}: {type(error).__name__}: {error}")
+    mine.__cause__ = error
+    return mine

@@ -1,0 +1,155 @@
+"""A peer that says nothing.
+
+A slow server and a dead connection look alike from here. Another connection tells: if the
+server answers there and still not here, this one is dead. When no other can be had, it is
+given up after ``patience``, or at the end of its oldest command's budget if that is later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextvars import Context
+from time import monotonic
+from typing import Final
+
+from redis.exceptions import ResponseError
+
+from redisutils.connection.packing import pack
+from redisutils.connection.protocol import Connection
+from redisutils.errors import (
+    CommandTimeout,
+    ConnectFailed,
+    ConnectionLost,
+    PoolClosed,
+    PoolTimeout,
+)
+from redisutils.metrics import PoolMetrics
+from redisutils.pool.connecting import SHORTEST_ATTEMPT
+from redisutils.pool.judgement import blocks
+from redisutils.pool.pool import Lease, Pool
+
+__all__ = ["Prober"]
+
+logger = logging.getLogger("redisutils.lane")
+
+_LONGEST_PROBE: Final = 5.0
+"""Seconds for each step of asking a server by another connection; then it is asked anew."""
+
+_PING: Final = pack(("PING",))
+
+
+class Prober:
+    """Finds out about silent connections of a lane, and closes those that are dead.
+
+    The connection by which it found out is kept, to take the dead one's place.
+
+    Args:
+        name: the lane's, for messages.
+        peer: the server's name, for messages.
+        pool: where the other connection is taken from.
+        metrics: where errors of its own are counted.
+        patience: seconds of silence after which a connection is given up even though no other
+            one could be opened to compare.
+    """
+
+    __slots__ = (
+        "_loop",
+        "_metrics",
+        "_name",
+        "_patience",
+        "_peer",
+        "_pool",
+        "_probing",
+        "_spare",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        peer: str,
+        pool: Pool[Connection],
+        metrics: PoolMetrics,
+        *,
+        patience: float,
+    ) -> None:
+        self._name = name
+        self._peer = peer
+        self._pool = pool
+        self._metrics = metrics
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._probing: asyncio.Task[None] | None = None
+        self._spare: Lease[Connection] | None = None
+
+    def suspect(self, connection: Connection, seconds: float) -> None:
+        """Nothing has been heard on ``connection`` for ``seconds``, although an answer is due."""
+        oldest = connection.unanswered[0]
+        if blocks(oldest):
+            return  # on a client's single connection: silence is what it asked for
+        wanted = 0.0 if oldest.done() else oldest.timeout
+        if seconds >= max(self._patience, wanted):
+            connection.abort(_silent(self._peer, seconds))
+        elif self._probing is None:
+            self._probing = self._loop.create_task(self._probe(connection), context=Context())
+            self._probing.add_done_callback(self._probed)
+
+    def take_spare(self) -> Lease[Connection] | None:
+        """The connection that answered while another was silent, if it still lives."""
+        lease, self._spare = self._spare, None
+        if lease is not None and lease.item.closed:
+            lease.release(discard=True)
+            lease = None
+        return lease
+
+    def close(self) -> None:
+        """Ask no more, and give the spare connection back."""
+        if self._probing is not None:
+            self._probing.cancel()
+        if self._spare is not None:
+            self._spare.release()
+            self._spare = None
+
+    async def _probe(self, connection: Connection) -> None:
+        heard, unwritten = connection.last_heard, connection.unwritten
+        attempt = min(max(SHORTEST_ATTEMPT, self._patience / 4), _LONGEST_PROBE)
+        try:
+            lease = await self._pool.get(wait=0, create=attempt, recycle=attempt)
+        except (ConnectFailed, PoolTimeout, PoolClosed, ConnectionLost):
+            return  # nothing learnt
+        try:
+            # The first shows that the server answers now, and not only a moment ago. What it
+            # owed us on the silent connection it has sent by then: the second lets it arrive.
+            await lease.item.submit(_PING, False, attempt)
+            await lease.item.submit(_PING, False, attempt)
+        except ResponseError as error:
+            if str(error).startswith("BUSY"):
+                lease.release()
+                return  # it runs a script, perhaps the one that we wait for
+        except (CommandTimeout, ConnectionLost):
+            lease.release(discard=True)
+            return
+        except BaseException:
+            lease.release(discard=True)
+            raise
+        silent = connection.last_heard == heard and connection.unwritten >= unwritten
+        if silent and not connection.closed:
+            if self._spare is not None:
+                self._spare.release()
+            self._spare = lease
+            connection.abort(_silent(self._peer, monotonic() - heard, "while it answers others"))
+        else:
+            lease.release()
+
+    def _probed(self, task: asyncio.Task[None]) -> None:
+        self._probing = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._metrics.background_errors += 1
+            logger.error("lane %s: probing failed", self._name, exc_info=error)
+
+
+def _silent(peer: str, seconds: float, more: str = "") -> ConnectionLost:
+    return ConnectionLost(
+        f"{peer} has been silent on this connection for {seconds:.3g} s {more}".rstrip()
+    )
