@@ -111,7 +111,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
     if not TYPE_CHECKING:  # which is to see redis-py's own signature
 
         @wraps(redis.asyncio.Redis.set)
-        def set(self, name, value, *args, **options):  # noqa: ANN001, ANN202
+        def set(self, name, value, *args, **options):
             # A shorter path when there is no option.
             if args or options or (self.watching and not self.explicit_transaction):
                 return super().set(name, value, *args, **options)

@@ -238,7 +238,7 @@ class Redis(redis.asyncio.Redis):
     if not TYPE_CHECKING:  # which is to see redis-py's own signature
 
         @wraps(redis.asyncio.Redis.set)
-        def set(self, name, value, ex=None, *args, **options):  # noqa: ANN001, ANN202
+        def set(self, name, value, ex=None, *args, **options):
             # A shorter path when there is no option but a whole number of seconds.
             if args or options or (ex is not None and type(ex) is not int):
                 return super().set(name, value, ex, *args, **options)

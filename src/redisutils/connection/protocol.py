@@ -341,8 +341,11 @@ class Connection(asyncio.Protocol):
         """Something was issued on a closed connection."""
         self._out.clear()
         while self._expected:
-            self._expected.popleft().fail(
-                ConnectionLost(f"the connection to {self.peer} is closed", outcome=Outcome.NOT_SENT)
+            reply = self._expected.popleft()
+            reply.fail(
+                ConnectionLost(
+                    f"the connection to {self.peer} is closed", outcome=reply.outcome_unsent()
+                )
             )
 
     def flush(self) -> None:

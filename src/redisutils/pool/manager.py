@@ -9,13 +9,13 @@ from math import inf
 from time import monotonic
 from typing import Final
 
-from redisutils.commands import is_blocking, lookup
 from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
-from redisutils.connection.packing import pack_many, unpack
+from redisutils.connection.packing import pack_many
 from redisutils.connection.protocol import FOREVER, Connection
 from redisutils.errors import ConnectionLost
 from redisutils.metrics import PoolMetrics
+from redisutils.pool.judgement import blocks
 from redisutils.pool.model import Expired, Usage
 
 __all__ = ["ConnectionManager"]
@@ -98,23 +98,14 @@ class ConnectionManager:
         if item.in_flight:
             # Answers owed to callers who have gone come in their order, before recycling's PING;
             # unless one of them was to be waited for.
-            if blocks(item) or not all(reply.done() for reply in item.unanswered):
+            if not all(reply.done() and not blocks(reply) for reply in item.unanswered):
                 return False
             item.needs_reset = True
         return True
 
     def discard(self, item: Connection) -> None:
         try:
-            if not item.closed and blocks(item):
+            if not item.closed and any(map(blocks, item.unanswered)):
                 self.on_abandoned(item)
         finally:
             item.close()
-
-
-def blocks(connection: Connection) -> bool:
-    """Whether the server may be waiting for others before it answers on this connection."""
-    return any(
-        is_blocking(lookup(words), words)
-        for reply in connection.unanswered
-        for words in unpack(reply.payload)
-    )
