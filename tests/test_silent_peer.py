@@ -172,6 +172,21 @@ async def test_a_long_script_is_not_taken_for_death(
         admin.config_set("lua-time-limit", limit)
 
 
+async def test_a_pause_of_writes_is_not_taken_for_death(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """``CLIENT PAUSE … WRITE``, as for a failover: other commands are answered."""
+    async with pool_at(clean_server, **QUICK, command_timeout=2) as pool:
+        before = await client_id(pool)
+        admin.client_pause(1200, all=False)
+        try:
+            assert await pool.client.incr("n") == 1
+        finally:
+            admin.client_unpause()
+        assert await client_id(pool) == before
+        assert pool.metrics().errors == {}
+
+
 @pytest.mark.parametrize("spare", [False, True])
 async def test_a_long_budget_is_waited_for(
     proxy: FaultProxy, server: EmbeddedServer, spare: bool

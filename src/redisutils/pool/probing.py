@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from contextvars import Context
 from time import monotonic
 from typing import Final
@@ -121,11 +122,10 @@ class Prober:
             # The first shows that the server answers now, and not only a moment ago. What it
             # owed us on the silent connection it has sent by then: the second lets it arrive.
             await lease.item.submit(_PING, False, attempt)
-            await lease.item.submit(_PING, False, attempt)
+            held_up = await _is_held_up(connection, lease.item, attempt)
         except ResponseError as error:
-            if str(error).startswith("BUSY"):
-                lease.release()
-                return  # it runs a script, perhaps the one that we wait for
+            # If it runs a script, perhaps the one that we wait for.
+            held_up = str(error).startswith("BUSY")
         except (CommandTimeout, ConnectionLost):
             lease.release(discard=True)
             return
@@ -133,7 +133,7 @@ class Prober:
             lease.release(discard=True)
             raise
         silent = connection.last_heard == heard and connection.unwritten >= unwritten
-        if silent and not connection.closed:
+        if silent and not held_up and not connection.closed:
             if self._spare is not None:
                 self._spare.release()
             self._spare = lease
@@ -147,6 +147,22 @@ class Prober:
         if error is not None:
             self._metrics.background_errors += 1
             logger.error("lane %s: probing failed", self._name, exc_info=error)
+
+
+async def _is_held_up(connection: Connection, other: Connection, timeout: float) -> bool:
+    """Ask over ``other`` whether the server itself lets ``connection`` wait, as it does with writes
+    after CLIENT PAUSE (https://valkey.io/commands/client-list/, flag ``b``). One round trip,
+    whatever can be asked."""
+    number = connection.server.get("id")
+    if number is None or other.address != connection.address:
+        await other.submit(_PING, False, timeout)
+        return False
+    try:
+        told = await other.submit(pack(("CLIENT", "LIST", "ID", number)), True, timeout)
+    except ResponseError:
+        return False  # an older server, or one whose user may not ask
+    flags = re.search(r" flags=(\S+)", str(told))
+    return flags is not None and "b" in flags[1]
 
 
 def _silent(peer: str, seconds: float, more: str = "") -> ConnectionLost:
