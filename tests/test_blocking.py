@@ -102,6 +102,31 @@ async def test_an_answer_that_does_not_come_in_time_is_missed(
         assert outcome_of(caught.value) is Outcome.UNKNOWN
 
 
+@pytest.mark.parametrize("drain", [0, 0.05])
+async def test_closing_the_pool_ends_what_might_wait_for_ever(
+    clean_server: EmbeddedServer, admin: redis.Redis, drain: float
+) -> None:
+    pool = await pool_at(clean_server, client_name="waiter")
+    pubsub = pool.client.pubsub()
+    await pubsub.subscribe("news")
+
+    async def listen() -> None:
+        async for _ in pubsub.listen():
+            pass
+
+    pop = asyncio.ensure_future(pool.client.blpop(["list"], timeout=0))
+    listening = asyncio.ensure_future(listen())
+    await until(lambda: blocked(admin) == 1)
+    await pool.close(drain=drain)
+    with pytest.raises(ConnectionLost, match="was closed") as caught:
+        await pop
+    assert outcome_of(caught.value) is Outcome.UNKNOWN
+    with pytest.raises(redis.ConnectionError):  # it would come back, and may not
+        await listening
+    await pubsub.aclose()
+    await until(lambda: not clients_named(admin, "waiter"))
+
+
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 async def test_abandoning_one_closes_its_connection_and_loses_nothing(
     clean_server: EmbeddedServer, admin: redis.Redis, how: str

@@ -395,7 +395,7 @@ def test_missing_extras_are_named(tmp_path: Path) -> None:
         assert module in done.stderr
     done = finished("demo", "--plot", "a.png", prologue="sys.modules['matplotlib'] = None")
     assert done.returncode == 2
-    assert "pip install matplotlib" in done.stderr
+    assert "pip install 'redisutils[plot]'" in done.stderr
 
 
 def test_redis_log(monkeypatch: pytest.MonkeyPatch) -> None:

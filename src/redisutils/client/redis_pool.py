@@ -156,7 +156,10 @@ class RedisPool:
         )
 
     async def close(self, drain: float = 0.0) -> None:
-        """Close all connections. A second call does nothing.
+        """Close the pool. A second call does nothing.
+
+        Commands in flight, blocking ones and subscriptions end with ConnectionLost. Only what was
+        checked out by :meth:`get` goes on working, and is closed when it comes back.
 
         Args:
             drain: seconds to let commands in flight and checkouts finish first. New checkouts
@@ -279,7 +282,8 @@ class RedisPool:
             reasons.append(f"PING was refused: {error}")
         status = self.status()
         if status.waiting:
-            reasons.append(f"{status.waiting} callers wait for a connection")
+            callers = "caller waits" if status.waiting == 1 else "callers wait"
+            reasons.append(f"{status.waiting} {callers} for a connection")
         state: Literal["healthy", "degraded", "unhealthy"] = "healthy"
         if round_trip is None:
             state = "unhealthy"

@@ -654,5 +654,5 @@ class Connection(asyncio.Protocol):
             )
         return WrongLoop(
             f"this connection to {self.peer} belongs to another event loop: open a pool in "
-            "each loop (asyncio.run makes a new one each time)"
+            "each loop (asyncio.run makes a new one each time), and close it before the loop ends"
         )

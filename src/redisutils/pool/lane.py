@@ -203,7 +203,8 @@ class Lane(Owner[Connection]):
         if not self._waker.is_here():
             raise WrongLoop(
                 f"lane {self.name!r} to {self.peer} belongs to another event loop: open a pool "
-                "in each loop (asyncio.run makes a new one each time)"
+                "in each loop (asyncio.run makes a new one each time), and close it before the "
+                "loop ends"
             )
         return self._waker
 

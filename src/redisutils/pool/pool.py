@@ -72,7 +72,7 @@ logger = logging.getLogger("redisutils.pool")
 class Lease(Generic[T]):
     """A thing checked out. Give it back with :meth:`release`, or keep it with :meth:`take`."""
 
-    __slots__ = ("_pool", "item", "released", "usage", "vacant")
+    __slots__ = ("__weakref__", "_pool", "item", "released", "usage", "vacant")
 
     def __init__(self, pool: Pool[T], item: T, usage: Usage) -> None:
         self._pool = pool
@@ -520,4 +520,6 @@ class Pool(Generic[T]):
 
     def _use(self) -> str:
         s = self.status()
-        return f"all {s.max_size} are in use{self.describe_users()}, {s.waiting} callers wait"
+        count = len(self._waiters)
+        waiting = f"{count or 'no'} other caller{'s' * (count != 1)} waiting"
+        return f"all {s.max_size} are in use{self.describe_users()}, {waiting}"

@@ -19,6 +19,7 @@ from redisutils.connection.reply import Waker
 from redisutils.errors import (
     CommandTimeout,
     ConnectFailed,
+    ConnectionLost,
     Outcome,
     PoolClosed,
     RedisUtilsError,
@@ -56,6 +57,7 @@ class Standalone:
         self.metrics = PoolMetrics()
         self._loop = asyncio.get_running_loop()
         self._waker = Waker.of(self._loop)
+        self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
         self._pid = os.getpid()
         self._forked = False
         self._manager = ConnectionManager(
@@ -135,7 +137,8 @@ class Standalone:
         return await self.pool.get(wait=wait)
 
     async def checkout_patiently(self, budget: float) -> Lease[Connection]:
-        """A checkout that tries again as long as no connection can be made, as a lane does.
+        """A checkout that tries again as long as no connection can be made, as a lane does: for
+        what a client takes a connection for by itself. Such a one ends when we are closed.
 
         Args:
             budget: seconds for all of it.
@@ -154,6 +157,7 @@ class Standalone:
                 async with bound:
                     lease = await self.checkout(min(self.settings.timeouts.wait, left))
                 if monotonic() - started < budget:
+                    self._lent.add(lease)
                     return lease
                 lease.release()  # too late for a command to be sent
                 raise self._no_time(budget)
@@ -272,6 +276,11 @@ class Standalone:
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()
+        # Blocking commands, subscriptions and the like, which might wait for ever. What callers
+        # have checked out themselves goes on, as in deadpool, until they give it back.
+        for lease in list(self._lent):
+            if not lease.released:
+                lease.item.abort(ConnectionLost(f"{self.pool.name} was closed"))
         # One turn, so that transports let go of their sockets before the loop may end.
         await asyncio.sleep(0)
 

@@ -83,6 +83,6 @@ def _check_plot(plot: Path) -> None:
     elif not plot.parent.is_dir():
         wrong = f"{plot}: there is no folder {plot.parent}"
     elif find_spec("matplotlib") is None:
-        wrong = "drawing needs matplotlib; install it with:  pip install matplotlib"
+        wrong = "drawing needs matplotlib; install it with:  pip install 'redisutils[plot]'"
     if wrong:
         raise typer.BadParameter(wrong, param_hint="--plot")

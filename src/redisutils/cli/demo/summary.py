@@ -132,7 +132,7 @@ def _latencies(finished: Finished) -> Table:
     timings = finished.loop.timings
     rows: list[tuple[str, LatencySnapshot]] = [
         *((kind, timings.kinds[kind].snapshot()) for kind in KINDS),
-        ("pool, all commands", finished.metrics.latency),
+        ("pool, round trips", finished.metrics.latency),
     ]
     for name, shot in rows:
         figures = (shot.p50, shot.p95, shot.p99, shot.max)
