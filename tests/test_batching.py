@@ -367,3 +367,22 @@ async def test_a_pipeline_waits_at_the_bound_as_a_whole(
             assert await asyncio.gather(*(one(number) for number in range(50))) == [[1, 2, 3]] * 50
         names = [command[0] for command in recorder.commands()]
         assert names == [b"MULTI", b"INCRBY", b"INCRBY", b"INCRBY", b"EXEC"] * 50
+
+
+async def test_a_later_command_does_not_put_the_alarm_off(
+    proxy: FaultProxy, clean_server: EmbeddedServer
+) -> None:
+    """Its budget is the shorter one, and ends later all the same."""
+    url = f"redis://:{clean_server.password}@{proxy.host}:{proxy.port}"
+    async with create_redis_pool(url=url) as pool:
+        await pool.client.ping()
+        connection = connection_of(pool)
+        proxy.stall()
+        first = connection.submit(PING, False, 0.3)
+        await asyncio.sleep(0.05)
+        second = connection.submit(PING, False, 0.28)
+        assert first.deadline < second.deadline
+        assert connection._alarm <= first.deadline
+        await asyncio.wait([first, second])
+        for reply in (first, second):
+            assert isinstance(reply.exception(), CommandTimeout)

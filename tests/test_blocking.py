@@ -107,7 +107,7 @@ async def test_closing_the_pool_ends_what_might_wait_for_ever(
     clean_server: EmbeddedServer, admin: redis.Redis, drain: float
 ) -> None:
     pool = await pool_at(clean_server, client_name="waiter")
-    pubsub = pool.client.pubsub()
+    pubsub: Any = pool.client.pubsub()
     await pubsub.subscribe("news")
 
     async def listen() -> None:

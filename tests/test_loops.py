@@ -19,6 +19,7 @@ import uvloop
 
 from redisutils import Redis, create_redis_pool
 from redisutils.client.redis_pool import RedisPool
+from redisutils.connection.packing import pack
 from redisutils.errors import Outcome, PoolClosed, WrongLoop
 from redisutils.testing import EmbeddedServer, FaultProxy
 
@@ -383,6 +384,36 @@ def test_a_fork_within_a_coroutine(
         child = f"in process {os.getpid()} and this is its child"
         for words in said:  # a connection of one's own leaves it to asyncio
             assert child in words or words == "no running event loop"
+
+    here(main())
+
+
+@both_loops
+def test_a_child_that_goes_on_with_its_parents_loop(
+    clean_server: EmbeddedServer, make_loop: MakeLoop, new_run: Callable[[MakeLoop], Run]
+) -> None:
+    """What it reads is the parent's: it takes nothing of it, nor is it taken for the loop."""
+    here = new_run(make_loop)
+
+    async def main() -> None:
+        pool = await opened(clean_server.url)
+        conn = await pool.get()
+        connection = conn._lease.item
+        reply = connection.submit(pack(("ECHO", "mine")), False, 5)
+
+        def deed() -> str:
+            def woken(_: object) -> None:
+                heard.append("woken")
+
+            heard: list[str] = []
+            reply.add_done_callback(woken)
+            connection.data_received(b"$4\r\nmine\r\n")
+            return f"{reply.done()} {connection._waker.thread} {heard}"
+
+        assert in_child(deed) == "False 0 []"
+        assert await reply == b"mine"
+        conn.release()
+        await pool.close()
 
     here(main())
 

@@ -44,10 +44,10 @@ __all__ = ["Redis"]
 _UNKNOWN: Final = object()
 
 _HELLO: Final = pack(("HELLO",))
+"""Changes nothing by itself, and is allowed to every user."""
 
 _GET: Final = [f"*2\r\n$3\r\nGET\r\n${length}\r\n" for length in range(256)]
 """How a GET begins on the wire, by the length of its key: a number is slow to turn into text."""
-"""Changes nothing by itself, and is allowed to every user."""
 
 
 class Redis(redis.asyncio.Redis):

@@ -225,7 +225,7 @@ class Connection(asyncio.Protocol):
             self._flush_or_schedule()
         elif len(payload) >= FLUSH_FROM:
             self.flush()
-        if timeout < self._alarm_span:
+        if timeout < self._alarm_span and reply.deadline < self._alarm:
             self._arm(reply.deadline)
         return reply
 
@@ -403,6 +403,9 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
+        waker = self._waker
+        if waker.forked:
+            return  # the child of a fork that goes on with its parent's loop: nothing here is its
         metrics = self.metrics
         metrics.bytes_in += len(data)
         self.last_heard = monotonic()
@@ -410,7 +413,6 @@ class Connection(asyncio.Protocol):
         self._reader.feed(data)
         # A task may be running only under patched, re-entrant loops (notebooks).
         direct = current_task(self._loop) is None
-        waker = self._waker
         waker.thread = get_ident()
         half = len(self._expected) // 2
         self._flush_at = max(FLUSH_AT_LEAST, half)

@@ -51,7 +51,7 @@ class Waker(weakref.ref[asyncio.AbstractEventLoop]):
     without a Python frame: see :attr:`Reply.get_loop`.
     """
 
-    __slots__ = ("__weakref__", "completing", "done", "loop", "thread")
+    __slots__ = ("__weakref__", "completing", "done", "forked", "loop", "thread")
 
     # Asked by each new future; the answer "no" must not cost a Python call.
     # asyncio's debug mode still works: only the traceback of where each reply
@@ -62,6 +62,8 @@ class Waker(weakref.ref[asyncio.AbstractEventLoop]):
     """The reply that is being completed, whose task may be stepped at once."""
     done: asyncio.Future[None]
     """Any future that is done: see :meth:`call_soon`."""
+    forked: bool
+    """Whether this is a child of the process in which the loop was made."""
     loop: asyncio.AbstractEventLoop
     thread: int
     """The thread that runs the loop, while a connection hands out replies; else 0. Who is in it
@@ -78,6 +80,7 @@ class Waker(weakref.ref[asyncio.AbstractEventLoop]):
             waker.completing = None
             waker.done = asyncio.Future(loop=loop)
             waker.done.set_result(None)
+            waker.forked = False
             waker.thread = 0
         return waker
 
@@ -113,9 +116,11 @@ _wakers: weakref.WeakValueDictionary[int, Waker] = weakref.WeakValueDictionary()
 
 
 def _forked() -> None:
-    """In a child, whose loops do not run even if it was forked by a task that was woken."""
+    """In a child: no loop of its parent's is its own, even if it was forked by a woken task."""
     for waker in _wakers.values():
+        waker.forked = True
         waker.thread = 0
+    _wakers.clear()  # a loop that the child makes is another one, whatever its id
 
 
 if hasattr(os, "register_at_fork"):

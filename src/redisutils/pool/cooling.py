@@ -170,12 +170,9 @@ class Cooling:
         trial = self._choose(waiting)
         again = set(trial)
         self._parked.put_back([reply for reply in waiting if reply not in again])
-        for position, reply in enumerate(trial):
+        for reply in trial:
             self._connection.send(reply)
-            if self._connection.closed:  # the write itself found it dead
-                self._parked.put_back(trial[position + 1 :])
-                break
-        if trial and not self._stopped:
+        if trial and not self._stopped:  # the connection lives
             self._admit(self._connection)
             self._advance()
         return bool(trial)

@@ -1,8 +1,9 @@
 """A peer that says nothing.
 
 A slow server and a dead connection look alike from here. Another connection tells: if the
-server answers there and still not here, this one is dead. When no other can be had, it is
-given up after ``patience``, or at the end of its oldest command's budget if that is later.
+server answers there and still not here, this one is dead, unless the server says that it lets
+this one wait. When no other can be had, it is given up after ``patience``, or at the end of its
+oldest command's budget if that is later.
 """
 
 from __future__ import annotations
@@ -159,8 +160,10 @@ async def _is_held_up(connection: Connection, other: Connection, timeout: float)
         return False
     try:
         told = await other.submit(pack(("CLIENT", "LIST", "ID", number)), True, timeout)
-    except ResponseError:
-        return False  # an older server, or one whose user may not ask
+    except ResponseError as error:
+        if str(error).startswith("BUSY"):
+            raise
+        return False  # an older server, or a user who may not ask
     flags = re.search(r" flags=(\S+)", str(told))
     return flags is not None and "b" in flags[1]
 
