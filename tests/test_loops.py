@@ -400,6 +400,7 @@ def test_a_child_that_goes_on_with_its_parents_loop(
         conn = await pool.get()
         connection = conn._lease.item
         reply = connection.submit(pack(("ECHO", "mine")), False, 5)
+        connection.flush()
 
         def deed() -> str:
             def woken(_: object) -> None:
