@@ -50,8 +50,6 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
     answers = await _ask(connection, options, commands)
     connection.protocol_version = 2
     _check(options, commands, answers, credentials)
-    if isinstance(answers[-1], int):
-        connection.server = {"id": answers[-1]}
     if options.protocol == 3:
         options.dialect.heard(2)
 
@@ -104,7 +102,7 @@ def _resp2(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[
         commands.append(("CLIENT", "SETNAME", options.client_name))
     # Without credentials, and perhaps with nothing else to say: is one wanted?
     asked = [] if credentials else [("PING",)]
-    return [*commands, *_select(options), *asked, *_set_info(options), ("CLIENT", "ID")]
+    return [*commands, *_select(options), *asked, *_set_info(options)]
 
 
 def _select(options: ConnectOptions) -> list[tuple[Any, ...]]:

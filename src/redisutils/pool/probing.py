@@ -152,8 +152,9 @@ class Prober:
 
 async def _is_held_up(connection: Connection, other: Connection, timeout: float) -> bool:
     """Ask over ``other`` whether the server itself lets ``connection`` wait, as it does with writes
-    after CLIENT PAUSE (https://valkey.io/commands/client-list/, flag ``b``). One round trip,
-    whatever can be asked."""
+    after CLIENT PAUSE (https://valkey.io/commands/client-list/, flag ``b``). It cannot be asked in
+    RESP2, where connections do not know their number, nor by a user who may not CLIENT LIST. One
+    round trip all the same."""
     number = connection.server.get("id")
     if number is None or other.address != connection.address:
         await other.submit(_PING, False, timeout)
