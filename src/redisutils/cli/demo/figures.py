@@ -24,23 +24,19 @@ class Timings:
 
     def __init__(self) -> None:
         self.kinds = {kind: LatencyHistogram() for kind in KINDS}
-        self._trips = LatencyHistogram()
         self._recent = LatencyHistogram()
         self._recent_events = LatencyHistogram()
 
     def trips(self, write: float, read: float, update: float, book: float) -> None:
         """Note one trade's four round trips, in seconds."""
         kinds = self.kinds
-        kinds["price write"].pending.append(write)
+        writes = kinds["price write"].pending
+        writes.append(write)
         kinds["price read"].pending.append(read)
         kinds["portfolio update"].pending.append(update)
         kinds["portfolio read"].pending.append(book)
-        trips = (write, read, update, book)
-        self._recent.pending.extend(trips)
-        pending = self._trips.pending
-        pending.extend(trips)
-        if len(pending) >= 4 * FOLD_AT:
-            self._trips.fold()
+        self._recent.pending.extend((write, read, update, book))
+        if len(writes) >= FOLD_AT:
             self._recent.fold()
             for kind in KINDS[:4]:
                 kinds[kind].fold()
@@ -53,10 +49,6 @@ class Timings:
         if len(pending) >= FOLD_AT:
             self.kinds["event"].fold()
             self._recent_events.fold()
-
-    def all_trips(self) -> LatencySnapshot:
-        """All round trips of the run."""
-        return self._trips.snapshot()
 
     def take_recent(self) -> tuple[LatencySnapshot, LatencySnapshot]:
         """Round trips and events since the last call."""

@@ -58,7 +58,7 @@ def draw(finished: Finished, samples: Sequence[Sample], path: Path) -> None:
     _throughput(figure.add_subplot(grid[1, 0], sharex=over_time), samples)
     _tails(figure.add_subplot(grid[:, 1]), finished)
 
-    trips = finished.loop.timings.all_trips()
+    trips = finished.metrics.latency
     rate = finished.metrics.commands / (finished.seconds or 1.0)
     figure.text(
         0.07, 0.94,
