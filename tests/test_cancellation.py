@@ -665,7 +665,7 @@ async def test_eager_tasks(clean_server: EmbeddedServer) -> None:
 
     def eager(loop: Any, deed: Any, *, eager_start: bool = True, **more: Any) -> Any:
         # uvloop hands on eager_start, which asyncio's factory takes from Python 3.14 on.
-        return asyncio.eager_task_factory(loop, deed, **more)  # type: ignore[attr-defined]
+        return asyncio.eager_task_factory(loop, deed, **more)  # type: ignore[attr-defined]  # 3.12 on
 
     loop.set_task_factory(eager)
     try:

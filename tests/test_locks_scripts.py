@@ -101,6 +101,6 @@ async def test_functions(clean_server: EmbeddedServer) -> None:
         assert await client.fcall("twice", 0, "21") == 42
         dumped: Any = await client.function_dump()
         assert isinstance(dumped, bytes)
-        restored = client.function_restore(dumped, "REPLACE")  # type: ignore[arg-type]
+        restored = client.function_restore(dumped, "REPLACE")  # type: ignore[arg-type]  # takes bytes
         assert await restored is True
         await client.function_delete("mine")

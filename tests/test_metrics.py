@@ -187,9 +187,9 @@ async def test_a_snapshot_is_frozen(clean_server: EmbeddedServer) -> None:
         assert before.commands == 1
         assert before.errors == {}
         with pytest.raises(dataclasses.FrozenInstanceError):
-            before.commands = 7  # type: ignore[misc]
+            before.commands = 7  # type: ignore[misc]  # it is frozen
         with pytest.raises(TypeError):
-            before.errors["x"] = 1  # type: ignore[index]
+            before.errors["x"] = 1  # type: ignore[index]  # it is frozen
         assert pool.metrics().errors == {"ResponseError": 1}
 
 

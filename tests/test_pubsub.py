@@ -230,7 +230,7 @@ async def test_cancelling_a_reader_leaves_the_subscription(
 async def test_closing_with_a_reader_waiting(clean_server: EmbeddedServer, protocol: int) -> None:
     async with client_at(clean_server, protocol=protocol) as client:
         async with pool_of_readers(client) as (pubsub, reader):
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's
             done, _ = await asyncio.wait([reader], timeout=5)
             assert done, "the reader hangs"
             with pytest.raises(LeaseReleased, match="closed while it was read"):
@@ -313,5 +313,5 @@ async def test_the_client_can_be_closed_before_the_subscription(
     await pubsub.subscribe("news")
     assert await pubsub.get_message(timeout=5)
     await client.aclose()
-    await pubsub.aclose()  # type: ignore[no-untyped-call]
+    await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's
     await until(lambda: not clients_named(admin, NAME), "the end of its connections")

@@ -69,7 +69,7 @@ class Inbox(Owner[Connection]):
         self._readers.append(reader)
         try:
             await reader
-        except BaseException:
+        except BaseException:  # cancelled: the next in line must not miss what came
             if reader in self._readers:
                 self._readers.remove(reader)
             elif self._items:

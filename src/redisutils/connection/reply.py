@@ -152,7 +152,7 @@ class Reply(asyncio.Future[Any]):
 
     # A future's task compares get_loop() with its own loop. This is the C getter of the loop that
     # the future was given, so reply.get_loop is the Waker, which when called returns the loop.
-    get_loop = asyncio.Future._loop  # type: ignore[assignment]
+    get_loop = asyncio.Future._loop  # type: ignore[assignment]  # no method: see above
 
     @property
     def deadline(self) -> float:

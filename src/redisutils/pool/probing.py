@@ -130,7 +130,7 @@ class Prober:
         except (CommandTimeout, ConnectionLost):
             lease.release(discard=True)
             return
-        except BaseException:
+        except BaseException:  # cancelled, above all, with an answer owed
             lease.release(discard=True)
             raise
         silent = connection.last_heard == heard and connection.unwritten >= unwritten
