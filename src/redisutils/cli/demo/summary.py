@@ -113,7 +113,7 @@ def _figures(finished: Finished) -> Table:
     table.add_row(
         "pool",
         f"{status.size} of {status.max_size}",
-        f"connections while at work; {metrics.connections_created:,} made, "
+        f"at work; {metrics.connections_created:,} made, "
         f"{metrics.connections_discarded:,} discarded",
     )
     table.add_row("network", _size(metrics.bytes_out), f"sent, {_size(metrics.bytes_in)} received")
