@@ -16,7 +16,6 @@ import hiredis
 
 from redisutils.connection.packing import pack, unpack
 from redisutils.connection.protocol import Connection
-from redisutils.connection.reply import Batch, Reply
 from redisutils.metrics import PoolMetrics
 
 DEADLINE = 10.0
@@ -86,11 +85,13 @@ class Wire:
             await asyncio.sleep(0)
         self._far.close()
 
-    def ask(self, *args: Any, decode: bool = False, timeout: float = DEADLINE) -> Reply:
+    def ask(
+        self, *args: Any, decode: bool = False, timeout: float = DEADLINE
+    ) -> asyncio.Future[Any]:
         """Issue a command."""
         return self.connection.submit(pack(args or ("PING",)), decode, timeout)
 
-    def ask_many(self, size: int, *, decode: bool = False) -> Batch:
+    def ask_many(self, size: int, *, decode: bool = False) -> asyncio.Future[Any]:
         """Issue so many commands as one batch."""
         return self.connection.submit_many(pack(("PING",)) * size, size, decode, DEADLINE)
 

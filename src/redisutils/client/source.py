@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from asyncio import Future
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from redisutils.connection.options import ConnectOptions
-from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConfigError
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
@@ -22,10 +22,10 @@ class LaneLike(Protocol):
     """What a client issues commands through: a lane, or a connection of its own."""
 
     @property
-    def submit(self) -> Callable[[bytes, bool, float], Reply]: ...
+    def submit(self) -> Callable[[bytes, bool, float], Future[Any]]: ...
 
     @property
-    def submit_many(self) -> Callable[[bytes, int, bool, float], Batch]: ...
+    def submit_many(self) -> Callable[[bytes, int, bool, float], Future[Any]]: ...
 
 
 class Source(Protocol):
@@ -124,8 +124,8 @@ class DeferredLane:
     def __init__(self, open_lane: Callable[[], LaneLike]) -> None:
         self._lane = open_lane
 
-    def submit(self, payload: bytes, decode: bool, timeout: float) -> Reply:
+    def submit(self, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
         return self._lane().submit(payload, decode, timeout)
 
-    def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
+    def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Future[Any]:
         return self._lane().submit_many(payload, size, decode, timeout)

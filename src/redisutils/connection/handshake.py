@@ -15,6 +15,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack_many
 from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.connection.reply import new_batch
 from redisutils.errors import AuthenticationFailed, ConnectFailed, ConnectionLost, RedisUtilsError
 
 __all__ = ["shake_hands"]
@@ -72,9 +73,10 @@ async def _ask(
     if not commands:
         return []
     # Dial bounds the connect as a whole.
-    batch = connection.submit_many(pack_many(commands), len(commands), False, FOREVER)
+    batch = new_batch(connection.loop, pack_many(commands), len(commands), False, FOREVER)
+    connection.send(batch)
     try:
-        answers: list[Any] = await batch
+        answers: list[Any] = await batch.future
     except ConnectionLost:
         # A server that has too many clients, or wants none from here, says so and hangs up.
         said = next((value for value in batch.values if isinstance(value, Exception)), None)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from asyncio import InvalidStateError, current_task, get_running_loop
+from asyncio import Future, InvalidStateError, current_task, get_running_loop
 from collections import deque
 from collections.abc import Sequence
 from math import inf
@@ -36,9 +36,10 @@ import hiredis
 from redis._parsers.base import BaseParser
 from redis.exceptions import ExecAbortError
 
+from redisutils.connection.affinity import Affinity
 from redisutils.connection.owner import NOBODY, Owner
 from redisutils.connection.packing import pack
-from redisutils.connection.reply import Batch, Reply, Waker, new_batch
+from redisutils.connection.reply import Batch, Issued, Reply, new_batch, raise_
 from redisutils.errors import (
     CommandTimeout,
     ConnectionLost,
@@ -101,6 +102,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
+        "_affinity",
         "_alarm",
         "_alarm_handle",
         "_alarm_span",
@@ -119,7 +121,6 @@ class Connection(asyncio.Protocol):
         "_silence",
         "_transport",
         "_unparsed",
-        "_waker",
         "_written",
         "blocked",
         "closed",
@@ -164,7 +165,7 @@ class Connection(asyncio.Protocol):
 
         self._loop = get_running_loop()
         self._pid = os.getpid()
-        self._waker = Waker.of(self._loop)
+        self._affinity = Affinity.of(self._loop)
         self._transport: asyncio.Transport
         self._reader = hiredis.Reader(
             protocolError=ProtocolError,
@@ -174,7 +175,7 @@ class Connection(asyncio.Protocol):
             notEnoughData=_INCOMPLETE,
         )
         self._gets = self._reader.gets
-        self._expected: deque[Reply] = deque()
+        self._expected: deque[Issued | Reply] = deque()
         self._out: list[bytes] = []
         self._flush_at = 1
         self._error_replies: list[tuple[BaseException, str]] = []
@@ -199,7 +200,7 @@ class Connection(asyncio.Protocol):
 
     # -- what callers use ------------------------------------------------------
 
-    def submit(self, payload: bytes, decode: bool, timeout: float) -> Reply:
+    def submit(self, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
         """Issue one packed command; its bytes leave within this turn of the loop.
 
         Args:
@@ -210,39 +211,31 @@ class Connection(asyncio.Protocol):
         Returns a future of the answer. An error reply is raised from it.
         """
         # The hot path. `send` below says the same for a reply that exists already.
-        waker = self._waker
-        if get_ident() != waker.thread and get_running_loop() is not self._loop:
+        if get_ident() != self._affinity.thread and get_running_loop() is not self._loop:
             raise self._wrong_loop()
-        reply = Reply(loop=waker)  # type: ignore[arg-type]  # see reply.py
-        reply.payload = payload
-        reply.decode = decode
-        reply.issued = monotonic()
-        reply.timeout = timeout
-        self._expected.append(reply)
+        future: Future[Any] = Future(loop=self._loop)
+        issued = monotonic()
+        self._expected.append((future, payload, decode, issued, timeout))
         out = self._out
         out.append(payload)
         if len(out) >= self._flush_at:
             self._flush_or_schedule()
         elif len(payload) >= FLUSH_FROM:
             self.flush()
-        if timeout < self._alarm_span and reply.deadline < self._alarm:
-            self._arm(reply.deadline)
-        return reply
+        if timeout < self._alarm_span and issued + timeout < self._alarm:
+            self._arm(issued + timeout)
+        return future
 
-    def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
+    def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Future[Any]:
         """Issue ``size`` packed commands contiguously. The future's result is the list of
         their answers; an error reply stands in it as an exception."""
-        if not self._waker.is_here():
+        if not self._affinity.is_here():
             raise self._wrong_loop()
-        batch = self.make_batch(payload, size, decode, timeout)
+        batch = new_batch(self._loop, payload, size, decode, timeout)
         self.send(batch)
         if size >= FLUSH_AT_LEAST:
             self.flush()
-        return batch
-
-    def make_batch(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
-        """A batch for :meth:`send`, not issued yet."""
-        return new_batch(self._waker, payload, size, decode, timeout)
+        return batch.future
 
     def send(self, reply: Reply) -> None:
         """Issue a reply made earlier, perhaps by another connection. Its clock runs on."""
@@ -261,7 +254,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, payload: bytes) -> None:
         """Write bytes whose answers, if any, come as pushes or unsolicited: pub/sub, MONITOR."""
-        if not self._waker.is_here():
+        if not self._affinity.is_here():
             raise self._wrong_loop()
         self._out.append(payload)
         self.flush()
@@ -283,8 +276,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def unanswered(self) -> Sequence[Reply]:
-        """The replies that are owed, oldest first."""
-        return self._expected
+        """The replies that are owed, oldest first. O(in flight)."""
+        expected = self._expected
+        owed = [Reply(*each) if isinstance(each, tuple) else each for each in expected]
+        expected.clear()  # in place: replies may be being handed out
+        expected.extend(owed)  # so that whoever asks again gets the same ones
+        return owed
 
     @property
     def unwritten(self) -> int:
@@ -313,7 +310,7 @@ class Connection(asyncio.Protocol):
         self._alarm = self._alarm_span = inf
         unsent = len(self._out)
         self._out.clear()
-        unanswered = tuple(self._expected)
+        unanswered = self.unanswered
         self._expected.clear()
         self._flush_at = 0  # whatever is issued from now on is refused: _flush_or_schedule
         self._transport.abort()
@@ -340,13 +337,11 @@ class Connection(asyncio.Protocol):
     def _refuse(self) -> None:
         """Something was issued on a closed connection."""
         self._out.clear()
-        while self._expected:
-            reply = self._expected.popleft()
+        for reply in self.unanswered:
             reply.fail(
-                ConnectionLost(
-                    f"the connection to {self.peer} is closed", outcome=reply.outcome_unsent()
-                )
+                ConnectionLost(f"the connection to {self.peer} is closed", outcome=reply.fate)
             )
+        self._expected.clear()
 
     def flush(self) -> None:
         """Write what has been issued."""
@@ -403,8 +398,8 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        waker = self._waker
-        if waker.forked:
+        affinity = self._affinity
+        if affinity.forked:
             return  # the child of a fork that goes on with its parent's loop: nothing here is its
         metrics = self.metrics
         metrics.bytes_in += len(data)
@@ -413,7 +408,7 @@ class Connection(asyncio.Protocol):
         self._reader.feed(data)
         # A task may be running only under patched, re-entrant loops (notebooks).
         direct = current_task(self._loop) is None
-        waker.thread = get_ident()
+        affinity.thread = get_ident()
         half = len(self._expected) // 2
         self._flush_at = max(FLUSH_AT_LEAST, half)
         try:
@@ -429,8 +424,7 @@ class Connection(asyncio.Protocol):
             self.abort(self._protocol_error(error))
             return
         finally:
-            waker.thread = 0
-            waker.completing = None  # of a reply that nobody awaits yet
+            affinity.thread = 0
         if self.closed:  # by a task that was woken
             return
         self._flush_at = 1
@@ -452,49 +446,70 @@ class Connection(asyncio.Protocol):
             self.resume_writing()
 
     def _hand_out(self, direct: bool) -> None:
-        """Parse what has arrived and complete the replies it answers. The hot loop."""
+        """Parse what has arrived and complete the replies it answers. The hot loop.
+
+        Args:
+            direct: whether tasks may be woken at once: see :mod:`redisutils.connection.reply`.
+        """
         expected = self._expected
         gets = self._gets
-        waker = self._waker
         sample = self._samples.append
         error_replies = self._error_replies
         # What a woken task issues meanwhile cannot be answered by what has been received already.
         owed = len(expected) - len(self._out)
         while owed and expected:  # a woken task may have closed the connection
             reply = expected[0]
-            if type(reply) is Batch:  # isinstance would cost twice as much
-                had = len(reply.values)
-                value = reply.fill(gets, _INCOMPLETE, _Push, self.tainted)
-                if len(reply.values) > had:
-                    self._unparsed = 0
-                if value is reply.values:
-                    self.metrics.batched += reply.size - 1
+            if isinstance(reply, tuple):
+                future, _, decode, issued, _ = reply
+                value = gets(decode)
             else:
-                value = gets(reply.decode)
+                future, issued = reply.future, reply.issued
+                value = self._read_for(reply)
             if value is _INCOMPLETE:
                 return
             if type(value) is _Push:
                 self.owner.on_push(self, value)
                 continue
-            reply = expected.popleft()
+            expected.popleft()
             owed -= 1
-            sample(monotonic() - reply.issued)
+            sample(monotonic() - issued)
             if error_replies and self._refused(reply, value):
                 continue
-            if direct:
-                waker.completing = reply
-            try:
-                reply.set_result(value)
-            except InvalidStateError:  # the caller has gone: the reply is read and dropped
-                waker.completing = None
+            callbacks = future._callbacks  # none when it is done, or nobody awaits it yet
+            if direct and callbacks and len(callbacks) == 1:
+                ((callback, context),) = callbacks
+                future.remove_done_callback(callback)
+                future.set_result(value)
+                try:
+                    context.run(callback, future)
+                except BaseException as error:  # noqa: BLE001  # not ours: raised again by the loop
+                    self._loop.call_soon(raise_, error)
+            else:
+                try:
+                    future.set_result(value)
+                except InvalidStateError:  # the caller has gone: the reply is read and dropped
+                    pass
         if self._reader.has_data():
             self._read_unsolicited()
 
-    def _refused(self, reply: Reply, value: Any) -> bool:
+    def _read_for(self, reply: Reply) -> Any:
+        """Parse the answer to ``reply``."""
+        if not isinstance(reply, Batch):
+            return self._gets(reply.decode)
+        had = len(reply.values)
+        value = reply.fill(self._gets, _INCOMPLETE, _Push, self.tainted)
+        if len(reply.values) > had:
+            self._unparsed = 0
+        if value is reply.values:
+            self.metrics.batched += reply.size - 1
+        return value
+
+    def _refused(self, refused: Issued | Reply, value: Any) -> bool:
         """An error reply was parsed, at the top of ``value`` or within it. Count it; return
         True if the reply has been dealt with."""
+        reply = Reply(*refused) if isinstance(refused, tuple) else refused
         codes = [code for _, code in self._error_replies]
-        before = reply.outcome_unsent()
+        before = reply.fate
         for error, _ in self._error_replies:
             self.metrics.errors[type(error).__name__] += 1
             if before is Outcome.UNKNOWN:  # refused now, but it may have run when it was lost
@@ -527,7 +542,8 @@ class Connection(asyncio.Protocol):
             # It may have been a push, which would leave the reply at the head still owed.
             self.abort(self._protocol_error(error))
             return
-        reply = self._expected.popleft()
+        reply = self.unanswered[0]
+        self._expected.popleft()
         self._samples.append(monotonic() - reply.issued)
         self._error_replies.clear()
         self.metrics.errors[type(error).__name__] += 1
@@ -591,9 +607,9 @@ class Connection(asyncio.Protocol):
             self._withdraw(now)
         if not self._expected:
             return
-        oldest = self._expected[0]
+        unanswered = self.unanswered
         earliest = inf
-        for reply in self._expected:
+        for reply in unanswered:
             if reply.done():
                 continue
             if reply.deadline <= now:
@@ -601,7 +617,7 @@ class Connection(asyncio.Protocol):
                 reply.fail(self._timed_out(reply, now, Outcome.UNKNOWN))
             elif reply.deadline < earliest:
                 earliest = reply.deadline
-        since = max(self.last_heard, oldest.issued)
+        since = max(self.last_heard, unanswered[0].issued)
         silent = now - since
         if silent < self._silence:
             self._arm(min(earliest, since + self._silence))
@@ -612,17 +628,17 @@ class Connection(asyncio.Protocol):
     def _withdraw(self, now: float) -> None:
         """Of what this turn has issued and not written, fail what is past its deadline: it is
         not written any more. A turn that long has kept the whole loop waiting."""
-        unsent = [self._expected.pop() for _ in self._out]
-        unsent.reverse()
-        payloads = tuple(self._out)
+        unsent = self.unanswered[-len(self._out) :]
         self._out.clear()
-        for reply, payload in zip(unsent, payloads, strict=True):
+        for _ in unsent:
+            self._expected.pop()
+        for reply in unsent:
             if reply.deadline <= now and not reply.done():
                 self.metrics.timeouts += 1
-                reply.fail(self._timed_out(reply, now, reply.outcome_unsent()))
+                reply.fail(self._timed_out(reply, now, reply.fate))
             else:
                 self._expected.append(reply)
-                self._out.append(payload)
+                self._out.append(reply.payload)
 
     def _timed_out(self, reply: Reply, now: float, outcome: Outcome) -> CommandTimeout:
         name = reply.payload.split(b"\r\n", 3)[2][:32].decode("ascii", "replace")

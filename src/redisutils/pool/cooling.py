@@ -137,7 +137,7 @@ class Cooling:
         fails with what the server said. It is done then, and so is not sent."""
         for reply, refusal in self._overtaken():
             if isinstance(reply, Batch):
-                reply.set_result(refusal)
+                reply.future.set_result(refusal)
             else:
                 reply.fail(refusal)
 
@@ -159,7 +159,7 @@ class Cooling:
         if awaited is not None:
             if awaited is not self._awaited:
                 self._awaited = awaited
-                awaited.add_done_callback(self._advance)
+                awaited.future.add_done_callback(self._advance)
         elif self._trial is not None or not self._try_again():
             self._finish()
 
@@ -212,9 +212,9 @@ class Cooling:
     def _may_have_run(self, reply: Reply) -> bool:
         if not reply.done() or reply in self._given_up:
             return False
-        if reply.cancelled():
+        if reply.future.cancelled():
             return True
-        error = reply.exception()
+        error = reply.future.exception()
         return error is None or outcome_of(error) is not Outcome.NOT_SENT
 
     def _choose(self, waiting: Iterable[Reply]) -> list[Reply]:
@@ -247,7 +247,7 @@ class Cooling:
         that was sent before an answered command has been answered."""
         answered = 0
         for position, reply in enumerate(self._sent):
-            if reply.done() and not reply.cancelled() and reply.exception() is None:
+            if reply.done() and not reply.future.cancelled() and reply.future.exception() is None:
                 answered = position
         self._sent[:answered] = [
             reply

@@ -39,14 +39,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio import Future
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
 
+from redisutils.connection.affinity import Affinity
 from redisutils.connection.owner import NOBODY, Owner, lost
 from redisutils.connection.protocol import Connection
-from redisutils.connection.reply import Batch, Reply, Waker, new_batch, new_reply
+from redisutils.connection.reply import Batch, Reply, new_batch, new_reply
 from redisutils.errors import ConnectionLost, Outcome, PoolClosed, WrongLoop, with_outcome
 from redisutils.metrics import PoolMetrics
 from redisutils.pool.connecting import Connector
@@ -75,6 +77,7 @@ class Lane(Owner[Connection]):
     """
 
     __slots__ = (
+        "_affinity",
         "_connection",
         "_connector",
         "_cooling",
@@ -86,7 +89,6 @@ class Lane(Owner[Connection]):
         "_prober",
         "_stale",
         "_tainted",
-        "_waker",
         "__weakref__",
         "closed",
         "name",
@@ -96,10 +98,10 @@ class Lane(Owner[Connection]):
         "submit_many",
     )
 
-    submit: Callable[[bytes, bool, float], Reply]
+    submit: Callable[[bytes, bool, float], Future[Any]]
     """Issue one packed command: (payload, decode, timeout). Never fails by itself
     for want of a connection: what is wrong is raised from the reply."""
-    submit_many: Callable[[bytes, int, bool, float], Batch]
+    submit_many: Callable[[bytes, int, bool, float], Future[Any]]
     """Issue several, contiguously: (payload, size, decode, timeout)."""
 
     def __init__(
@@ -116,7 +118,7 @@ class Lane(Owner[Connection]):
         self.peer = peer
         self.closed = False
         self._loop = asyncio.get_running_loop()
-        self._waker = Waker.of(self._loop)
+        self._affinity = Affinity.of(self._loop)
         self._pool = pool
         self.policy = policy
         self._metrics = metrics
@@ -188,25 +190,25 @@ class Lane(Owner[Connection]):
         self.submit = self._park_one
         self.submit_many = self._park_batch
 
-    def _park_one(self, payload: bytes, decode: bool, timeout: float) -> Reply:
-        reply = new_reply(self._checked_waker(), payload, decode, timeout)
+    def _park_one(self, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
+        reply = new_reply(self._checked_loop(), payload, decode, timeout)
         self._park(reply)
-        return reply
+        return reply.future
 
-    def _park_batch(self, payload: bytes, size: int, decode: bool, timeout: float) -> Batch:
-        batch = new_batch(self._checked_waker(), payload, size, decode, timeout)
+    def _park_batch(self, payload: bytes, size: int, decode: bool, timeout: float) -> Future[Any]:
+        batch = new_batch(self._checked_loop(), payload, size, decode, timeout)
         self._park(batch)
-        return batch
+        return batch.future
 
-    def _checked_waker(self) -> Waker:
-        """For a reply of ours, if it is asked for in our loop."""
-        if not self._waker.is_here():
+    def _checked_loop(self) -> asyncio.AbstractEventLoop:
+        """Ours, if the caller is in it."""
+        if not self._affinity.is_here():
             raise WrongLoop(
                 f"lane {self.name!r} to {self.peer} belongs to another event loop: open a pool "
                 "in each loop (asyncio.run makes a new one each time), and close it before the "
                 "loop ends"
             )
-        return self._waker
+        return self._loop
 
     def _park(self, reply: Reply) -> None:
         self._parked.add(reply)
@@ -282,7 +284,7 @@ class Lane(Owner[Connection]):
             else:
                 may_resend = not self._tainted and self.policy.mode != "never"
             if not may_resend or self.closed or reply.tries() > self.policy.max_retries:
-                reply.fail(with_outcome(lost(error, True), reply.outcome_unsent()))
+                reply.fail(with_outcome(lost(error, True), reply.fate))
             elif not self._parked.expired(reply, now):
                 self._metrics.retries["lost"] += 1
                 if isinstance(reply, Batch):
@@ -309,7 +311,7 @@ class Lane(Owner[Connection]):
                 cooling.give_up(reply)
             return False
         self._metrics.retries[code] += 1
-        if reply.outcome_unsent() is not Outcome.UNKNOWN:
+        if reply.fate is not Outcome.UNKNOWN:
             reply.fate = Outcome.REJECTED
         if isinstance(reply, Batch):
             reply.values = []
@@ -336,17 +338,17 @@ class Lane(Owner[Connection]):
             self.submit = self._submit_cooling
             self.submit_many = self._submit_many_cooling
 
-    def _submit_cooling(self, payload: bytes, decode: bool, timeout: float) -> Reply:
-        reply = new_reply(self._checked_waker(), payload, decode, timeout)
+    def _submit_cooling(self, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
+        reply = new_reply(self._checked_loop(), payload, decode, timeout)
         self._send_or_park(reply)
-        return reply
+        return reply.future
 
     def _submit_many_cooling(
         self, payload: bytes, size: int, decode: bool, timeout: float
-    ) -> Batch:
-        batch = new_batch(self._checked_waker(), payload, size, decode, timeout)
+    ) -> Future[Any]:
+        batch = new_batch(self._checked_loop(), payload, size, decode, timeout)
         self._send_or_park(batch)
-        return batch
+        return batch.future
 
     def _send_or_park(self, reply: Reply) -> None:
         """Some commands wait to be repeated: park ``reply`` behind them if it shares a key."""
@@ -389,7 +391,9 @@ class Lane(Owner[Connection]):
         self._hold()
         awaited = [reply for reply in connection.unanswered if not reply.done()]
         if awaited:
-            awaited[-1].add_done_callback(lambda _: self._loop.call_soon(self._change, connection))
+            awaited[-1].future.add_done_callback(
+                lambda _: self._loop.call_soon(self._change, connection)
+            )
         else:
             self._change(connection)
 
@@ -426,9 +430,9 @@ class Lane(Owner[Connection]):
         failed."""
         self._draining = True
         self._hold()
-        pending = [r for r in self._parked if not r.done()]
+        pending = [r.future for r in self._parked if not r.done()]
         if self._connection is not None:
-            pending += [r for r in self._connection.unanswered if not r.done()]
+            pending += [r.future for r in self._connection.unanswered if not r.done()]
         if pending:
             await asyncio.wait(pending)
 

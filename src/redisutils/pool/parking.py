@@ -103,7 +103,7 @@ class Parking:
         reply.fail(
             CommandTimeout(
                 f"waited {now - reply.issued:.3g} s for {self._whose}: {why}",
-                outcome=reply.outcome_unsent(),
+                outcome=reply.fate,
             )
         )
         return True
@@ -121,7 +121,7 @@ class Parking:
             if reply.tries() <= allowed:
                 kept.append(reply)
             else:
-                reply.fail(with_outcome(error(), reply.outcome_unsent()))
+                reply.fail(with_outcome(error(), reply.fate))
         self._replies = kept
         return len(kept)
 
@@ -129,7 +129,7 @@ class Parking:
         """Each fails with an ``error`` of its own."""
         while self._replies:
             reply = self._replies.popleft()
-            reply.fail(with_outcome(error(), reply.outcome_unsent()))
+            reply.fail(with_outcome(error(), reply.fate))
 
     def close(self) -> None:
         """No alarm any more: the rest is about to fail."""
