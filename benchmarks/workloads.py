@@ -79,6 +79,13 @@ WORKLOADS: dict[str, Workload] = {
             connections=50,
         ),
         Workload(
+            "bare",
+            _speed("Bare checkout + GET, 50 tasks"),
+            measures.bare_checkout,
+            tasks=50,
+            connections=50,
+        ),
+        Workload(
             "acquire",
             _speed("Acquire + release alone, 1 task"),
             measures.acquire,

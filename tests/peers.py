@@ -44,9 +44,10 @@ class Recorder:
         self.writes: list[bytes] = []
         self._inner = connection._transport
         connection._transport = self  # type: ignore[assignment]  # all else is passed on
+        connection._write = self.write
 
-    def write(self, data: bytes) -> None:
-        self.writes.append(data)
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.writes.append(bytes(data))
         self._inner.write(data)
 
     def __getattr__(self, name: str) -> Any:

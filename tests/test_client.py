@@ -136,6 +136,22 @@ async def test_client_gives_a_connection_of_its_own(
             assert await another.get("k") == b"in 0"
 
 
+async def test_clients_one_after_the_other_use_one_connection(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """It stands ready in the pool, and is taken without asking the server."""
+    async with pool_at(clean_server) as pool:
+        async with pool.client.client() as own:
+            number = await own.client_id()
+        before = admin.info("commandstats")["cmdstat_hello"]["calls"]
+        for _ in range(3):
+            async with pool.client.client() as own:
+                assert pool.server.pool.in_use == 1
+                assert await own.client_id() == number
+            assert pool.server.pool.in_use == 0
+        assert admin.info("commandstats")["cmdstat_hello"]["calls"] == before
+
+
 async def test_single_connection_client(clean_server: EmbeddedServer, admin: redis.Redis) -> None:
     async with client_at(clean_server, single_connection_client=True, client_name="one") as client:
         await asyncio.gather(*(client.incr("n") for _ in range(20)))

@@ -49,7 +49,11 @@ class Contender(ABC):
 
     @abstractmethod
     async def checkout_get(self, key: str) -> Any:
-        """Take a connection of one's own from the pool, GET on it, give it back."""
+        """Take a connection of one's own, GET on it by the library's own method, give it back."""
+
+    async def bare_checkout_get(self, key: str) -> Any:
+        """The same by what lies below the methods, where the library has such a thing."""
+        return await self.checkout_get(key)
 
     @abstractmethod
     async def acquire_release(self) -> None:

@@ -34,6 +34,10 @@ class Redisutils(RedisFamily):
 
     async def checkout_get(self, key: str) -> Any:
         async with self.pool.get() as connection:
+            return await connection.get(key)
+
+    async def bare_checkout_get(self, key: str) -> Any:
+        async with self.pool.get() as connection:
             return await connection.execute("GET", key)
 
     async def acquire_release(self) -> None:

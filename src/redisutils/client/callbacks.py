@@ -17,13 +17,13 @@ class ResponseCallbacks(CaseInsensitiveDict):
     below is marked for that.)
 
     Args:
-        callbacks: to begin with.
+        callbacks: to begin with, by their names in upper case, as a client has them.
         changed: called after each change, so that what was looked up is looked up again.
     """
 
     def __init__(self, callbacks: Mapping[Any, Any], changed: Callable[[], None]) -> None:
-        self._changed: Callable[[], None] = lambda: None
-        super().__init__(dict(callbacks))
+        super().__init__({})
+        dict.update(self, callbacks)
         self._changed = changed
 
     def __setitem__(self, name: str, callback: Any) -> None:

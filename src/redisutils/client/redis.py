@@ -118,7 +118,7 @@ class Redis(redis.asyncio.Redis):
         self._roads: dict[Any, Any] = {}
         self._shapes = ResponseCallbacks(self.response_callbacks, self._roads.clear)
         self.response_callbacks = self._shapes
-        source.options.dialect.listen(self._speak)
+        source.options.dialect.listen(self, Redis._speak)
         self.connection_pool.clients.add(self)
         self.defer()
 
@@ -347,7 +347,7 @@ class Redis(redis.asyncio.Redis):
 
     async def initialize(self) -> Self:
         """Connect a single-connection client. Others connect at their first command."""
-        if self.single_connection_client and self._private_lane().connection is None:
+        if self.single_connection_client and not self._private_lane().connect_at_once():
             try:
                 await self._private_lane().submit(_HELLO, False, self._timeout)
             except ResponseError:

@@ -6,11 +6,15 @@ import ssl
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 __all__ = ["ConnectOptions", "Credentials", "Dialect"]
 
 Credentials = Callable[[], Awaitable[tuple[str, ...]]]
 """Asked at each connect: ``()`` for none, ``(password,)`` or ``(username, password)``."""
+
+
+T = TypeVar("T")
 
 
 async def no_credentials() -> tuple[str, ...]:
@@ -25,24 +29,24 @@ class Dialect:
 
     def __init__(self) -> None:
         self.version = 3
-        self._listeners: list[weakref.WeakMethod[Callable[[int], None]]] = []
+        # Methods are kept apart from their objects, which they would keep alive.
+        self._listeners: weakref.WeakKeyDictionary[Any, Callable[[Any, int], None]] = (
+            weakref.WeakKeyDictionary()
+        )
 
-    def listen(self, listener: Callable[[int], None]) -> None:
-        """Call the method ``listener`` at each change, for as long as its object lives; and now
-        if there has been one."""
-        self._listeners = [known for known in self._listeners if known() is not None]
-        self._listeners.append(weakref.WeakMethod(listener))
+    def listen(self, listener: T, hear: Callable[[T, int], None]) -> None:
+        """Call ``hear(listener, version)`` at each change, for as long as ``listener`` lives; and
+        now if there has been one."""
+        self._listeners[listener] = hear
         if self.version != 3:
-            listener(self.version)
+            hear(listener, self.version)
 
     def heard(self, version: int) -> None:
         """A connection was set up in this version."""
         if version != self.version:
             self.version = version
-            for reference in self._listeners:
-                listener = reference()
-                if listener is not None:
-                    listener(version)
+            for listener, hear in list(self._listeners.items()):
+                hear(listener, version)
 
 
 @dataclass(frozen=True, slots=True)

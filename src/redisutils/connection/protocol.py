@@ -121,6 +121,7 @@ class Connection(asyncio.Protocol):
         "_silence",
         "_transport",
         "_unparsed",
+        "_write",
         "_written",
         "blocked",
         "closed",
@@ -356,7 +357,7 @@ class Connection(asyncio.Protocol):
         if size >= FLIGHT_FROM:
             self._flights.append((self._written, size))
             self._bytes_in_flight += size
-        self._transport.write(data)
+        self._write(data)
         if not self.blocked and (
             self._bytes_in_flight > MAX_BYTES_IN_FLIGHT or len(self._expected) >= MAX_IN_FLIGHT
         ):
@@ -410,7 +411,8 @@ class Connection(asyncio.Protocol):
         direct = current_task(self._loop) is None
         affinity.thread = get_ident()
         half = len(self._expected) // 2
-        self._flush_at = max(FLUSH_AT_LEAST, half)
+        # max() would cost as much as parsing a reply.
+        self._flush_at = half if half > FLUSH_AT_LEAST else FLUSH_AT_LEAST  # noqa: FURB136
         try:
             while True:
                 try:
@@ -653,6 +655,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._write = self._transport.write  # to bind a method at each write would cost
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
 
     def eof_received(self) -> bool:

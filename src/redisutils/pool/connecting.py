@@ -103,11 +103,22 @@ class Connector:
         return self._opening is not None
 
     def open(self) -> None:
-        """Begin to open a connection, unless one is being opened."""
-        if self._opening is None:
+        """Begin to open a connection, unless one is being opened or stands ready."""
+        if not self.open_at_once() and self._opening is None:
             # Nobody's context: the connection outlives whoever asked first.
             self._opening = self._loop.create_task(self._connect(), context=Context())
             self._opening.add_done_callback(self._opened)
+
+    def open_at_once(self) -> bool:
+        """Take one that stands ready, if there is one: no more is to be waited for."""
+        if self._opening is not None or self._lease is not None:  # a place that is to be refilled
+            return False
+        lease = self._spare() or self._pool.get_at_once()
+        if lease is None:
+            return False
+        self._lease = lease
+        self._adopt(lease.item)
+        return True
 
     def vacate(self) -> None:
         """The connection is lost. Its place in the pool is kept."""

@@ -239,6 +239,10 @@ class Lane(Owner[Connection]):
 
     # -- connecting --------------------------------------------------------------
 
+    def connect_at_once(self) -> bool:
+        """Have a connection now if one stands ready; else the first command opens one."""
+        return self._connection is not None or self._connector.open_at_once()
+
     def _wants_connection(self) -> bool:
         return bool(self._parked) and self._connection is None and not self.closed
 
