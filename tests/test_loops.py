@@ -409,7 +409,7 @@ def test_a_child_that_goes_on_with_its_parents_loop(
             heard: list[str] = []
             reply.add_done_callback(woken)
             connection.data_received(b"$4\r\nmine\r\n")
-            return f"{reply.done()} {connection._affinity.thread} {heard}"
+            return f"{reply.done()} {connection._home.thread} {heard}"
 
         assert in_child(deed) == "False 0 []"
         assert await reply == b"mine"

@@ -9,7 +9,8 @@ Rules
    end of the read callback or of the turn, or at once when nothing is in flight.
    While replies are handed out it also leaves each time half of what was in flight has
    been issued anew, so that the server works on one half while we handle the other.
-   There is no timer.
+   There is no timer. While little is in flight the loop is kept awake for the answers: see
+   :mod:`redisutils.connection.home`.
 3. One timer at most: ``_alarm`` is never later than the earliest deadline in flight. It
    also finds a silent peer, by the oldest unanswered command.
 4. What is in flight is bounded in commands and bytes. At a bound the owner is told and
@@ -36,7 +37,7 @@ import hiredis
 from redis._parsers.base import BaseParser
 from redis.exceptions import ExecAbortError
 
-from redisutils.connection.affinity import Affinity
+from redisutils.connection.home import ASLEEP, Home
 from redisutils.connection.owner import NOBODY, Owner
 from redisutils.connection.packing import pack
 from redisutils.connection.reply import Batch, Issued, Reply, new_batch, raise_
@@ -70,6 +71,10 @@ MAX_REPLY_BYTES: Final = 1024 * 1024 * 1024
 """A single reply past this is refused. Twice the server's own default limit for one
 string (``proto-max-bulk-len``, 512 MiB)."""
 
+FEW: Final = 16
+"""Commands in flight up to which their answers are awaited without sleeping: with more, there is
+hardly time to sleep. See :mod:`redisutils.connection.home`."""
+
 FLUSH_AT_LEAST: Final = 16
 """Commands worth a system call of their own while replies are still being handed out."""
 
@@ -102,11 +107,12 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
-        "_affinity",
+        "_home",
         "_alarm",
         "_alarm_handle",
         "_alarm_span",
         "_answered",
+        "_asleep",
         "_bytes_in_flight",
         "_error_replies",
         "_expected",
@@ -166,7 +172,7 @@ class Connection(asyncio.Protocol):
 
         self._loop = get_running_loop()
         self._pid = os.getpid()
-        self._affinity = Affinity.of(self._loop)
+        self._home = Home.of(self._loop)
         self._transport: asyncio.Transport
         self._reader = hiredis.Reader(
             protocolError=ProtocolError,
@@ -181,6 +187,7 @@ class Connection(asyncio.Protocol):
         self._flush_at = 1
         self._error_replies: list[tuple[BaseException, str]] = []
         self._samples = metrics.latency.pending
+        self._asleep = 0  # lone commands for which not to stay awake
         self._silence = silence
         self._alarm = inf
         # What has at least this budget, in seconds, cannot be due before the alarm: the alarm was
@@ -212,7 +219,7 @@ class Connection(asyncio.Protocol):
         Returns a future of the answer. An error reply is raised from it.
         """
         # The hot path. `send` below says the same for a reply that exists already.
-        if get_ident() != self._affinity.thread and get_running_loop() is not self._loop:
+        if get_ident() != self._home.thread and get_running_loop() is not self._loop:
             raise self._wrong_loop()
         future: Future[Any] = Future(loop=self._loop)
         issued = monotonic()
@@ -230,7 +237,7 @@ class Connection(asyncio.Protocol):
     def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Future[Any]:
         """Issue ``size`` packed commands contiguously. The future's result is the list of
         their answers; an error reply stands in it as an exception."""
-        if not self._affinity.is_here():
+        if not self._home.is_here():
             raise self._wrong_loop()
         batch = new_batch(self._loop, payload, size, decode, timeout)
         self.send(batch)
@@ -255,7 +262,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, payload: bytes) -> None:
         """Write bytes whose answers, if any, come as pushes or unsolicited: pub/sub, MONITOR."""
-        if not self._affinity.is_here():
+        if not self._home.is_here():
             raise self._wrong_loop()
         self._out.append(payload)
         self.flush()
@@ -329,11 +336,23 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._flush_turn)
         else:
             self.flush()
+            self._stay_awake()
+
+    def _stay_awake(self) -> None:
+        """Wait for the answers to what was written without sleeping, if that may pay."""
+        if not 0 < len(self._expected) <= FEW:
+            return
+        if self._asleep:
+            self._asleep -= 1
+        elif isinstance(self._expected[0], tuple):  # a batch's answer takes longer
+            self._home.stay_awake()
+            self._asleep = ASLEEP  # until it turns out that it paid
 
     def _flush_turn(self) -> None:
         if not self.closed:
             self._flush_at = 1
             self.flush()
+            self._stay_awake()
 
     def _refuse(self) -> None:
         """Something was issued on a closed connection."""
@@ -399,17 +418,20 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        affinity = self._affinity
-        if affinity.forked:
+        home = self._home
+        if home.forked:
             return  # the child of a fork that goes on with its parent's loop: nothing here is its
         metrics = self.metrics
         metrics.bytes_in += len(data)
-        self.last_heard = monotonic()
+        now = self.last_heard = monotonic()
+        if now < home.awake_until:
+            home.awake_until = 0.0
+            self._asleep = 0
         self._unparsed += len(data)
         self._reader.feed(data)
         # A task may be running only under patched, re-entrant loops (notebooks).
         direct = current_task(self._loop) is None
-        affinity.thread = get_ident()
+        home.thread = get_ident()
         half = len(self._expected) // 2
         # max() would cost as much as parsing a reply.
         self._flush_at = half if half > FLUSH_AT_LEAST else FLUSH_AT_LEAST  # noqa: FURB136
@@ -426,7 +448,7 @@ class Connection(asyncio.Protocol):
             self.abort(self._protocol_error(error))
             return
         finally:
-            affinity.thread = 0
+            home.thread = 0
         if self.closed:  # by a task that was woken
             return
         self._flush_at = 1
@@ -444,6 +466,7 @@ class Connection(asyncio.Protocol):
         if len(self._samples) >= FOLD_AT:
             metrics.latency.fold()
         self.flush()
+        self._stay_awake()
         if self.blocked:
             self.resume_writing()
 

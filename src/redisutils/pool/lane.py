@@ -45,7 +45,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
 
-from redisutils.connection.affinity import Affinity
+from redisutils.connection.home import Home
 from redisutils.connection.owner import NOBODY, Owner, lost
 from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Batch, Reply, new_batch, new_reply
@@ -77,7 +77,7 @@ class Lane(Owner[Connection]):
     """
 
     __slots__ = (
-        "_affinity",
+        "_home",
         "_connection",
         "_connector",
         "_cooling",
@@ -118,7 +118,7 @@ class Lane(Owner[Connection]):
         self.peer = peer
         self.closed = False
         self._loop = asyncio.get_running_loop()
-        self._affinity = Affinity.of(self._loop)
+        self._home = Home.of(self._loop)
         self._pool = pool
         self.policy = policy
         self._metrics = metrics
@@ -202,7 +202,7 @@ class Lane(Owner[Connection]):
 
     def _checked_loop(self) -> asyncio.AbstractEventLoop:
         """Ours, if the caller is in it."""
-        if not self._affinity.is_here():
+        if not self._home.is_here():
             raise WrongLoop(
                 f"lane {self.name!r} to {self.peer} belongs to another event loop: open a pool "
                 "in each loop (asyncio.run makes a new one each time), and close it before the "

@@ -12,7 +12,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, Final
 
-from redisutils.connection.affinity import Affinity
+from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
@@ -56,7 +56,7 @@ class Standalone:
         self.settings = settings
         self.metrics = PoolMetrics()
         self._loop = asyncio.get_running_loop()
-        self._affinity = Affinity.of(self._loop)
+        self._home = Home.of(self._loop)
         self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
         self._pid = os.getpid()
         self._forked = False
@@ -194,7 +194,7 @@ class Standalone:
             raise self._wrong_process()
         if self.pool.closed:
             raise self._is_closed()
-        if not self._affinity.is_here():
+        if not self._home.is_here():
             raise self._wrong_loop()
 
     def check_closable(self) -> None:
