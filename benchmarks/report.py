@@ -80,7 +80,9 @@ def _introduction(results: Results) -> str:
         f"Medians of {rounds} round{'' if rounds == 1 else 's'}, {seconds:g} s a measurement. "
         "Every measurement runs in a process of its own, on uvloop, all contenders in turn "
         "against the same server. redis-benchmark runs without `-P`, a connection per task; "
-        "it has no equivalent of some workloads. Pipelines count commands."
+        "it has no equivalent of some workloads. Pipelines count commands. A checkout gives a "
+        "connection of one's own with the library's methods, a bare one what lies below them, "
+        "where there is such a thing: in redis-py `client.client()` and `pool.get_connection()`."
     )
 
 
