@@ -10,7 +10,7 @@ import pytest
 from redisutils.connection import home, protocol
 from redisutils.connection.home import ASLEEP, Home
 
-from .peers import DEADLINE, Wire, until
+from .peers import Wire, until
 
 PONG = b"+PONG\r\n"
 FOR_EVER = 1000.0
@@ -56,14 +56,29 @@ async def test_awake_for_whoever_is_woken_too(wire: Wire) -> None:
     await until(lambda: not here()._turning)
 
 
-async def test_one_turning_serves_all_connections(wire: Wire) -> None:
+async def test_awake_for_the_few_of_one_turn(wire: Wire) -> None:
+    wire.connection._asleep = 1  # the first is alone in flight
+    few = [wire.ask() for _ in range(protocol.FEW)]
+    assert not here()._turning
+    await wire.heard(len(few))
+    assert here()._turning
+    await wire.say(PONG * len(few))
+    assert await asyncio.gather(*few) == [b"PONG"] * len(few)
+    await until(lambda: not here()._turning)
+
+
+async def test_each_connection_is_judged_by_its_own_answers(wire: Wire) -> None:
+    """One turning serves all, until the last who wanted it has been answered."""
     async with Wire() as other:
-        replies = [wire.ask(), other.ask()]
+        early, late = wire.ask(), other.ask()
         assert wire.connection._home is other.connection._home
         await wire.say(PONG)
-        await until(lambda: not here()._turning)  # the other sleeps meanwhile
+        assert here()._turning
+        assert (wire.connection._asleep, other.connection._asleep) == (0, ASLEEP)
         await other.say(PONG)
-        assert await asyncio.gather(*replies) == [b"PONG"] * 2
+        assert other.connection._asleep == 0
+        assert [await early, await late] == [b"PONG"] * 2
+        await until(lambda: not here()._turning)
 
 
 async def test_in_vain_it_sleeps_for_a_while(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,12 +109,10 @@ async def test_many_or_a_batch_are_not_worth_it(wire: Wire) -> None:
     await asyncio.gather(*crowd)
 
 
-async def test_it_ends_with_the_connection(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "AWAKE", 0.05)
+async def test_it_ends_with_the_connection(wire: Wire) -> None:
     reply = wire.ask()
     assert here()._turning
     wire.connection.close()
     await asyncio.wait([reply])
     assert reply.exception() is not None
-    async with asyncio.timeout(DEADLINE):
-        await until(lambda: not here()._turning)
+    await until(lambda: not here()._turning)

@@ -383,7 +383,7 @@ async def test_a_later_command_does_not_put_the_alarm_off(
         first = connection.submit(PING, False, 0.3)
         await asyncio.sleep(0.05)
         second = connection.submit(PING, False, 0.28)
-        due = [reply.deadline for reply in connection.unanswered]
+        due = [reply.deadline for reply in connection.owed()]
         assert due == sorted(due)
         assert connection._alarm <= due[0]
         await asyncio.wait([first, second])

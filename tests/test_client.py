@@ -152,6 +152,29 @@ async def test_clients_one_after_the_other_use_one_connection(
         assert admin.info("commandstats")["cmdstat_hello"]["calls"] == before
 
 
+async def test_a_lost_state_is_not_forgotten_by_connecting_anew(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """What SELECT had set is gone: nothing runs before somebody has set it again."""
+    async with pool_at(clean_server) as pool:
+        single = pool.client.client()
+        await single.select(3)
+        number = await single.client_id()
+        async with pool.client.client() as other:
+            await other.ping()  # leaves a connection that stands ready
+        lane = single._private_lane()
+        admin.client_kill_filter(_id=str(number))
+        await until(lambda: lane.connection is None, "the end of its connection")
+        for again in (single.initialize, lambda: single.set("k", "in 0")):
+            with pytest.raises(ConnectionLost, match="set it again") as e:
+                await again()
+            assert e.value.outcome is Outcome.NOT_SENT
+        assert await single.select(3) is True
+        await single.set("k", "in 3")
+        assert await pool.client.get("k") is None
+        await single.aclose()
+
+
 async def test_single_connection_client(clean_server: EmbeddedServer, admin: redis.Redis) -> None:
     async with client_at(clean_server, single_connection_client=True, client_name="one") as client:
         await asyncio.gather(*(client.incr("n") for _ in range(20)))

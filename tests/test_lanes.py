@@ -12,6 +12,7 @@ from redisutils import ConnectFailed, PoolTimeout, Redis
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import clients_named, pool_at, until
+from .peers import turns
 
 
 async def test_a_lane_has_its_own_socket(clean_server: EmbeddedServer, admin: redis.Redis) -> None:
@@ -72,6 +73,35 @@ async def test_a_lane_that_waits_for_a_slow_command_holds_up_no_other(
         assert not stuck.done()
         stuck.cancel()
         await asyncio.wait([stuck])
+
+
+async def test_a_lane_that_is_opening_takes_no_second_connection(
+    clean_server: EmbeddedServer, proxy: FaultProxy
+) -> None:
+    async with pool_at(clean_server, proxy) as pool:
+        async with pool.get() as conn:
+            await conn.ping()
+            proxy.stall()
+            first = asyncio.create_task(pool.client.execute_command("PING"))
+            await proxy.wait_until(lambda proxy: proxy.accepted == 2)
+        assert pool.server.pool.idle()  # one stands ready now, while the lane's is being opened
+        second = asyncio.create_task(pool.client.execute_command("PING"))
+        await turns(3)
+        proxy.restore()
+        assert [await first, await second] == [True, True]
+        assert pool.server.pool.in_use == 1
+
+
+async def test_a_lane_fills_its_own_place_again(clean_server: EmbeddedServer) -> None:
+    async with pool_at(clean_server) as pool:
+        await pool.client.ping()
+        async with pool.get() as conn:
+            await conn.ping()
+        connection = pool.server.lane().connection
+        assert connection is not None
+        connection.close()
+        assert await pool.client.ping()
+        assert pool.server.pool.in_use == 1
 
 
 async def test_each_lane_mends_itself_alone(

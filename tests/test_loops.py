@@ -19,6 +19,7 @@ import uvloop
 
 from redisutils import Redis, create_redis_pool
 from redisutils.client.redis_pool import RedisPool
+from redisutils.connection.home import Home
 from redisutils.connection.packing import pack
 from redisutils.errors import Outcome, PoolClosed, WrongLoop
 from redisutils.testing import EmbeddedServer, FaultProxy
@@ -409,9 +410,10 @@ def test_a_child_that_goes_on_with_its_parents_loop(
             heard: list[str] = []
             reply.add_done_callback(woken)
             connection.data_received(b"$4\r\nmine\r\n")
-            return f"{reply.done()} {connection._home.thread} {heard}"
+            own = Home.of(connection.loop)
+            return f"{reply.done()} {connection._home.thread} {heard} {own.forked}"
 
-        assert in_child(deed) == "False 0 []"
+        assert in_child(deed) == "False 0 [] False"  # what the child opens is its own
         assert await reply == b"mine"
         conn.release()
         await pool.close()

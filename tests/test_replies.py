@@ -13,10 +13,11 @@ from redis.exceptions import ResponseError
 
 from redisutils import Redis, create_redis_pool
 from redisutils.client.redis_pool import RedisPool
+from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectionLost, Outcome, ProtocolError, outcome_of
 from redisutils.testing import EmbeddedServer, FaultProxy
 
-from .peers import Wire, turns, until
+from .peers import DEADLINE, Wire, turns, until
 
 
 @pytest.fixture
@@ -352,6 +353,34 @@ async def test_undecodable_replies(
         await asyncio.gather(*deeds)
         assert proxy.accepted == 1
         assert await pool.client.get("bad") == b"\xff\xfe"  # another client of the same lane
+
+
+async def test_each_undecodable_reply_is_settled_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a look at all that is in flight: thousands would stop the loop for seconds."""
+    async with Wire() as wire:
+        replies = [wire.ask(decode=True) for _ in range(100)]
+        await wire.heard(len(replies))
+        with monkeypatch.context() as patched:
+            patched.delattr(Connection, "owed")
+            await wire.say(b"$1\r\n\xff\r\n" * len(replies))
+        for reply in replies:
+            assert isinstance(reply.exception(), UnicodeDecodeError)
+
+
+async def test_a_reply_that_comes_inside_a_task_steps_no_other() -> None:
+    """As under a loop that is patched to run within itself: that other runs in its turn."""
+    async with Wire() as wire:
+
+        async def other() -> object:
+            return await wire.ask()
+
+        task = asyncio.create_task(other())
+        await wire.heard(1)
+        wire.connection.data_received(b"+PONG\r\n")
+        assert not task.done()
+        assert await asyncio.wait_for(task, DEADLINE) == b"PONG"
 
 
 async def test_an_undecodable_reply_of_one_who_has_gone(pool: RedisPool) -> None:

@@ -3,13 +3,15 @@
 Staying awake
 -------------
 An answer from the same machine or rack takes some tens of microseconds. To sleep until it is there
-and be woken takes as long again, more where the processor is a virtual one. So after a command that
-is alone in flight the loop is kept turning, which polls its sockets without sleeping, until the
-answer is there or ``AWAKE`` has passed. All else in the loop runs as ever meanwhile.
+and be woken takes as long again, more where the processor is a virtual one, and about as much of
+its time as polling. So while few commands are in flight the loop is kept turning, which polls its
+sockets without sleeping, until the first answer is there or ``AWAKE`` has passed. All else in the
+loop runs as ever meanwhile.
 
-``AWAKE`` is about what a sleep costs, so that in vain it at most doubles that. A connection whose
-answer did not come in time sleeps at its next ``ASLEEP`` such commands before it tries again: a
-distant server's clients always sleep.
+A connection on which nothing came in time lets the loop sleep the next ``ASLEEP`` times, and then
+tries once more: clients of a distant server nearly always sleep.
+
+These times are read from ``perf_counter``: ``monotonic`` may tick every 16 ms only, on Windows.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import os
 import weakref
 from contextvars import Context
 from threading import get_ident
-from time import monotonic
+from time import perf_counter
 from typing import Final
 
 __all__ = ["ASLEEP", "AWAKE", "Home"]
@@ -28,7 +30,7 @@ AWAKE: Final = 100e-6
 """Seconds for which the loop is kept turning for an answer."""
 
 ASLEEP: Final = 32
-"""Commands for which it is not, after it was in vain."""
+"""How often it is not, after it was in vain."""
 
 
 class Home:
@@ -39,7 +41,7 @@ class Home:
     _context: Context
     _turning: bool
     awake_until: float
-    """When to sleep at the latest (``time.monotonic``)."""
+    """When to sleep at the latest (``time.perf_counter``)."""
     forked: bool
     """Whether this is a child of the process in which the loop was made."""
     loop: asyncio.AbstractEventLoop
@@ -66,15 +68,24 @@ class Home:
         """Whether the caller runs in this loop. ``Connection.submit`` says the same inline."""
         return get_ident() == self.thread or asyncio.get_running_loop() is self.loop
 
-    def stay_awake(self) -> None:
-        """Keep the loop turning for ``AWAKE`` from now on, or until ``awake_until`` is cleared."""
-        self.awake_until = monotonic() + AWAKE
+    def stay_awake(self) -> float:
+        """Keep the loop turning for ``AWAKE`` from now on, unless :meth:`sleep` ends that.
+
+        Returns until when.
+        """
+        until = self.awake_until = perf_counter() + AWAKE
         if not self._turning:
             self._turning = True
             self.loop.call_soon(self._turn, context=self._context)
+        return until
+
+    def sleep(self, until: float) -> None:
+        """Whoever asked to stay awake until ``until`` need not any more."""
+        if self.awake_until == until:  # nobody has asked since
+            self.awake_until = 0.0
 
     def _turn(self) -> None:
-        if monotonic() < self.awake_until:
+        if perf_counter() < self.awake_until:
             self.loop.call_soon(self._turn, context=self._context)
         else:
             self._turning = False
@@ -88,7 +99,7 @@ def _forked() -> None:
     for home in _known.values():
         home.forked = True
         home.thread = 0
-    _known.clear()  # a loop that the child makes is another one, whatever its id
+    _known.clear()  # what the child opens is its own, in the same loop too
 
 
 if hasattr(os, "register_at_fork"):

@@ -18,7 +18,8 @@ Rules
 5. The connection knows nothing of retries: replies that it cannot complete go to its
    :class:`~redisutils.connection.owner.Owner`.
 
-Cost per command: no lock, no task, no timer; two clock readings, one future.
+Cost per command: no lock, no task, no timer; two clock readings, one future. (A few more readings
+for a command that is awaited awake.)
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from collections import deque
 from collections.abc import Sequence
 from math import inf
 from threading import get_ident
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, Final, cast
 
 import hiredis
@@ -40,7 +41,7 @@ from redis.exceptions import ExecAbortError
 from redisutils.connection.home import ASLEEP, Home
 from redisutils.connection.owner import NOBODY, Owner
 from redisutils.connection.packing import pack
-from redisutils.connection.reply import Batch, Issued, Reply, new_batch, raise_
+from redisutils.connection.reply import Batch, Issued, Reply, as_reply, new_batch, raise_
 from redisutils.errors import (
     CommandTimeout,
     ConnectionLost,
@@ -113,6 +114,7 @@ class Connection(asyncio.Protocol):
         "_alarm_span",
         "_answered",
         "_asleep",
+        "_awake_until",
         "_bytes_in_flight",
         "_error_replies",
         "_expected",
@@ -187,7 +189,8 @@ class Connection(asyncio.Protocol):
         self._flush_at = 1
         self._error_replies: list[tuple[BaseException, str]] = []
         self._samples = metrics.latency.pending
-        self._asleep = 0  # lone commands for which not to stay awake
+        self._asleep = 0  # how often not to stay awake for answers
+        self._awake_until = 0.0  # when it turns out that doing so was in vain
         self._silence = silence
         self._alarm = inf
         # What has at least this budget, in seconds, cannot be due before the alarm: the alarm was
@@ -282,13 +285,12 @@ class Connection(asyncio.Protocol):
         """Commands written or about to be, and not answered."""
         return len(self._expected)
 
-    @property
-    def unanswered(self) -> Sequence[Reply]:
-        """The replies that are owed, oldest first. O(in flight)."""
-        expected = self._expected
-        owed = [Reply(*each) if isinstance(each, tuple) else each for each in expected]
-        expected.clear()  # in place: replies may be being handed out
-        expected.extend(owed)  # so that whoever asks again gets the same ones
+    def owed(self) -> Sequence[Reply]:
+        """The replies that the server owes, oldest first; the same objects at each call, until
+        they are answered. O(in flight)."""
+        owed = [as_reply(each) for each in self._expected]
+        self._expected.clear()  # in place: replies may be being handed out
+        self._expected.extend(owed)
         return owed
 
     @property
@@ -316,9 +318,10 @@ class Connection(asyncio.Protocol):
             self._alarm_handle.cancel()
             self._alarm_handle = None
         self._alarm = self._alarm_span = inf
+        self._home.sleep(self._awake_until)
         unsent = len(self._out)
         self._out.clear()
-        unanswered = self.unanswered
+        unanswered = self.owed()
         self._expected.clear()
         self._flush_at = 0  # whatever is issued from now on is refused: _flush_or_schedule
         self._transport.abort()
@@ -344,8 +347,8 @@ class Connection(asyncio.Protocol):
             return
         if self._asleep:
             self._asleep -= 1
-        elif isinstance(self._expected[0], tuple):  # a batch's answer takes longer
-            self._home.stay_awake()
+        elif not isinstance(self._expected[0], Batch):  # whose answer takes longer
+            self._awake_until = self._home.stay_awake()
             self._asleep = ASLEEP  # until it turns out that it paid
 
     def _flush_turn(self) -> None:
@@ -357,7 +360,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self) -> None:
         """Something was issued on a closed connection."""
         self._out.clear()
-        for reply in self.unanswered:
+        for reply in self.owed():
             reply.fail(
                 ConnectionLost(f"the connection to {self.peer} is closed", outcome=reply.fate)
             )
@@ -423,10 +426,12 @@ class Connection(asyncio.Protocol):
             return  # the child of a fork that goes on with its parent's loop: nothing here is its
         metrics = self.metrics
         metrics.bytes_in += len(data)
-        now = self.last_heard = monotonic()
-        if now < home.awake_until:
-            home.awake_until = 0.0
-            self._asleep = 0
+        self.last_heard = monotonic()
+        if self._awake_until:
+            if perf_counter() < self._awake_until:
+                self._asleep = 0
+            home.sleep(self._awake_until)
+            self._awake_until = 0.0
         self._unparsed += len(data)
         self._reader.feed(data)
         # A task may be running only under patched, re-entrant loops (notebooks).
@@ -507,8 +512,8 @@ class Connection(asyncio.Protocol):
                 future.set_result(value)
                 try:
                     context.run(callback, future)
-                except BaseException as error:  # noqa: BLE001  # not ours: raised again by the loop
-                    self._loop.call_soon(raise_, error)
+                except BaseException as error:  # noqa: BLE001  # not ours: told by the loop
+                    self._tell(error, callback)
             else:
                 try:
                     future.set_result(value)
@@ -516,6 +521,15 @@ class Connection(asyncio.Protocol):
                     pass
         if self._reader.has_data():
             self._read_unsolicited()
+
+    def _tell(self, error: BaseException, callback: object) -> None:
+        """A caller's callback failed, or its task was ended by SystemExit or the like."""
+        if isinstance(error, Exception):
+            self._loop.call_exception_handler(
+                {"message": f"Exception in callback {callback!r}", "exception": error}
+            )
+        else:
+            self._loop.call_soon(raise_, error)
 
     def _read_for(self, reply: Reply) -> Any:
         """Parse the answer to ``reply``."""
@@ -532,7 +546,7 @@ class Connection(asyncio.Protocol):
     def _refused(self, refused: Issued | Reply, value: Any) -> bool:
         """An error reply was parsed, at the top of ``value`` or within it. Count it; return
         True if the reply has been dealt with."""
-        reply = Reply(*refused) if isinstance(refused, tuple) else refused
+        reply = as_reply(refused)
         codes = [code for _, code in self._error_replies]
         before = reply.fate
         for error, _ in self._error_replies:
@@ -567,8 +581,7 @@ class Connection(asyncio.Protocol):
             # It may have been a push, which would leave the reply at the head still owed.
             self.abort(self._protocol_error(error))
             return
-        reply = self.unanswered[0]
-        self._expected.popleft()
+        reply = as_reply(self._expected.popleft())
         self._samples.append(monotonic() - reply.issued)
         self._error_replies.clear()
         self.metrics.errors[type(error).__name__] += 1
@@ -632,7 +645,7 @@ class Connection(asyncio.Protocol):
             self._withdraw(now)
         if not self._expected:
             return
-        unanswered = self.unanswered
+        unanswered = self.owed()
         earliest = inf
         for reply in unanswered:
             if reply.done():
@@ -653,7 +666,7 @@ class Connection(asyncio.Protocol):
     def _withdraw(self, now: float) -> None:
         """Of what this turn has issued and not written, fail what is past its deadline: it is
         not written any more. A turn that long has kept the whole loop waiting."""
-        unsent = self.unanswered[-len(self._out) :]
+        unsent = self.owed()[-len(self._out) :]
         self._out.clear()
         for _ in unsent:
             self._expected.pop()

@@ -30,11 +30,11 @@ from typing import Any, TypeAlias
 
 from redisutils.errors import Outcome, with_outcome
 
-__all__ = ["Batch", "Issued", "Reply", "new_batch", "new_reply", "raise_"]
+__all__ = ["Batch", "Issued", "Reply", "as_reply", "new_batch", "new_reply", "raise_"]
 
 Issued: TypeAlias = tuple[Future[Any], bytes, bool, float, float]
 """A reply of which there is nothing to remember but the first five fields of :class:`Reply`, in
-their order. Nearly every one is, and a tuple costs half as much as an object."""
+their order. Nearly every one is, and a tuple is made in a quarter of the time of an object."""
 
 
 class Reply:
@@ -129,6 +129,11 @@ class Batch(Reply):
                 return value
             values.append(value)
         return values
+
+
+def as_reply(owed: Issued | Reply) -> Reply:
+    """``owed`` as an object, of which something can be remembered."""
+    return Reply(*owed) if isinstance(owed, tuple) else owed
 
 
 def new_reply(loop: AbstractEventLoop, payload: bytes, decode: bool, timeout: float) -> Reply:

@@ -85,7 +85,7 @@ class Cooling:
         self._hold = hold
         self._admit = admit
         self._finish = finish
-        self._sent = [first, *connection.unanswered]
+        self._sent = [first, *connection.owed()]
         self._trial: list[Reply] | None = None
         self._settling = False
         self._stopped = False

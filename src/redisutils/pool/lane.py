@@ -240,8 +240,15 @@ class Lane(Owner[Connection]):
     # -- connecting --------------------------------------------------------------
 
     def connect_at_once(self) -> bool:
-        """Have a connection now if one stands ready; else the first command opens one."""
-        return self._connection is not None or self._connector.open_at_once()
+        """Have a connection now if one stands ready.
+
+        Returns False if none does, or the lane is not to have one: a command will tell.
+        """
+        if self._connection is not None:
+            return True
+        if self.closed or self._draining or self._stale:
+            return False
+        return self._connector.open_at_once()
 
     def _wants_connection(self) -> bool:
         return bool(self._parked) and self._connection is None and not self.closed
@@ -393,7 +400,7 @@ class Lane(Owner[Connection]):
         if self._tainted or self._draining:
             return
         self._hold()
-        awaited = [reply for reply in connection.unanswered if not reply.done()]
+        awaited = [reply for reply in connection.owed() if not reply.done()]
         if awaited:
             awaited[-1].future.add_done_callback(
                 lambda _: self._loop.call_soon(self._change, connection)
@@ -436,7 +443,7 @@ class Lane(Owner[Connection]):
         self._hold()
         pending = [r.future for r in self._parked if not r.done()]
         if self._connection is not None:
-            pending += [r.future for r in self._connection.unanswered if not r.done()]
+            pending += [r.future for r in self._connection.owed() if not r.done()]
         if pending:
             await asyncio.wait(pending)
 

@@ -98,14 +98,14 @@ class ConnectionManager:
         if item.in_flight:
             # Answers owed to callers who have gone come in their order, before recycling's PING;
             # unless one of them was to be waited for.
-            if not all(reply.done() and not blocks(reply) for reply in item.unanswered):
+            if not all(reply.done() and not blocks(reply) for reply in item.owed()):
                 return False
             item.needs_reset = True
         return True
 
     def discard(self, item: Connection) -> None:
         try:
-            if not item.closed and any(map(blocks, item.unanswered)):
+            if not item.closed and any(map(blocks, item.owed())):
                 self.on_abandoned(item)
         finally:
             item.close()

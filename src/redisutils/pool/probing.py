@@ -86,7 +86,7 @@ class Prober:
 
     def suspect(self, connection: Connection, seconds: float) -> None:
         """Nothing has been heard on ``connection`` for ``seconds``, although an answer is due."""
-        oldest = connection.unanswered[0]
+        oldest = connection.owed()[0]
         if blocks(oldest):
             return  # on a client's single connection: silence is what it asked for
         wanted = 0.0 if oldest.done() else oldest.timeout
