@@ -9,6 +9,7 @@ that kill, freeze or configure a server start one of their own with ``start_serv
 from __future__ import annotations
 
 import asyncio
+import asyncio.constants
 import os
 import shutil
 import signal
@@ -27,7 +28,7 @@ StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
 
 # In debug mode each future remembers the stack that it was made in: ten frames take 30 µs.
-asyncio.constants.DEBUG_STACK_DEPTH = 1
+vars(asyncio.constants)["DEBUG_STACK_DEPTH"] = 1
 
 
 class DebugEventLoop(asyncio.SelectorEventLoop):
