@@ -20,7 +20,7 @@ PROTOCOLS = ("default", "2", "3")
 TEST_SECONDS = 20
 PROCESS_SECONDS = 300
 # Most of the time of these tests is waiting (blocking commands, expiring locks).
-WORKERS = 12
+WORKERS = 8
 
 
 @dataclass(frozen=True)
