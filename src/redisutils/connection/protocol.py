@@ -108,7 +108,6 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
-        "_home",
         "_alarm",
         "_alarm_handle",
         "_alarm_span",
@@ -121,6 +120,7 @@ class Connection(asyncio.Protocol):
         "_flights",
         "_flush_at",
         "_gets",
+        "_home",
         "_loop",
         "_out",
         "_pid",
@@ -438,8 +438,9 @@ class Connection(asyncio.Protocol):
         direct = current_task(self._loop) is None
         home.thread = get_ident()
         half = len(self._expected) // 2
-        # max() would cost as much as parsing a reply.
-        self._flush_at = half if half > FLUSH_AT_LEAST else FLUSH_AT_LEAST  # noqa: FURB136
+        self._flush_at = FLUSH_AT_LEAST
+        if half > FLUSH_AT_LEAST:  # not max(): its call costs as much as parsing a reply
+            self._flush_at = half
         try:
             while True:
                 try:
