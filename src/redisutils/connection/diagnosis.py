@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from redisutils.connection.options import ConnectOptions
+from redisutils.connection.reach import connect
 
 __all__ = ["speaks_plain", "speaks_tls", "tls_refusal"]
 
@@ -63,9 +64,8 @@ async def _connected(
     """A connection for a look; what goes wrong, patience included, is an OSError."""
     named: dict[str, Any] = {"server_hostname": options.host} if context is not None else {}
     async with asyncio.timeout(min(PATIENCE, options.timeout)):
-        reader, writer = await asyncio.open_connection(
-            options.host, options.port, ssl=context, **named
-        )
+        sock = await connect(options.host, options.port)
+        reader, writer = await asyncio.open_connection(sock=sock, ssl=context, **named)
         try:
             yield reader, writer
         finally:

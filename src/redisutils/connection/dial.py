@@ -13,6 +13,7 @@ from redisutils.connection.diagnosis import speaks_plain, speaks_tls, tls_refusa
 from redisutils.connection.handshake import shake_hands
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
+from redisutils.connection.reach import connect
 from redisutils.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -106,24 +107,31 @@ async def dial(
 
 
 async def _open(options: ConnectOptions, make: Callable[[], Connection]) -> Connection:
-    loop = asyncio.get_running_loop()
-    context = options.tls() if options.tls is not None else None
     if options.path is not None:
-        _, connection = await loop.create_unix_connection(make, options.path)
-    else:
-        connecting = loop.create_connection(
-            make,
-            options.host,
-            options.port,
-            ssl=context,
-            server_hostname=options.host if context is not None else None,
-        )
-        transport, connection = await (
-            connecting if context is None else _suspiciously(connecting, options)
-        )
-        sock = transport.get_extra_info("socket")
-        if options.keepalive and sock is not None:  # None: it is gone again already
+        _, connection = await asyncio.get_running_loop().create_unix_connection(make, options.path)
+        return connection
+    if options.tls is None:
+        return await _connected(options, make, None)
+    return await _suspiciously(_connected(options, make, options.tls()), options)
+
+
+async def _connected(
+    options: ConnectOptions, make: Callable[[], Connection], context: ssl.SSLContext | None
+) -> Connection:
+    sock = await connect(options.host, options.port)
+    if options.keepalive:
+        try:
             _keep_alive(sock, options.keepalive_options)
+        except BaseException:
+            sock.close()
+            raise
+    # From here on the socket is the transport's, which closes it whatever happens.
+    _, connection = await asyncio.get_running_loop().create_connection(
+        make,
+        sock=sock,
+        ssl=context,
+        server_hostname=options.host if context is not None else None,
+    )
     return connection
 
 

@@ -1,0 +1,156 @@
+"""A name server that does not answer costs a caller its budget, and the program nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any
+
+import pytest
+import redis
+
+from redisutils import ConnectFailed, Outcome, create_redis_pool, outcome_of
+from redisutils.testing import EmbeddedServer
+
+from .ours import pool_at, until
+
+NAME = "redis.example"
+QUICK: dict[str, Any] = {"retry_delay_ms": 5, "retry_max_delay_ms": 20, "max_retries": 1000}
+
+
+class Resolver:
+    """The system's resolver, for one name: it does not answer until it is told to."""
+
+    def __init__(self, ask: Callable[..., Any]) -> None:
+        self._ask = ask
+        self._mended = threading.Event()
+        self.asked = 0
+        self.answer = "127.0.0.1"
+
+    def __call__(self, host: str, port: int, **more: Any) -> Any:
+        if host != NAME or more.get("flags"):
+            return self._ask(host, port, **more)
+        self.asked += 1
+        assert self._mended.wait(60)
+        return self._ask(self.answer, port, **more)
+
+    def mend(self) -> None:
+        self._mended.set()
+
+    def fail_again(self) -> None:
+        self._mended.clear()
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+    resolver = Resolver(socket.getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    yield resolver
+    resolver.mend()
+
+
+def lookups() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("redisutils-resolve")]
+
+
+async def test_a_name_server_that_hangs(clean_server: EmbeddedServer, resolver: Resolver) -> None:
+    async with pool_at(clean_server, host=NAME, **QUICK, command_timeout=0.2) as pool:
+        for _ in range(3):
+            started = monotonic()
+            errors = await asyncio.gather(
+                pool.client.incr("k"), pool.client.get("k"), return_exceptions=True
+            )
+            assert monotonic() - started < 0.2 + 0.5
+            assert [type(e).__mro__[0].__name__ for e in errors] == ["CommandTimeout"] * 2
+            assert {outcome_of(e) for e in errors if isinstance(e, Exception)} == {Outcome.NOT_SENT}
+        # Nothing of the loop's executor, which is the program's, is occupied.
+        crowd = [asyncio.to_thread(threading.get_ident) for _ in range(40)]
+        async with asyncio.timeout(10):
+            await asyncio.gather(*crowd)
+        assert resolver.asked == len(lookups()) == 1
+        resolver.mend()
+        assert await pool.client.with_timeout(5).incr("k") == 1
+    await until(lambda: not lookups())
+
+
+async def test_many_connections_ask_once(clean_server: EmbeddedServer, resolver: Resolver) -> None:
+    async with pool_at(clean_server, host=NAME, pool_max_size=20) as pool:
+        opening = [asyncio.ensure_future(pool.get()) for _ in range(20)]
+        await until(lambda: resolver.asked)
+        resolver.mend()
+        leases = await asyncio.gather(*opening)
+        assert pool.status().size == 20
+        assert resolver.asked < 20
+        for lease in leases:
+            lease.release()
+
+
+async def test_a_name_that_moves_is_found_again(
+    clean_server: EmbeddedServer, resolver: Resolver, admin: redis.Redis
+) -> None:
+    """Nothing is remembered of a name."""
+    resolver.mend()
+    resolver.answer = "127.0.0.2"  # where nobody listens
+    async with pool_at(clean_server, host=NAME, **QUICK | {"max_retries": 1}) as pool:
+        with pytest.raises(ConnectFailed, match=r"redis\.example:\d+: connection refused"):
+            await pool.client.get("k")
+        resolver.answer = "127.0.0.1"
+        assert await pool.client.get("k") is None
+
+
+async def test_each_address_of_a_name_is_tried(
+    clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one refuses, the second one accepts."""
+    ask = socket.getaddrinfo
+
+    def two(host: str, port: int, **more: Any) -> Any:
+        if host != NAME or more.get("flags"):
+            return ask(host, port, **more)
+        return ask("127.0.0.2", port, **more) + ask("127.0.0.1", port, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    async with pool_at(clean_server, host=NAME, **QUICK | {"max_retries": 0}) as pool:
+        assert await pool.client.ping() is True
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 64 + ".example", "bad..name"])
+async def test_a_name_that_cannot_be(host: str) -> None:
+    async with create_redis_pool(host=host, port=1, max_retries=0) as pool:
+        with pytest.raises(ConnectFailed, match="name") as caught:
+            await pool.client.get("k")
+        assert caught.value.outcome is Outcome.NOT_SENT
+
+
+_PROGRAM = """
+import asyncio, socket, threading
+ask = socket.getaddrinfo
+def hang(host, port, **more):
+    if host != "redis.example" or more.get("flags"):
+        return ask(host, port, **more)
+    threading.Event().wait()
+socket.getaddrinfo = hang
+from redisutils import CommandTimeout, create_redis_pool
+
+async def main():
+    async with create_redis_pool(host="redis.example", command_timeout=0.1) as pool:
+        try:
+            await pool.client.get("k")
+        except CommandTimeout:
+            print("told in time")
+RUN
+"""
+
+
+@pytest.mark.parametrize("run", ["asyncio.run(main())", "import uvloop; uvloop.run(main())"])
+def test_a_program_ends_while_a_name_server_hangs(run: str) -> None:
+    program = _PROGRAM.replace("RUN", run)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], timeout=30, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, "told in time", "")
