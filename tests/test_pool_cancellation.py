@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from redisutils.connection.dial import dial
 from redisutils.errors import PoolClosed
+from redisutils.metrics import PoolMetrics
 from redisutils.pool.pool import Pool
 from redisutils.testing import EmbeddedServer
 
@@ -275,13 +277,37 @@ async def _cancel_at_each_await(pool: Any, prepare: Callable[[], Awaitable[objec
 
 
 async def test_connecting_at_every_await(clean_server: EmbeddedServer, admin: Any) -> None:
+    async with pool_at(clean_server, client_name="cut") as pool:
+        options = pool.server.options
+    for at in range(1, 100):
+        task = asyncio.ensure_future(_cancelled_at(dial(options, PoolMetrics()), at))
+        try:
+            connection = await task
+        except asyncio.CancelledError:
+            await until(lambda: not clients_named(admin, "cut"))
+        else:
+            connection.close()
+            assert at - 1 >= 2  # the socket, the handshake
+            return
+    raise AssertionError("connecting has not so many awaits")
+
+
+async def test_a_checkout_that_connects_cancelled_ever_later(
+    clean_server: EmbeddedServer, admin: Any
+) -> None:
     async with pool_at(clean_server, client_name="cut", pool_max_size=1) as pool:
-
-        async def nothing_idle() -> None:
-            pool.retain(lambda *_: False)
-
-        awaits = await _cancel_at_each_await(pool, nothing_idle)
-        assert awaits >= 2  # the socket, the handshake
+        inner: Pool[Any] = pool.server.pool
+        for count in range(1000):
+            task = asyncio.ensure_future(pool.get())
+            await turns(min(count, 10))
+            await asyncio.wait([task], timeout=max(0, count - 10) / 5000)
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result().release()
+                assert count > 2
+                break
+            assert inner.in_use == inner.status().size == inner.status().waiting == 0
         await until(lambda: len(clients_named(admin, "cut")) == 1)
         assert pool.status().size == pool.status().available == 1
 

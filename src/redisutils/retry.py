@@ -20,12 +20,13 @@ may thus apply a write twice. Both are for those who ask.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["TRANSIENT", "Backoff", "RetryMode", "RetryPolicy"]
+__all__ = ["TRANSIENT", "Backoff", "Reconnecting", "RetryMode", "RetryPolicy"]
 
 RetryMode = Literal["safe", "never", "always"]
 
@@ -37,6 +38,11 @@ TRANSIENT: Final = frozenset(
 MOVED and ASK are not here: on one server no waiting mends them. Whoever knows
 several servers follows them.
 """
+
+
+LONGEST_PAUSE: Final = 0.75
+"""Seconds between two attempts to connect at most: a server that comes back is found within a
+second, however long it was gone and whatever the backoff has grown to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +79,43 @@ class RetryPolicy:
     def may_repeat_rejected(self, code: str) -> bool:
         """Whether a command may be sent again that the server refused with ``code``."""
         return self.mode != "never" and code in TRANSIENT
+
+
+class Reconnecting:
+    """When to try to connect again, and which of the attempts count.
+
+    The backoff says when the next attempt counts against ``max_retries``. Until then others are
+    made, every ``LONGEST_PAUSE``, which cost nobody a retry: without them whoever comes when a
+    server has been gone for long would wait for the backoff's cap after it has come back.
+    """
+
+    __slots__ = ("_due", "attempts", "failures")
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        """How many have failed."""
+        self.failures = 0
+        """How many of these counted."""
+        self._due = -math.inf
+
+    def failed(self, policy: RetryPolicy, now: float, *, final: bool = False) -> bool:
+        """An attempt has failed. Returns whether it counts.
+
+        Args:
+            now: ``time.monotonic()``.
+            final: it counts whatever the time: no other would fare better.
+        """
+        self.attempts += 1
+        if now < self._due and not final and policy.mode != "never":
+            return False
+        self.failures += 1
+        self._due = now + policy.backoff.delay(self.failures)
+        return True
+
+    def pause(self, now: float) -> float:
+        """Seconds until the next attempt."""
+        return min(LONGEST_PAUSE, max(0.0, self._due - now))
+
+    def times(self) -> str:
+        """How often, for messages: ``"1 time"``."""
+        return f"{self.attempts} time{'s' * (self.attempts != 1)}"

@@ -60,9 +60,7 @@ async def _connect_to(family: int, kind: int, protocol: int, address: Any) -> so
 
 async def _resolve(host: str, port: int) -> Addresses:
     try:  # An address in figures is nothing to ask anybody for.
-        return socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         return await asyncio.wrap_future(_lookup(host, port))
 

@@ -26,7 +26,7 @@ from redisutils.errors import (
 from redisutils.metrics import PoolMetrics
 from redisutils.pool.parking import Parking
 from redisutils.pool.pool import Lease, Pool
-from redisutils.retry import RetryPolicy
+from redisutils.retry import Reconnecting, RetryPolicy
 
 __all__ = ["SHORTEST_ATTEMPT", "Connector"]
 
@@ -137,18 +137,22 @@ class Connector:
             self._opening.cancel()
 
     async def _connect(self) -> None:
-        failures = 0
+        reconnecting = Reconnecting()
         started = monotonic()
         while self._parked:
             try:
                 lease = await self._take()
             except (ConnectFailed, PoolTimeout) as error:
-                failures += 1
-                self._parked.trouble = f"{error}; tried {_times(failures)}"
                 self._metrics.errors[type(error).__name__] += 1
-                self._disappoint(error, failures, monotonic() - started)
+                now = monotonic()
+                fatal = isinstance(error, ConnectFailed) and error.fatal
+                counts = reconnecting.failed(self._policy(), now, final=fatal)
+                self._parked.trouble = f"{error}; tried {reconnecting.times()}"
+                if counts:
+                    tried = f"tried {reconnecting.times()} in {now - started:.2g} s"
+                    self._disappoint(error, fatal, tried)
                 if self._parked:
-                    await asyncio.sleep(self._policy().backoff.delay(failures))
+                    await asyncio.sleep(reconnecting.pause(now))
             else:
                 if self._lease is not lease:
                     self.leave()
@@ -191,25 +195,20 @@ class Connector:
         elif self._wanted():
             self.open()
 
-    def _disappoint(self, error: ConnectFailed | PoolTimeout, failures: int, took: float) -> None:
-        """An attempt failed: tell those for whom it was the last."""
-        fatal = isinstance(error, ConnectFailed) and error.fatal
+    def _disappoint(self, error: ConnectFailed | PoolTimeout, fatal: bool, tried: str) -> None:
+        """An attempt that counts failed: tell those for whom it was the last."""
         policy = self._policy()
         allowed = 0 if fatal or policy.mode == "never" else policy.max_retries
         kind = type(error) if isinstance(error, ConnectFailed) else ConnectTimeout
 
         def told() -> ConnectFailed:
-            own = kind(f"{error}; tried {_times(failures)} in {took:.2g} s", fatal=fatal)
+            own = kind(f"{error}; {tried}", fatal=fatal)
             own.__cause__ = error
             return own
 
         left = self._parked.count_attempt(allowed, told)
         if left:
             self._metrics.retries["connect"] += left
-
-
-def _times(count: int) -> str:
-    return f"{count} time{'s' * (count != 1)}"
 
 
 def _own(error: BaseException, peer: str) -> RedisUtilsError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Final
@@ -13,10 +14,11 @@ from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack_many
 from redisutils.connection.protocol import FOREVER, Connection
-from redisutils.errors import ConnectionLost
+from redisutils.errors import CommandTimeout, ConnectionLost
 from redisutils.metrics import PoolMetrics
 from redisutils.pool.judgement import blocks
-from redisutils.pool.model import Expired, Usage
+from redisutils.pool.model import Expired, Silent, Usage
+from redisutils.pool.scouting import Scouted
 
 __all__ = ["ConnectionManager"]
 
@@ -34,7 +36,8 @@ class ConnectionManager:
 
     Args:
         options: how to connect.
-        silence: seconds after which a lane asks whether its peer is still there.
+        silence: seconds without an answer after which a lane asks whether its peer is still
+            there, and an idle connection is not waited for any more.
         max_lifetime, max_idle: seconds, ``inf`` for no bound.
     """
 
@@ -48,16 +51,16 @@ class ConnectionManager:
         max_idle: float = inf,
     ) -> None:
         self.options = options
-        self._metrics = metrics
-        self._silence = silence
+        self._patience = min(silence, FOREVER)
         self._max_lifetime = max_lifetime
         self._max_idle = max_idle
         self._pings = itertools.count(1)
+        self.scouted = Scouted(partial(dial, options, metrics, silence=silence))
         self.on_abandoned: Callable[[Connection], None] = lambda _: None
         """Told of a connection that is about to be closed with answers still owed."""
 
     async def create(self) -> Connection:
-        connection = await dial(self.options, self._metrics, silence=self._silence)
+        connection = await self.scouted.dial()
         if self._max_lifetime != inf:
             spread = 1 - LIFETIME_JITTER * random.random()
             connection.retire_at = monotonic() + self._max_lifetime * spread
@@ -76,9 +79,12 @@ class ConnectionManager:
         if self.expired(item, usage):
             raise Expired(f"{item!r} has had its time")
         number = str(next(self._pings)).encode()
-        answers = await item.submit_many(
-            pack_many((("UNWATCH",), ("PING", number))), 2, False, FOREVER
-        )
+        try:
+            answers = await item.submit_many(
+                pack_many((("UNWATCH",), ("PING", number))), 2, False, self._patience
+            )
+        except CommandTimeout as error:
+            raise Silent(f"{item!r} does not answer") from error
         if answers[1] != number:
             raise ConnectionLost(f"{item!r} answered PING {number!r} with {answers[1]!r}")
         item.needs_reset = False

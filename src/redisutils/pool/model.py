@@ -15,6 +15,7 @@ __all__ = [
     "PoolStatus",
     "QueueMode",
     "Retained",
+    "Silent",
     "Timeouts",
     "Usage",
 ]
@@ -55,6 +56,11 @@ class Expired(Exception):
     """An idle thing has had its time. It is discarded, and that is no error."""
 
 
+class Silent(Exception):
+    """An idle thing did not answer. It is discarded, and with it all other idle ones that are not
+    fit as they are: what is wrong with one may be wrong with each."""
+
+
 class Manager(Protocol[T]):
     """Makes, checks and lets go of things."""
 
@@ -66,7 +72,7 @@ class Manager(Protocol[T]):
 
     async def recycle(self, item: T, usage: Usage) -> None:
         """Make an idle one that is not fit so before it is handed out again. Raise to discard it:
-        ``Expired`` if nothing is wrong with it."""
+        ``Expired`` if nothing is wrong with it, ``Silent`` if others are suspect, too."""
 
     def discard(self, item: T) -> None:
         """Close one that leaves the pool for good."""

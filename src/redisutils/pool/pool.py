@@ -47,6 +47,7 @@ from redisutils.pool.model import (
     PoolStatus,
     QueueMode,
     Retained,
+    Silent,
     Timeouts,
     Usage,
 )
@@ -237,6 +238,20 @@ class Pool(Generic[T]):
                 return item, usage
         return await self._create(create)
 
+    def reserve(self) -> bool:
+        """Take a place for something that is not the pool's; False if none is free. It counts as
+        long as it is not given back by :meth:`unreserve`."""
+        if not self._permits or self._size + self._making >= self._max_size:
+            return False
+        self._permits -= 1
+        self._making += 1
+        return True
+
+    def unreserve(self) -> None:
+        """Give back what :meth:`reserve` took."""
+        self._making -= 1
+        self._give_permit()
+
     def vacate(self, lease: Lease[T]) -> None:
         """Close a lease's thing and keep its permit, for :meth:`refill`: a holder for life need
         not queue anew when its thing dies. Giving the lease back gives back the permit. Until
@@ -308,6 +323,11 @@ class Pool(Generic[T]):
         # deadpool's rule: an idle thing that is unfit is no error, the next one is tried.
         except Expired as why:
             logger.debug("%s: %s", self.name, why)
+        except Silent as why:
+            # The caller must not wait for each of the others in turn.
+            logger.debug("%s: %s; closing all that may be as silent", self.name, why)
+            for suspect in self.retain(self.manager.fit).removed:
+                self.discard(suspect)
         except Exception as error:
             self.metrics.errors[type(error).__name__] += 1
             logger.debug("%s: %r is not fit for reuse", self.name, item, exc_info=error)

@@ -38,6 +38,9 @@ logger = logging.getLogger("redisutils.lane")
 _LONGEST_PROBE: Final = 5.0
 """Seconds for each step of asking a server by another connection; then it is asked anew."""
 
+_PAUSE: Final = 0.25
+"""Seconds until the server is asked anew when nothing could be learnt."""
+
 _PING: Final = pack(("PING",))
 
 
@@ -113,12 +116,24 @@ class Prober:
             self._spare = None
 
     async def _probe(self, connection: Connection) -> None:
+        """Ask until the server answers somebody, or the connection is heard from or given up."""
+        heard = connection.last_heard
+        while not await self._learnt(connection):
+            await asyncio.sleep(_PAUSE)
+            if connection.closed or connection.last_heard != heard:
+                return
+
+    async def _learnt(self, connection: Connection) -> bool:
+        """Ask the server by another connection, and close this one if it is dead; False if nobody
+        has answered."""
         heard, unwritten = connection.last_heard, connection.unwritten
         attempt = min(max(SHORTEST_ATTEMPT, self._patience / 4), _LONGEST_PROBE)
         try:
             lease = await self._pool.get(wait=0, create=attempt, recycle=attempt)
-        except (ConnectFailed, PoolTimeout, PoolClosed, ConnectionLost):
-            return  # nothing learnt
+        except (ConnectFailed, PoolTimeout, ConnectionLost):
+            return False
+        except PoolClosed:
+            return True
         try:
             # The first shows that the server answers now, and not only a moment ago. What it
             # owed us on the silent connection it has sent by then: the second lets it arrive.
@@ -129,7 +144,7 @@ class Prober:
             held_up = str(error).startswith("BUSY")
         except (CommandTimeout, ConnectionLost):
             lease.release(discard=True)
-            return
+            return False
         except BaseException:  # cancelled, above all, with an answer owed
             lease.release(discard=True)
             raise
@@ -141,6 +156,7 @@ class Prober:
             connection.abort(_silent(self._peer, monotonic() - heard, "while it answers others"))
         else:
             lease.release()
+        return True
 
     def _probed(self, task: asyncio.Task[None]) -> None:
         self._probing = None

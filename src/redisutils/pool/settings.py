@@ -30,4 +30,4 @@ class PoolSettings:
     def silence(self) -> float:
         """Seconds without an answer after which a lane looks whether its peer still lives: soon
         enough that what may be repeated still has most of its budget."""
-        return min(1.0, self.command_timeout / 4)
+        return min(0.5, self.command_timeout / 4)

@@ -31,7 +31,7 @@ from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
 from redisutils.pool.pool import Lease, Pool
 from redisutils.pool.settings import PoolSettings
-from redisutils.retry import RetryPolicy
+from redisutils.retry import Reconnecting, RetryPolicy
 
 __all__ = ["Standalone"]
 
@@ -77,6 +77,8 @@ class Standalone:
             name=f"pool of {options.peer}",
         )
         self.pool.describe_users = self._describe_users
+        self._manager.scouted.reserve = self.pool.reserve
+        self._manager.scouted.unreserve = self.pool.unreserve
         self._lanes: dict[str, Lane] = {}
         self._private: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._housekeeper = Housekeeper(
@@ -149,7 +151,7 @@ class Standalone:
         policy = self.settings.retry
         allowed = 0 if policy.mode == "never" else policy.max_retries
         started = monotonic()
-        failures = 0
+        reconnecting = Reconnecting()
         while True:
             left = max(0.0, budget - (monotonic() - started))
             bound = asyncio.timeout(left + _GRACE)
@@ -166,17 +168,18 @@ class Standalone:
                     raise  # a hook's own
                 raise self._no_time(budget) from None
             except ConnectFailed as error:
-                failures += 1
-                delay = policy.backoff.delay(failures)
-                took = monotonic() - started
                 if error.fatal:
                     raise
-                if failures > allowed or took + delay >= budget:
+                now = monotonic()
+                took = now - started
+                counts = reconnecting.failed(policy, now)
+                spent = counts and reconnecting.failures > allowed
+                if spent or took + reconnecting.pause(now) >= budget:
                     raise type(error)(
-                        f"{error}; tried {failures} time{'s' * (failures > 1)} in {took:.2g} s"
+                        f"{error}; tried {reconnecting.times()} in {took:.2g} s"
                     ) from error
-                self.metrics.retries["connect"] += 1
-                await asyncio.sleep(delay)
+                self.metrics.retries["connect"] += counts
+                await asyncio.sleep(reconnecting.pause(now))
 
     def _no_time(self, budget: float) -> CommandTimeout:
         return CommandTimeout(

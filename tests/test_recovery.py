@@ -1,0 +1,315 @@
+"""Whatever was wrong, and however long: a second after its end everything works again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+import redis
+
+from redisutils import RedisPool, create_redis_pool
+from redisutils.pool import scouting
+from redisutils.retry import LONGEST_PAUSE, Backoff, Reconnecting, RetryPolicy
+from redisutils.testing import EmbeddedServer, FaultProxy
+
+from .ours import pool_at, until
+
+LASTING = 1.5
+"""Seconds for which each fault lasts: longer than any attempt to look whether it is over."""
+
+WITHIN = 1.0 + 0.5
+"""Seconds: the promise, and room for a machine that does other things too."""
+
+Switch = Callable[[EmbeddedServer, FaultProxy], Awaitable[None]]
+
+
+async def _nothing(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    pass
+
+
+async def _blackhole(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    proxy.blackhole()
+
+
+async def _stall(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    proxy.stall()
+
+
+async def _refuse(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    proxy.refuse()
+    proxy.reset()
+
+
+async def _freeze(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    await server.pause()
+
+
+async def _thaw(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    await server.resume()
+
+
+async def _kill(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    await server.kill()
+
+
+async def _start(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    await server.start()
+
+
+async def _drip(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    proxy.to_client.latency = 30.0
+
+
+async def _swallow(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    proxy.swallow_replies()
+
+
+FAULTS: dict[str, tuple[Switch, Switch]] = {
+    "blackhole": (_blackhole, _nothing),
+    "stall": (_stall, _nothing),
+    "refused": (_refuse, _nothing),
+    "frozen server": (_freeze, _thaw),
+    "killed server": (_kill, _start),
+    "answers half a minute late": (_drip, _nothing),
+    "answers lost": (_swallow, _nothing),
+}
+
+
+@asynccontextmanager
+async def _used(pool: RedisPool) -> AsyncIterator[None]:
+    """The pool is in use all the time, and nobody minds errors."""
+
+    async def command() -> None:
+        await pool.client.with_timeout(0.5).get("k")
+
+    async def checkout() -> None:
+        async with asyncio.timeout(0.5), pool.get() as connection:
+            await connection.ping()
+
+    async def over_and_over(use: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await use()
+            except (redis.RedisError, TimeoutError):
+                pass
+            await asyncio.sleep(0.01)
+
+    users = [asyncio.create_task(over_and_over(use)) for use in [command, checkout] * 4]
+    try:
+        yield
+    finally:
+        for user in users:
+            user.cancel()
+        await asyncio.wait(users)
+
+
+async def _recovery(kind: str, name: str) -> dict[str, float]:
+    """Seconds from the end of a fault until each use of the pool works again."""
+    begin, end = FAULTS[name]
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(EmbeddedServer(kind))
+        proxy = await stack.enter_async_context(FaultProxy(server.host, server.port))
+        # A backoff so long that waiting for its end would be seen.
+        backoff = {"retry_delay_ms": 20_000, "retry_max_delay_ms": 20_000}
+        pool = await stack.enter_async_context(pool_at(server, proxy, pool_max_size=20, **backoff))
+        await asyncio.gather(*(pool.lane(lane).ping() for lane in ("default", "orders")))
+        for lease in [await pool.get() for _ in range(5)]:
+            lease.release()
+        async with _used(pool):
+            await begin(server, proxy)
+            await asyncio.sleep(LASTING)
+            await end(server, proxy)
+            proxy.restore()
+            ended = monotonic()
+
+            async def checkout() -> None:
+                async with pool.get() as connection:
+                    await connection.ping()
+
+            patient = pool.client.with_timeout(20)
+            uses: dict[str, Awaitable[Any]] = {
+                "read": patient.get("k"),
+                "idempotent write": patient.set("k", "v"),
+                "lane": pool.lane("orders").with_timeout(20).get("k"),
+                "checkout": checkout(),
+                "blocking": patient.blpop(["none"], timeout=0.001),
+            }
+
+            async def took(use: Awaitable[Any]) -> float:
+                await use
+                return monotonic() - ended
+
+            return dict(zip(uses, await asyncio.gather(*map(took, uses.values())), strict=True))
+
+
+async def test_within_a_second(server_kind: str) -> None:
+    """All faults at once, each with a server and a pool of its own: it is their clocks that take
+    the time."""
+    recoveries = await asyncio.gather(*(_recovery(server_kind, name) for name in FAULTS))
+    late = {
+        f"{name}, {use}": round(seconds, 2)
+        for name, recovery in zip(FAULTS, recoveries, strict=True)
+        for use, seconds in recovery.items()
+        if seconds > WITHIN
+    }
+    assert not late
+
+
+# -- scouts ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [11, 10])
+async def test_one_that_gets_through_frees_everyone_who_hangs(
+    proxy: FaultProxy, server: EmbeddedServer, admin: redis.Redis, size: int
+) -> None:
+    """Ten connections are being made when the network falls silent, and hang for good. With room
+    for an eleventh, a scout gets through; without, the youngest begins anew."""
+    async with pool_at(server, proxy, connection_timeout=60, pool_max_size=size) as pool:
+        proxy.blackhole()
+        opening = [asyncio.ensure_future(pool.get()) for _ in range(10)]
+        await proxy.wait_accepted(10)
+        proxy.restore()
+        async with asyncio.timeout(10):
+            leases = await asyncio.gather(*opening)
+        for lease in leases:
+            assert await lease.ping() is True
+        # Ten that hung; the scout's one, or the youngest's second; and the nine others' second.
+        assert proxy.accepted == 20
+        await proxy.wait_active(10)
+        assert pool.status().size == 10
+        for lease in leases:
+            lease.release()
+    await proxy.wait_active(0)
+
+
+async def test_a_slow_server_is_waited_for(
+    proxy: FaultProxy, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handshake longer than a scout's patience succeeds all the same, and there is never more
+    than one scout."""
+    monkeypatch.setattr(scouting, "SCOUT_AFTER", 0.05)
+    monkeypatch.setattr(scouting, "SCOUT_FOR", 0.1)
+    proxy.to_client.latency = 0.4
+    async with pool_at(server, proxy, pool_max_size=4) as pool:
+        started = monotonic()
+        leases = await asyncio.gather(*(pool.get() for _ in range(3)))
+        took = monotonic() - started
+        scouts = proxy.accepted - 3
+        proxy.restore()
+        assert [await lease.ping() for lease in leases] == [True] * 3
+        for lease in leases:
+            lease.release()
+        assert 1 <= scouts <= took / 0.1 + 1
+        await proxy.wait_active(3)
+        assert pool.server.pool.in_use == 0
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_slow_server_is_waited_for_without_room_for_a_scout(
+    proxy: FaultProxy, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """The youngest begins anew, in the end with enough time; there is never a socket more than
+    the pool may have."""
+    monkeypatch.setattr(scouting, "SCOUT_AFTER", 0.02)
+    monkeypatch.setattr(scouting, "SCOUT_FOR", 0.05)
+    proxy.to_client.latency = 0.3
+    async with pool_at(server, proxy, pool_max_size=count) as pool:
+        opened: set[int] = set()
+        leases = await asyncio.gather(*(pool.get() for _ in range(count)))
+        assert proxy.accepted > count
+        proxy.restore()
+        for lease in leases:
+            opened.add(await lease.client_id())
+            lease.release()
+        assert len(opened) == count
+        await proxy.wait_active(count)
+
+
+async def test_scouts_end_with_those_who_wait(
+    proxy: FaultProxy, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scouting, "SCOUT_AFTER", 0.0)
+    before = asyncio.all_tasks()
+    async with pool_at(server, proxy) as pool:
+        proxy.blackhole()
+        opening = [asyncio.ensure_future(pool.get()) for _ in range(3)]
+        await proxy.wait_accepted(4)
+        for task in opening:
+            task.cancel()
+        await asyncio.wait(opening)
+        assert pool.status().size == pool.status().waiting == 0
+        await proxy.wait_active(0)
+        proxy.restore()
+        assert await pool.client.ping() is True
+    await proxy.wait_active(0)
+    await until(lambda: asyncio.all_tasks() <= before, "the end of all tasks")
+
+
+async def test_idle_connections_that_are_silent_are_not_waited_for_one_by_one(
+    proxy: FaultProxy, server: EmbeddedServer
+) -> None:
+    async with pool_at(server, proxy, health_check_interval=0) as pool:
+        for lease in [await pool.get() for _ in range(8)]:
+            lease.release()
+        proxy.blackhole()
+        proxy.restore()
+        await asyncio.sleep(0.6)  # until they have to show that they live
+        started = monotonic()
+        async with pool.get() as connection:
+            assert await connection.ping() is True
+        assert monotonic() - started < 3.0, "not even two of the eight may be waited for"
+        assert proxy.accepted == 9
+        assert pool.status().size == 1
+
+
+# -- attempts ----------------------------------------------------------------
+
+
+def policy(mode: Any = "safe") -> RetryPolicy:
+    return RetryPolicy(mode, 5, Backoff(base=100.0, cap=100.0))
+
+
+def test_attempts_between_those_of_the_backoff_count_for_nobody() -> None:
+    reconnecting = Reconnecting()
+    assert reconnecting.failed(policy(), now=0.0)
+    pause = reconnecting.pause(now=0.0)
+    assert 0 < pause <= LONGEST_PAUSE
+    assert not reconnecting.failed(policy(), now=1e-9)
+    assert (reconnecting.attempts, reconnecting.failures) == (2, 1)
+    assert reconnecting.times() == "2 times"
+    assert reconnecting.failed(policy(), now=101.0)
+    assert (reconnecting.attempts, reconnecting.failures) == (3, 2)
+    assert reconnecting.pause(now=1000.0) == 0.0
+
+
+def test_an_attempt_counts_at_once_when_no_other_would_fare_better() -> None:
+    reconnecting = Reconnecting()
+    assert reconnecting.failed(policy(), now=0.0)
+    assert reconnecting.failed(policy(), now=1e-9, final=True)
+    assert reconnecting.failed(policy("never"), now=2e-9)
+    assert reconnecting.failures == 3
+
+
+async def test_callers_keep_their_retries_while_it_is_looked_more_often() -> None:
+    """One retry, after half a minute on average: it is not spent within a second."""
+    settings: dict[str, Any] = {
+        "retry_delay_ms": 60_000,
+        "retry_max_delay_ms": 60_000,
+        "max_retries": 1,
+    }
+    async with (
+        EmbeddedServer() as server,
+        create_redis_pool(url=server.url, **settings) as pool,
+    ):
+        await server.kill()
+        waiting = asyncio.ensure_future(pool.client.get("k"))
+        blocking = asyncio.ensure_future(pool.client.blpop(["none"], timeout=0.001))
+        await until(lambda: pool.metrics().errors.get("ConnectFailed", 0) >= 2)
+        await server.start()
+        async with asyncio.timeout(WITHIN):
+            assert await waiting is None
+            assert await blocking is None
