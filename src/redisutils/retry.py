@@ -20,7 +20,6 @@ may thus apply a write twice. Both are for those who ask.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,28 +88,30 @@ class Reconnecting:
     server has been gone for long would wait for the backoff's cap after it has come back.
     """
 
-    __slots__ = ("_due", "attempts", "failures")
+    __slots__ = ("_due", "_next_counts", "attempts", "failures")
 
     def __init__(self) -> None:
         self.attempts = 0
         """How many have failed."""
         self.failures = 0
         """How many of these counted."""
-        self._due = -math.inf
+        self._due = 0.0
+        self._next_counts = True
 
     def failed(self, policy: RetryPolicy, now: float, *, final: bool = False) -> bool:
         """An attempt has failed. Returns whether it counts.
 
         Args:
             now: ``time.monotonic()``.
-            final: it counts whatever the time: no other would fare better.
+            final: it counts in any case: no other would fare better.
         """
         self.attempts += 1
-        if now < self._due and not final and policy.mode != "never":
-            return False
-        self.failures += 1
-        self._due = now + policy.backoff.delay(self.failures)
-        return True
+        counts = self._next_counts or final or policy.mode == "never"
+        if counts:
+            self.failures += 1
+            self._due = now + policy.backoff.delay(self.failures)
+        self._next_counts = self._due - now <= LONGEST_PAUSE
+        return counts
 
     def pause(self, now: float) -> float:
         """Seconds until the next attempt."""
