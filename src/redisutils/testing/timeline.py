@@ -178,9 +178,10 @@ class Timeline:
         """Play it while a block runs: ``async with timeline.on(proxy) as playing``. What begins at
         0 has begun when the block is entered.
 
-        Leaving the block ends the timeline, and with it each fault that still lasts. A step that
-        fails ends it too; what was raised is raised again when the block is left, or by
-        ``playing.wait()``, which waits until the timeline is over.
+        Leaving the block ends the timeline, and with it each fault that still lasts; a step that
+        is under way, such as the start of a server, is waited for. A step that fails ends it too:
+        what was raised is raised again when the block is left (or not even entered, for a step at
+        0), and by ``playing.wait()``, which waits until the timeline is over.
 
         :param proxy: None (the default) will do when all faults are servers'.
         :raises ConfigError: when they are not.
