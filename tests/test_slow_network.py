@@ -11,7 +11,7 @@ from random import Random
 import pytest
 import redis
 
-from redisutils.testing import EmbeddedServer, FaultProxy
+from redisutils.testing import Direction, EmbeddedServer, FaultProxy
 
 from .raw import PING, PONG, Connect, RawClient, connections
 
@@ -93,6 +93,15 @@ async def test_jitter_comes_from_the_seed(clean_server: EmbeddedServer) -> None:
     assert await jitter_of_a_run(clean_server, seed=8, others=0) != first
 
 
+async def test_each_connection_has_jitter_of_its_own(proxy: FaultProxy, connect: Connect) -> None:
+    clients = [await connect() for _ in range(2)]
+    proxy.to_client.jitter = proxy.to_server.jitter = 0.0001
+    lateness = lateness_of(proxy)
+    for client in clients:
+        assert await client.ask(PING, 7) == PONG
+    assert len(set(lateness)) == 4
+
+
 async def test_a_proxy_without_a_seed_draws_one(server: EmbeddedServer) -> None:
     one, other = (FaultProxy(server.host, server.port) for _ in range(2))
     assert one.seed != other.seed
@@ -158,6 +167,33 @@ async def test_a_brake_can_be_taken_off_at_any_time(proxy: FaultProxy, connect: 
     proxy.restore()
     async with asyncio.timeout(5):
         assert await client.receive(7) == PONG
+
+
+async def test_what_is_on_a_slow_line_is_lost_with_the_connection(
+    proxy: FaultProxy, connect: Connect
+) -> None:
+    client = await connect()
+    before = proxy.to_server.forwarded
+    proxy.to_server.bandwidth = 20
+    await client.send(b"x" * 100)
+    await proxy.wait_until(lambda proxy: proxy.to_server.forwarded > before)
+    await asyncio.sleep(0.01)  # The next byte is on the line for 50 ms.
+    proxy.blackhole()
+    passed = proxy.to_server.forwarded - before
+    assert passed < 100
+    await proxy.wait_until(lambda proxy: proxy.to_server.discarded > 0)
+    assert proxy.to_server.forwarded - before == passed
+    assert proxy.to_server.discarded == 100 - passed
+
+
+def test_a_line_restored_has_no_fault() -> None:
+    line = Direction()
+    settings = {
+        name: getattr(line, name) for name in ("latency", "jitter", "bandwidth", "fragment")
+    }
+    line.latency = line.jitter = line.bandwidth = line.fragment = 1
+    line.restore()
+    assert {name: getattr(line, name) for name in settings} == settings
 
 
 @one_loop

@@ -80,6 +80,11 @@ def test_a_function_draws_from_the_same_generator() -> None:
     assert len({step.fault for step in timeline.steps}) > 10
 
 
+def test_what_is_drawn_ends_with_a_duration_of_any_precision() -> None:
+    steps = drawn(1, duration=1.23456, faults=[Stall()], lasting=(2.0, 2.0)).steps
+    assert [step.until for step in steps] == [1.235]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_drawn_keeps_to_its_limits(seed: int) -> None:
     timeline = drawn(seed, every=(0.01, 0.1), lasting=(0.2, 0.4))
@@ -170,7 +175,9 @@ WRONG: dict[str, Callable[[], object]] = {
     "lasting=1 must be left out: Reset() is over": lambda: At(1, Reset(), 1),
     "must be a fault, such as Reset()": lambda: At(1, untyped(Reset)),
     "a function goes into Call('name', function)": lambda: At(1, untyped(lambda proxy: None)),
-    "steps=Reset() must be steps, such as At(": lambda: Timeline([untyped(Reset())]),
+    "steps=Reset() must be steps, such as [At(": lambda: Timeline([untyped(Reset())]),
+    "must be steps, such as [At(": lambda: Timeline(untyped(At(0, Reset()))),
+    "faults=Reset() must be faults, such as [": lambda: drawn(1, faults=Reset()),
     "duration=1 must not be before the end of": lambda: Timeline([At(0.5, Stall(), 0.6)], 1),
     "duration=-1 must be a number": lambda: Timeline([], -1),
     "must end: give lasting, or the timeline's duration": lambda: Timeline([At(1, Stall())]),

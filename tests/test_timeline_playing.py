@@ -235,7 +235,8 @@ async def test_a_step_that_fails_is_heard_and_the_rest_ends(
     )
     with pytest.raises(ZeroDivisionError) as caught:
         await timeline.play(proxy)
-    assert "s after its start: Call(name='boom') begins" in caught.value.__notes__[0]
+    (note,) = caught.value.__notes__
+    assert "s after its start: Call(name='boom') begins" in note
     assert proxy.to_client.latency == 0.0
     assert later == [], "what has not begun is not ended, and nothing comes after a failure"
 
