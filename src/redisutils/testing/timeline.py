@@ -114,7 +114,7 @@ class Timeline:
             earlier = _claim(held, step)
             if earlier is not None:
                 claimed = ", ".join(sorted(earlier.fault.claims & step.fault.claims))
-                refuse("steps", str(step), f"must begin after the end of {earlier} ({claimed})")
+                refuse("steps", step, f"must begin after the end of {earlier!r} ({claimed})")
 
     @classmethod
     def random(
@@ -202,9 +202,9 @@ class Timeline:
     def _check_ends(self) -> None:
         for step in self.steps:
             if step.until is None and step.moment >= self._end:
-                refuse("steps", str(step), "must end: give lasting, or the timeline's duration")
+                refuse("steps", step, "must end: give lasting, or the timeline's duration")
             if (step.until or step.moment) > self._end:
-                refuse("duration", self.duration, f"must not be before the end of {step}")
+                refuse("duration", self.duration, f"must not be before the end of {step!r}")
 
     def __str__(self) -> str:
         drawn = "" if self.seed is None else f", seed {self.seed}"
