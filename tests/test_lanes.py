@@ -59,6 +59,31 @@ async def test_orders_do_not_wait_behind_bulk_reads(
         assert await orders.get("order") == b"%d" % placed
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_reply_of_50_MB_holds_up_its_own_lane_alone(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """Orders go through while it comes, each in a small part of the time that it takes. Behind it,
+    on its own lane, there would be one, after all of it."""
+    admin.set("big", b"x" * 50_000_000)
+    async with pool_at(clean_server) as pool:
+        orders, bulk = pool.lane("orders"), pool.lane("bulk")
+        await asyncio.gather(orders.ping(), bulk.ping())
+        most = 0
+        for _ in range(5):  # on a machine that does other things, too
+            reading = asyncio.ensure_future(bulk.get("big"))
+            behind = asyncio.ensure_future(bulk.incr("behind"))
+            await asyncio.sleep(0)
+            placed = 0
+            while not behind.done():
+                await orders.incr("order")
+                placed += 1
+            assert reading.done(), "a later command of its lane came before it"
+            assert len(reading.result()) == 50_000_000
+            most = max(most, placed)
+        assert most >= 5
+
+
 async def test_a_lane_that_waits_for_a_slow_command_holds_up_no_other(
     clean_server: EmbeddedServer, proxy: FaultProxy
 ) -> None:

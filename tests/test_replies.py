@@ -15,7 +15,19 @@ from redisutils import Redis, create_redis_pool
 from redisutils.client.redis_pool import RedisPool
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectionLost, Outcome, ProtocolError, outcome_of
-from redisutils.testing import EmbeddedServer, FaultProxy
+from redisutils.testing import (
+    Close,
+    Cut,
+    EmbeddedServer,
+    FaultProxy,
+    Fragment,
+    HalfClose,
+    Latency,
+    Reset,
+    Stall,
+    Swallow,
+    Timeline,
+)
 
 from .peers import DEADLINE, Wire, turns, until
 
@@ -217,6 +229,75 @@ async def test_across_lost_connections(proxy: FaultProxy, server: EmbeddedServer
         assert proxy.accepted > 3
         assert lost
         assert answered
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_hundreds_of_thousands_of_commands_in_a_bad_network(
+    proxy: FaultProxy, server: EmbeddedServer
+) -> None:
+    """Batches and lone commands with names that nobody else has, some abandoned and some with
+    hardly any time, while the network does what it likes. Nobody hangs, and no answer is
+    another's. (``make soak`` does the same for ten minutes, with everything else that clients
+    do.)"""
+    most = 250_000
+    asked = answered = 0
+    timeline = Timeline.random(
+        seed=11,
+        duration=60.0,
+        faults=[
+            Fragment(7),
+            Fragment(1000),
+            Latency(0.0, jitter=0.005),
+            Stall(),
+            Reset(),
+            Close(),
+            HalfClose(),
+            lambda random: Cut(random.randrange(5000), "reset"),
+            lambda random: Cut(random.randrange(5000), toward="client"),
+            Swallow(1),
+            Swallow(1, then="close"),
+        ],
+        every=(0.02, 0.1),
+        lasting=(0.01, 0.05),
+    )
+    settings = {"command_timeout": 5, "max_retries": 1000, "retry_max_delay_ms": 10}
+
+    async def batch(client: Redis, names: list[str]) -> list[Any]:
+        pipe: Any = client.pipeline(transaction=False)
+        for name in names:
+            pipe.echo(name)
+        return list(await pipe.execute())
+
+    async def one(client: Redis, number: int) -> None:
+        nonlocal asked, answered
+        chance = random.Random(number)
+        while asked < most:
+            size = chance.choice((1, 1, 50, 200))
+            names = [f"{number}/{asked + i}" for i in range(size)]
+            asked += size
+            hurried = client.with_timeout(0.003) if chance.random() < 0.05 else client
+            if size == 1:
+                task: asyncio.Task[Any] = asyncio.ensure_future(hurried.echo(names[0]))
+            else:
+                task = asyncio.ensure_future(batch(hurried, names))
+            if chance.random() < 0.05:
+                await turns(chance.randrange(4))
+                task.cancel()
+            try:
+                answer = await task
+            except (asyncio.CancelledError, CommandTimeout, ConnectionLost):
+                continue
+            assert (answer if size > 1 else [answer]) == [name.encode() for name in names]
+            answered += size
+
+    async with (
+        proxied(proxy, server, **settings) as pool,
+        asyncio.timeout(60),
+        timeline.on(proxy),
+    ):
+        await asyncio.gather(*(one(pool.client, number) for number in range(300)))
+    assert answered > most / 2
+    assert proxy.accepted > 5
 
 
 async def test_big_replies_in_between(pool: RedisPool) -> None:
