@@ -17,6 +17,7 @@ import redis
 from redisutils import CommandTimeout, Outcome, Redis, RedisPool, create_redis_pool, outcome_of
 from redisutils.connection import protocol
 from redisutils.connection.embedded import free_port
+from redisutils.pool import manager
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import piped, pool_at, until
@@ -114,6 +115,23 @@ async def test_one_budget_over_all(
         assert isinstance(error, redis.ConnectionError | redis.TimeoutError), repr(error)
         assert outcome_of(error) is not None
         assert took < 0.06 + SLACK, f"{took:.3f} s: {error}"
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+@pytest.mark.parametrize("misfortune", MISFORTUNES)
+async def test_a_checkout_has_one_too(
+    proxy: FaultProxy, server: EmbeddedServer, misfortune: Any
+) -> None:
+    settings = QUICK | {"pool_max_size": 2, "command_timeout": 30, "connection_timeout": 30}
+    async with pool_at(server, proxy, **settings) as pool, misfortune(pool, proxy):
+        # Idle connections have to show that they live.
+        await asyncio.sleep(manager.FRESH_FOR if pool.status().available else 0)
+        started = monotonic()
+        with pytest.raises((redis.ConnectionError, redis.TimeoutError)) as caught:
+            _ = await pool.get(timeout=0.06)
+        took = monotonic() - started
+        assert outcome_of(caught.value) is Outcome.NOT_SENT
+        assert took < 0.06 + SLACK, f"{took:.3f} s: {caught.value}"
 
 
 async def test_a_view_may_have_more_than_the_pool(

@@ -246,7 +246,9 @@ class RedisPool:
         """A connection of your own: ``async with pool.get() as conn`` or ``await pool.get()``.
 
         Args:
-            timeout: seconds to wait for one instead of ``pool_timeout``; 0 tries once.
+            timeout: seconds for all of it: waiting, looking at an idle one, connecting; without
+                it each has its own bound, ``timeouts``. 0 waits for nobody, and takes an idle
+                or a new one.
 
         Raises (when awaited or entered):
             PoolTimeout, ConnectFailed, PoolClosed, WrongLoop

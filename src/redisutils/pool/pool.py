@@ -193,11 +193,13 @@ class Pool(Generic[T]):
         wait: float = _UNSET,
         create: float = _UNSET,
         recycle: float = _UNSET,
+        total: float = inf,
     ) -> Lease[T]:
         """Check one out.
 
         Args:
             wait, create, recycle: seconds for each phase instead of ``timeouts``.
+            total: seconds for all of them; what it leaves no time for, the last phase reports.
 
         Raises:
             PoolTimeout: ``phase`` says which: ``"wait"`` or ``"create"``. A recycle that takes too
@@ -208,12 +210,13 @@ class Pool(Generic[T]):
         timeouts = self.timeouts
         if self.closed:
             raise self._is_closed()
+        end = inf if total == inf else monotonic() + total
         self._users += 1
         try:
             if self._permits:  # and so nobody waits
                 self._permits -= 1
             else:
-                await self._wait(timeouts.wait if wait is _UNSET else wait)
+                await self._wait(min(total, timeouts.wait if wait is _UNSET else wait))
         except BaseException:
             self._leave()
             raise
@@ -221,6 +224,7 @@ class Pool(Generic[T]):
             item, usage = await self._obtain(
                 timeouts.create if create is _UNSET else create,
                 timeouts.recycle if recycle is _UNSET else recycle,
+                end,
             )
         except BaseException:
             self._leave()
@@ -228,15 +232,15 @@ class Pool(Generic[T]):
             raise
         return Lease(self, item, usage)
 
-    async def _obtain(self, create: float, recycle: float) -> tuple[T, Usage]:
-        """With a permit in hand: an idle thing that is fit, or a new one."""
+    async def _obtain(self, create: float, recycle: float, end: float = inf) -> tuple[T, Usage]:
+        """With a permit in hand: an idle thing that is fit, or a new one, until ``end``."""
         if self.closed:  # while the permit was on its way to us
             raise self._is_closed()
         while self._idle:
             item, usage = self._idle.popleft() if self.queue_mode == "fifo" else self._idle.pop()
-            if await self._recycled(item, usage, recycle):
+            if await self._recycled(item, usage, _at_most(recycle, end)):
                 return item, usage
-        return await self._create(create)
+        return await self._create(_at_most(create, end))
 
     def reserve(self) -> bool:
         """Take a place for something that is not the pool's; False if none is free. It counts as
@@ -543,3 +547,8 @@ class Pool(Generic[T]):
         count = len(self._waiters)
         waiting = f"{count or 'no'} other caller{'s' * (count != 1)} waiting"
         return f"all {s.max_size} are in use{self.describe_users()}, {waiting}"
+
+
+def _at_most(seconds: float, end: float) -> float:
+    """``seconds``, or what is left of them until ``end``."""
+    return seconds if end == inf else min(seconds, max(0.0, end - monotonic()))

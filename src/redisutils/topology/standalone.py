@@ -9,6 +9,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from time import monotonic
 from typing import Any, Final
 
@@ -132,11 +133,16 @@ class Standalone:
         return self.pool.get_at_once()
 
     async def checkout(self, wait: float | None = None) -> Lease[Connection]:
-        """A connection of the caller's own. ``wait``: seconds instead of the pool's own."""
+        """A connection of the caller's own.
+
+        Args:
+            wait: seconds for all of it, instead of the pool's for each phase; with 0 only an
+                idle one or a new one will do, and the pool's own seconds bound that.
+        """
         self.check_usable()
         if wait is None:
             return await self.pool.get()
-        return await self.pool.get(wait=wait)
+        return await self.pool.get(wait=wait, total=wait or inf)
 
     async def checkout_patiently(self, budget: float) -> Lease[Connection]:
         """A checkout that tries again as long as no connection can be made, as a lane does: for
@@ -157,7 +163,8 @@ class Standalone:
             bound = asyncio.timeout(left + _GRACE)
             try:
                 async with bound:
-                    lease = await self.checkout(min(self.settings.timeouts.wait, left))
+                    self.check_usable()
+                    lease = await self.pool.get(wait=min(self.settings.timeouts.wait, left))
                 if monotonic() - started < budget:
                     self._lent.add(lease)
                     return lease
