@@ -355,7 +355,7 @@ async def test_an_unsupported_platform_is_named(monkeypatch: pytest.MonkeyPatch)
 async def test_another_port_is_taken_when_somebody_was_quicker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with socket.create_server((embedded.HOST, 0)) as occupied:
+    with socket.create_server((ServerProcess.host, 0)) as occupied:
         free = free_port()
         choices = iter([occupied.getsockname()[1], free])
         monkeypatch.setattr(embedded, "free_port", lambda: next(choices))
