@@ -366,5 +366,16 @@ async def test_another_port_is_taken_when_somebody_was_quicker(
         await server.stop()
 
 
+async def test_another_port_is_taken_for_a_cluster_bus_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server((ServerProcess.host, 0)) as occupied:
+        free = [free_port(), free_port()]
+        choices = iter([free_port(), occupied.getsockname()[1], *free])
+        monkeypatch.setattr(embedded, "free_port", lambda: next(choices))
+        async with ServerProcess(embedded_binary(), port=0, bus_port=0) as server:
+            assert [server.port, server.bus_port] == free
+
+
 def test_chosen_ports_are_never_those_of_outgoing_connections() -> None:
     assert all(16384 <= free_port() < 32768 for _ in range(20))

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from .cluster import EmbeddedCluster
+from .migration import SlotMigration
 from .proxy import Direction, FaultProxy
+from .replication import EmbeddedReplication
+from .sentinels import EmbeddedSentinels
 from .server import EmbeddedServer, TLSFiles, find_servers
 
-__all__ = ["Direction", "EmbeddedServer", "FaultProxy", "TLSFiles", "find_servers"]
+__all__ = [
+    "Direction",
+    "EmbeddedCluster",
+    "EmbeddedReplication",
+    "EmbeddedSentinels",
+    "EmbeddedServer",
+    "FaultProxy",
+    "SlotMigration",
+    "TLSFiles",
+    "find_servers",
+]

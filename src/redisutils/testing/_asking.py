@@ -1,27 +1,31 @@
 """Speaking to servers of a group, and waiting for what they do not announce.
 
-All of it blocks: groups run it in threads. redis-py's blocking client on the Unix socket is the
-way, so that neither a lack of ports nor our own connections under test are part of it.
+All of it blocks: groups run it in threads. It goes by the Unix sockets, with the least that speaks
+the protocol, so that nothing that is under test is part of it.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import hiredis
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from redisutils.connection.packing import pack_many
 from redisutils.errors import ConnectFailed, ConnectTimeout
 
 from .server import EmbeddedServer
 
-__all__ = ["Deadline", "ask", "ask_all"]
+__all__ = ["Deadline", "ask", "ask_all", "ask_replication"]
 
-Word = str | int
+Word = str | bytes | int
+
+# A key may be any bytes.
+_ERRORS = "surrogateescape"
 
 # How long a server may take for one answer, s: it is idle, but the machine may be busy.
 _PATIENCE = 5.0
@@ -63,24 +67,42 @@ class Deadline:
 
 
 def ask(server: EmbeddedServer, *words: Word) -> Any:
-    """A server's answer to one command, as redis-py decodes it.
+    """A server's answer to one command: integers, texts and lists of them.
 
-    :raises redis.RedisError: what the server says against it, or that it does not answer.
+    :raises redis.RedisError: what the server says against it, or that it does not answer. The
+        command, which may hold a secret, is not in it.
     """
     return ask_all(server, words)[0]
 
 
 def ask_all(server: EmbeddedServer, *commands: Sequence[Word]) -> list[Any]:
     """The answers to several commands that arrive at the server at once; raises as :func:`ask`."""
-    with (
-        redis.Redis.from_url(
-            server.process.unix_url,
-            decode_responses=True,
-            socket_timeout=_PATIENCE,
-            retry=Retry(NoBackoff(), 0),
-        ) as client,
-        client.pipeline(transaction=False) as pipeline,
-    ):
-        for command in commands:
-            pipeline.execute_command(*command)
-        return list(pipeline.execute())
+    secret = [("AUTH", server.password)] if server.password else []
+    reader = hiredis.Reader(replyError=redis.ResponseError, encoding="utf-8", errors=_ERRORS)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_PATIENCE)
+        try:
+            connection.connect(server.unix_socket)
+            connection.sendall(pack_many([*secret, *commands], errors=_ERRORS))
+            replies = [_reply(connection, reader) for _ in [*secret, *commands]]
+        except OSError as error:
+            raise ConnectFailed(f"the server on port {server.port} does not answer") from error
+    for reply in replies:
+        if isinstance(reply, redis.ResponseError):
+            raise reply
+    return replies[len(secret) :]
+
+
+def ask_replication(server: EmbeddedServer) -> dict[str, str]:
+    """What a server says about its replication, by field."""
+    lines = ask(server, "INFO", "replication").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _reply(connection: socket.socket, reader: hiredis.Reader) -> Any:
+    while (reply := reader.gets()) is False:
+        received = connection.recv(65536)
+        if not received:
+            raise ConnectionResetError
+        reader.feed(received)
+    return reply

@@ -142,7 +142,9 @@ class ServerGroup(ABC):
 def data_node_directives(password: str, config: Directives | None) -> Directives:
     """Directives of a server that others replicate; ``config`` goes before them."""
     quick: Directives = {
-        "repl-diskless-sync": "no",  # the other way begins with the next tick of a second
+        # The other ways begin, or are seen to have ended, with the next tick of a second.
+        "repl-diskless-sync": "no",
+        "repl-diskless-load": "on-empty-db",
         "repl-ping-replica-period": 1,
     }
     secret: Directives = {"masterauth": quoted(password)} if password else {}

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from redisutils.connection.directives import Directives
 from redisutils.errors import ConfigError
 
-from ._asking import Deadline, ask, ask_all
+from ._asking import Deadline, ask_all, ask_replication
 from .group import ServerGroup, data_node_directives, password_or_new
 from .server import EmbeddedServer, ServerKind
 
-__all__ = ["EmbeddedReplication", "ReplicatedGroup", "follow"]
+__all__ = ["EmbeddedReplication", "ReplicatedGroup", "wait_until_in_sync"]
 
 
 class ReplicatedGroup(ServerGroup):
@@ -67,7 +67,7 @@ class ReplicatedGroup(ServerGroup):
     def _arrange(self, deadline: Deadline) -> None:
         self._primary = self._data[0]
         for replica in self.replicas:
-            follow(replica, self._primary)
+            _follow(replica, self._primary)
         self._wait_in_sync(deadline)
 
     @abstractmethod
@@ -130,7 +130,7 @@ class EmbeddedReplication(ReplicatedGroup):
             self._primary = replica
             for other in self.replicas:
                 if other.answering:
-                    follow(other, replica)
+                    _follow(other, replica)
             self._wait_in_sync(deadline)
 
         await self._work(timeout, work)
@@ -140,7 +140,7 @@ class EmbeddedReplication(ReplicatedGroup):
         return f"primary on port {port} with {len(self.replicas)} replicas"
 
 
-def follow(replica: EmbeddedServer, primary: EmbeddedServer) -> None:
+def _follow(replica: EmbeddedServer, primary: EmbeddedServer) -> None:
     """Make one server the other's replica, and let it remember that across restarts."""
     ask_all(replica, ("REPLICAOF", primary.host, primary.port), ("CONFIG", "REWRITE"))
 
@@ -149,25 +149,35 @@ def wait_until_in_sync(
     primary: EmbeddedServer, replicas: Sequence[EmbeddedServer], deadline: Deadline
 ) -> None:
     """Wait until each of ``replicas`` has all that ``primary`` has now."""
-    told = ask(primary, "INFO", "replication")
-    history, offset = told["master_replid"], told["master_repl_offset"]
+    history, offset = _position(primary)
 
     def missing() -> str | None:
-        return next(filter(None, (behind(replica, history, offset) for replica in replicas)), None)
+        nonlocal history, offset
+        now = _position(primary)
+        if now[0] != history:  # A primary begins a new one with its first replica.
+            history, offset = now
+        lacks = (_lacks(replica, history, offset) for replica in replicas)
+        return next(filter(None, lacks), None)
 
     deadline.wait_until(missing)
 
 
-def behind(replica: EmbeddedServer, history: str, offset: int) -> str | None:
+def _position(primary: EmbeddedServer) -> tuple[str, int]:
+    """A primary's history, by its name, and how far it has come, in bytes."""
+    told = ask_replication(primary)
+    return told["master_replid"], int(told["master_repl_offset"])
+
+
+def _lacks(replica: EmbeddedServer, history: str, offset: int) -> str | None:
     """What ``replica`` lacks to have all of a primary's history up to an offset; None: nothing."""
-    told = ask(replica, "INFO", "replication")
+    told = ask_replication(replica)
     name = f"the replica on port {replica.port}"
     if told["role"] != "slave":
-        return f"{name} is none"
+        return f"{name} does not replicate"
     if told["master_link_status"] != "up":
         return f"{name} has no link to its primary"
     if told["master_replid"] != history:
         return f"{name} follows another primary"
-    if told["slave_repl_offset"] < offset:
+    if int(told["slave_repl_offset"]) < offset:
         return f"{name} has {told['slave_repl_offset']} of {offset} bytes"
     return None

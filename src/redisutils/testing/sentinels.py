@@ -11,7 +11,7 @@ import redis
 from redisutils.connection.directives import Directives
 from redisutils.errors import ConnectFailed
 
-from ._asking import Deadline, ask, ask_all
+from ._asking import Deadline, ask, ask_all, ask_replication
 from .group import password_or_new
 from .replication import ReplicatedGroup
 from .server import EmbeddedServer, ServerKind
@@ -211,7 +211,7 @@ class EmbeddedSentinels(ReplicatedGroup):
             chosen = [server for server in self._data if named == {server.port}]
             if not chosen or chosen[0] is but or not chosen[0].answering:
                 return f"the sentinels name as primary what is on port {named}"
-            if ask(chosen[0], "INFO", "replication")["role"] != "master":
+            if ask_replication(chosen[0])["role"] != "master":
                 return f"the server on port {named} is no primary yet"
             found = chosen[0]
             return None
@@ -221,8 +221,6 @@ class EmbeddedSentinels(ReplicatedGroup):
         return found
 
 
-def _pairs(flat: Sequence[str] | Mapping[str, str]) -> Mapping[str, str]:
-    """A reply of field after field: RESP3 has a map where RESP2 has a list."""
-    if isinstance(flat, Mapping):
-        return flat
+def _pairs(flat: Sequence[str]) -> Mapping[str, str]:
+    """A reply of field after field."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
