@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import signal
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -27,28 +25,9 @@ from redisutils.connection.embedded import (
 )
 from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
 
-from .servers import client_of, gone, running
+from .servers import client_of, ending, gone, needs_pidfd, parent_of, running
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
-needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd here")
-
-
-@contextmanager
-def ending(*pids: int) -> Iterator[None]:
-    """The block lets processes end that may be nobody's children; wait until they have."""
-    descriptors = [os.pidfd_open(pid) for pid in pids]
-    try:
-        yield
-        for pid, descriptor in zip(pids, descriptors, strict=True):
-            assert select.select([descriptor], [], [], 10.0)[0], f"process {pid} still runs"
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-
-def parent_of(pid: int) -> int:
-    """The supervisor of a server."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def place(server: ServerProcess) -> tuple[int, Path]:

@@ -22,7 +22,7 @@ one_loop = pytest.mark.asyncio(loop_factories=["asyncio"])
 
 @pytest.fixture(scope="module")
 def group(server_kind: str) -> Iterator[EmbeddedSentinels]:
-    with EmbeddedSentinels(binary=server_kind, master_name="books", down_after=0.5) as group:
+    with EmbeddedSentinels(binary=server_kind, master_name="books") as group:
         yield group
 
 
@@ -78,7 +78,7 @@ async def test_a_sentinel_that_is_killed_knows_what_it_knew(group: EmbeddedSenti
 
 @one_loop
 async def test_waiting_ends_at_its_time(group: EmbeddedSentinels) -> None:
-    with pytest.raises(ConnectTimeout, match=rf"primary what is on port {{{group.primary.port}}}"):
+    with pytest.raises(ConnectTimeout, match="the sentinels name as primary"):
         await group.wait_for_primary(timeout=0.1, but=group.primary)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import select
 import signal
 import subprocess
 import sys
@@ -19,12 +17,10 @@ from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
 from redisutils.testing import EmbeddedReplication, EmbeddedServer
 from redisutils.testing.group import ServerGroup
 
-from .servers import client_of, gone, running
+from .servers import client_of, ending, gone, needs_pidfd, parent_of, running
 
 # All that a group does with servers runs in threads: one kind of loop shows as much as two.
 one_loop = pytest.mark.asyncio(loop_factories=["asyncio"])
-
-needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd here")
 
 
 @pytest.fixture(scope="module")
@@ -217,10 +213,8 @@ def test_nothing_survives_the_death_of_the_program() -> None:
     ) as program:
         assert program.stdout is not None
         servers = [program.stdout.readline().split() for _ in range(3)]
-        ends = [os.pidfd_open(int(pid)) for pid, _ in servers]
-        program.send_signal(signal.SIGKILL)
-        program.wait(10)
-        for (pid, directory), end in zip(servers, ends, strict=True):
-            assert select.select([end], [], [], 10.0)[0], f"process {pid} still runs"
-            os.close(end)
-            assert gone(directory)
+        pids = [int(pid) for pid, _ in servers]
+        with ending(*pids, *map(parent_of, pids)):
+            program.send_signal(signal.SIGKILL)
+            program.wait(10)
+        assert all(gone(directory) for _, directory in servers)

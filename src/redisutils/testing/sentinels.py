@@ -19,8 +19,11 @@ from .server import EmbeddedServer, ServerKind
 __all__ = ["EmbeddedSentinels"]
 
 # Sentinels ask each other and the servers every 1, 2 and 10 s, which is right for production.
-# These are ms; where a server has no SENTINEL DEBUG, all takes longer.
+# These are ms; where a server has no SENTINEL DEBUG, all takes longer. A link that is lost is made
+# anew once in a ping-period, which must be well below the time after which a server is down; and
+# what a replica told more than five of them ago, while it tells once a second, does not count.
 _HASTE: dict[str, str | int] = {
+    "ping-period": 300,
     "info-period": 500,
     "publish-period": 200,
     "ask-period": 200,
@@ -60,7 +63,7 @@ class EmbeddedSentinels(ReplicatedGroup):
     :param quorum: how many sentinels must see that the primary is down; None (the default) is
         the majority, which a failover needs in any case.
     :param down_after: for how long a server is silent when a sentinel takes it for down, s,
-        default 1.
+        default 1; much less, and a link that is being made is taken for silence.
     :param failover_timeout: how long each phase of a failover may take before it is tried again,
         s, default 5.
     :param appendonly: as for :class:`EmbeddedServer`; for primary and replicas.
