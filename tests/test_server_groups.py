@@ -117,9 +117,9 @@ def test_each_member_wants_the_password_and_none_shows_it(pair: EmbeddedReplicat
 
 
 @one_loop
-async def test_a_group_without_a_password_with_data_on_disk(server_kind: str) -> None:
+async def test_a_group_without_a_password_with_data_on_disk() -> None:
     async with EmbeddedReplication(
-        1, server_kind, password="", appendonly=True, config={"maxmemory": "50mb"}
+        1, password="", appendonly=True, config={"maxmemory": "50mb"}
     ) as group:
         with client_of(group.primary.url) as client, client_of(group.replicas[0].url) as other:
             assert client.config_get("maxmemory") == {"maxmemory": str(50 * 2**20)}

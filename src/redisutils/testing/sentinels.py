@@ -151,7 +151,8 @@ class EmbeddedSentinels(ReplicatedGroup):
         self, timeout: float = 20.0, *, but: EmbeddedServer | None = None
     ) -> EmbeddedServer:
         """Wait until all sentinels that answer name the same primary, which answers, is one, and
-        is not ``but``; take it for :attr:`primary`, and return it.
+        is not ``but``, and have finished their failover; take it for :attr:`primary`, and return
+        it.
 
         After a kill or a pause of the primary that is the next one. The replicas follow it a
         moment later: see :meth:`wait_in_sync`.
@@ -189,7 +190,7 @@ class EmbeddedSentinels(ReplicatedGroup):
         replicas = {str(server.port) for server in self.replicas if server.answering}
         others = len(self._witnesses()) - 1
         for sentinel in self._witnesses():
-            state = _pairs(ask(sentinel, "SENTINEL", "MASTER", self.master_name))
+            state = self._state(sentinel)
             known = {
                 replica["port"]
                 for replica in map(_pairs, ask(sentinel, "SENTINEL", "REPLICAS", self.master_name))
@@ -203,6 +204,9 @@ class EmbeddedSentinels(ReplicatedGroup):
                 return f"the sentinel on port {sentinel.port} does not know all others"
         return None
 
+    def _state(self, sentinel: EmbeddedServer) -> Mapping[str, str]:
+        return _pairs(ask(sentinel, "SENTINEL", "MASTER", self.master_name))
+
     def _witnesses(self) -> list[EmbeddedServer]:
         answering = [sentinel for sentinel in self.sentinels if sentinel.answering]
         if not answering:
@@ -214,13 +218,15 @@ class EmbeddedSentinels(ReplicatedGroup):
 
         def missing() -> str | None:
             nonlocal found
-            named = {
-                int(ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.master_name)[1])
-                for sentinel in self._witnesses()
-            }
+            # There is another command for it, which is ahead of this one during a failover: what
+            # both say, all clients find.
+            states = [self._state(sentinel) for sentinel in self._witnesses()]
+            named = {int(state["port"]) for state in states}
             chosen = [server for server in self._data if named == {server.port}]
             if not chosen or chosen[0] is but or not chosen[0].answering:
                 return f"the sentinels name as primary what is on port {named}"
+            if any(state["flags"] != "master" for state in states):
+                return "the sentinels are at a failover"
             if ask_replication(chosen[0])["role"] != "master":
                 return f"the server on port {named} is no primary yet"
             found = chosen[0]
