@@ -61,7 +61,7 @@ async def test_every_acknowledged_write_outlives_a_kill_under_load(
             for count in itertools.count():
                 await client.set(f"{writer}:{count}", "x" * 1000)
                 acknowledged.append(f"{writer}:{count}")
-                if len(acknowledged) == 1000:
+                if len(acknowledged) == 500:
                     enough.set()
 
     writers = [asyncio.create_task(write(writer)) for writer in range(10)]

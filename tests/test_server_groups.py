@@ -42,14 +42,21 @@ def assert_nothing_runs(group: ServerGroup) -> None:
 
 @one_loop
 async def test_replicas_have_what_the_primary_had(pair: EmbeddedReplication) -> None:
+    values = {f"k{number}": "x" * 20_000 for number in range(1000)}
+    for replica in pair.replicas:
+        await replica.pause()
     with client_of(pair.primary.url) as client:
-        client.mset({f"k{number}": "x" * 1000 for number in range(1000)})
+        client.mset(values)
+    for replica in pair.replicas:
+        await replica.resume()
     await pair.wait_in_sync()
     for replica in pair.replicas:
         with client_of(replica.url) as client:
-            assert client.exists(*(f"k{number}" for number in range(1000))) == 1000
+            assert client.exists(*values) == len(values)
             with pytest.raises(redis.ReadOnlyError):
                 client.set("k", "v")
+    with client_of(pair.primary.url) as client:
+        client.flushall()
 
 
 @one_loop
@@ -182,12 +189,12 @@ async def test_a_start_cancelled_while_it_arranges_leaves_nothing() -> None:
     group = EmbeddedReplication(config={"masterauth": "wrong"}, startup_timeout=60)
     starting = asyncio.create_task(group.start())
     async with asyncio.timeout(30):
-        while not all(member.process.pid for member in group.members):
+        while "AUTH" not in group.members[1].log():  # It has been told whom to follow.
             await asyncio.to_thread(time.sleep, 0.01)
-    pids = [member.pid for member in group.members]
-    starting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await starting
+        pids = [member.pid for member in group.members]
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
     assert not any(map(running, pids))
     assert_nothing_runs(group)
 

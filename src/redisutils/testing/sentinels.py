@@ -52,8 +52,8 @@ class EmbeddedSentinels(ReplicatedGroup):
             await group.primary.kill()
             await group.wait_for_primary()
 
-    A sentinel that is killed and started again knows what it knew: it writes all into its
-    configuration file.
+    A sentinel that is killed and started again knows what it knew, since it writes all into its
+    configuration file, but asks no more often than any other: it learns of changes seconds later.
 
     :param sentinels: how many, default 3.
     :param replicas: how many, default 2.
