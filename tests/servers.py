@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd here")
 
 
 def running(pid: int) -> bool:
@@ -27,3 +33,21 @@ def client_of(url: str, **options: Any) -> redis.Redis:
 
 def gone(place: str | Path) -> bool:
     return not Path(place).exists()
+
+
+@contextmanager
+def ending(*pids: int) -> Iterator[None]:
+    """The block lets processes end that may be nobody's children; wait until they have."""
+    descriptors = [os.pidfd_open(pid) for pid in pids]
+    try:
+        yield
+        for pid, descriptor in zip(pids, descriptors, strict=True):
+            assert select.select([descriptor], [], [], 10.0)[0], f"process {pid} still runs"
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def parent_of(pid: int) -> int:
+    """The supervisor of a server."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import signal
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -27,28 +25,9 @@ from redisutils.connection.embedded import (
 )
 from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
 
-from .servers import client_of, gone, running
+from .servers import client_of, ending, gone, needs_pidfd, parent_of, running
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
-needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd here")
-
-
-@contextmanager
-def ending(*pids: int) -> Iterator[None]:
-    """The block lets processes end that may be nobody's children; wait until they have."""
-    descriptors = [os.pidfd_open(pid) for pid in pids]
-    try:
-        yield
-        for pid, descriptor in zip(pids, descriptors, strict=True):
-            assert select.select([descriptor], [], [], 10.0)[0], f"process {pid} still runs"
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-
-def parent_of(pid: int) -> int:
-    """The supervisor of a server."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def place(server: ServerProcess) -> tuple[int, Path]:
@@ -355,7 +334,7 @@ async def test_an_unsupported_platform_is_named(monkeypatch: pytest.MonkeyPatch)
 async def test_another_port_is_taken_when_somebody_was_quicker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with socket.create_server((embedded.HOST, 0)) as occupied:
+    with socket.create_server((ServerProcess.host, 0)) as occupied:
         free = free_port()
         choices = iter([occupied.getsockname()[1], free])
         monkeypatch.setattr(embedded, "free_port", lambda: next(choices))
@@ -364,6 +343,17 @@ async def test_another_port_is_taken_when_somebody_was_quicker(
         assert server.port == free
     finally:
         await server.stop()
+
+
+async def test_another_port_is_taken_for_a_cluster_bus_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server((ServerProcess.host, 0)) as occupied:
+        free = [free_port(), free_port()]
+        choices = iter([free_port(), occupied.getsockname()[1], *free])
+        monkeypatch.setattr(embedded, "free_port", lambda: next(choices))
+        async with ServerProcess(embedded_binary(), port=0, bus_port=0) as server:
+            assert [server.port, server.bus_port] == free
 
 
 def test_chosen_ports_are_never_those_of_outgoing_connections() -> None:

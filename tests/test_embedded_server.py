@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import socket
 from pathlib import Path
 
 import pytest
 import redis
+import redis.asyncio
 import trustme
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from redisutils.errors import ConfigError
 from redisutils.testing import EmbeddedServer, TLSFiles, find_servers
@@ -31,6 +36,44 @@ async def test_what_is_on_disk_outlives_kill_and_restart(start_server: StartServ
         assert client.get("k") == "v"
         assert server.port == port
         assert server.pid != pid
+
+
+async def test_what_config_rewrite_wrote_outlives_a_restart(start_server: StartServer) -> None:
+    server = await start_server()
+    with client_of(server.url) as client:
+        client.config_set("maxmemory", 12345678)
+        client.config_rewrite()
+        await server.kill()
+        await server.start()
+        assert client.config_get("maxmemory") == {"maxmemory": "12345678"}
+
+
+async def test_every_acknowledged_write_outlives_a_kill_under_load(
+    start_server: StartServer,
+) -> None:
+    server = await start_server(appendonly=True)
+    acknowledged: list[str] = []
+    enough = asyncio.Event()
+
+    async def write(writer: int) -> None:
+        once = Retry(NoBackoff(), 0)
+        async with redis.asyncio.Redis.from_url(server.url, retry=once) as client:
+            for count in itertools.count():
+                await client.set(f"{writer}:{count}", "x" * 1000)
+                acknowledged.append(f"{writer}:{count}")
+                if len(acknowledged) == 500:
+                    enough.set()
+
+    writers = [asyncio.create_task(write(writer)) for writer in range(10)]
+    async with asyncio.timeout(30):
+        await enough.wait()
+    await server.kill()
+    ends = await asyncio.gather(*writers, return_exceptions=True)
+    assert all(isinstance(end, redis.ConnectionError) for end in ends)
+    await server.start()
+    with client_of(server.url) as client:
+        # What was written and not acknowledged may be there, too.
+        assert client.exists(*acknowledged) == len(acknowledged) <= client.dbsize()
 
 
 async def test_a_paused_server_is_silent_until_it_is_resumed(start_server: StartServer) -> None:

@@ -16,10 +16,11 @@ Rules:
 4. Secrets arrive over the channel and go into a file that only its owner may read; they are
    never an argument or an environment variable.
 
-The channel carries one JSON object a line. Requests: ``{"launch": {"binary", "root",
-"config"}}`` is answered by ``{"launched": pid, "directory": path}`` or ``{"failed": text}``;
-``{"signal": number}`` is answered by ``{"signalled": number}``. ``{"exited": code}`` comes by
-itself when the server has ended; the code is negative for a signal.
+The channel carries one JSON object a line. Requests: ``{"launch": {"binary", "arguments",
+"root", "config"}}`` is answered by ``{"launched": pid, "directory": path}`` or by
+``{"failed": text}``; without a configuration (null) the server finds the file of the launch
+before, as it left it. ``{"signal": number}`` is answered by ``{"signalled": number}``.
+``{"exited": code}`` comes by itself when the server has ended; the code is negative for a signal.
 """
 
 from __future__ import annotations
@@ -88,19 +89,20 @@ class Supervisor:
             self._signal(request["signal"])
             self._tell(signalled=request["signal"])
 
-    def _launch(self, binary: str, root: str, config: str) -> None:
+    def _launch(self, binary: str, arguments: list[str], root: str, config: str | None) -> None:
         if self._directory is None:
             directory = os.path.join(root, f"redisutils-{os.urandom(6).hex()}")
             os.mkdir(directory, 0o700)
             self._directory = directory
             os.chdir(directory)
         private = 0o600
-        config_file = os.open(CONFIG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, private)
-        with open(config_file, "w") as file:
-            file.write(config)
+        if config is not None:
+            config_file = os.open(CONFIG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, private)
+            with open(config_file, "w") as file:
+                file.write(config)
         self._server = os.posix_spawn(
             binary,
-            [binary, CONFIG_FILE],
+            [binary, CONFIG_FILE, *arguments],
             os.environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

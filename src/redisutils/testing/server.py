@@ -13,13 +13,15 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Literal, Self
 
-from redisutils.connection.embedded import Directives, ServerProcess, embedded_binary
+from redisutils.connection.directives import Directives
+from redisutils.connection.embedded import ServerProcess, embedded_binary
 from redisutils.connection.supervision import in_thread
 from redisutils.errors import ConfigError, ConnectFailed
 
-__all__ = ["EmbeddedServer", "ServerKind", "TLSFiles", "find_servers"]
+__all__ = ["EmbeddedServer", "ServerKind", "ServerRole", "TLSFiles", "find_servers"]
 
 ServerKind = Literal["valkey", "redis"]
+ServerRole = Literal["standalone", "cluster", "sentinel"]
 
 # A program that prints its version does so at once; this is for a machine at its limits, s.
 _VERSION_PATIENCE = 10.0
@@ -66,6 +68,9 @@ class EmbeddedServer:
     :param appendonly: whether data outlives :meth:`kill` and :meth:`restart`: every write is
         on disk before it is answered. Default False.
     :param tls: certificates; the server then listens on ``tls_port`` too.
+    :param role: ``"cluster"`` makes it a node of a cluster (by itself, without slots, as yet),
+        ``"sentinel"`` a sentinel (that monitors nothing as yet). Default ``"standalone"``. Whole
+        groups are :class:`EmbeddedCluster` and :class:`EmbeddedSentinels`.
     :param config: further directives, such as ``{"maxmemory": "1mb", "user": ["alice on …"]}``.
     :param startup_timeout: how long it may take to answer, s, default 10.
     :raises ConfigError: when there is no such server, or a directive has several lines.
@@ -79,6 +84,7 @@ class EmbeddedServer:
         password: str | None = None,
         appendonly: bool = False,
         tls: TLSFiles | None = None,
+        role: ServerRole = "standalone",
         config: Directives | None = None,
         startup_timeout: float = 10.0,
     ) -> None:
@@ -90,8 +96,10 @@ class EmbeddedServer:
             _program(binary, prefer="redis" if tls else "valkey"),
             port=port,
             tls_port=0 if tls else None,
+            bus_port=0 if role == "cluster" else None,
             password=password,
             config={**persistence, **certificates, **(config or {})},
+            arguments=("--sentinel",) if role == "sentinel" else (),
             startup_timeout=startup_timeout,
         )
 
@@ -150,12 +158,18 @@ class EmbeddedServer:
         """Whether the process exists, as of now; a paused one does."""
         return self.process.running
 
+    @property
+    def answering(self) -> bool:
+        """Whether it runs and is not paused, as of now."""
+        return self.running and not self.process.paused
+
     def log(self, lines: int = 15) -> str:
         """The end of what the server has logged, without the password."""
         return self.process.log(lines)
 
     async def start(self) -> None:
-        """Start the server and wait until it answers; after :meth:`kill` in the same place.
+        """Start the server and wait until it answers; after :meth:`kill` in the same place, with
+        what ``CONFIG REWRITE`` wrote.
 
         :raises ConnectFailed: when it ended instead; the end of its log is in the message.
         :raises ConnectTimeout: when it did not answer in time.
