@@ -22,7 +22,8 @@ import pytest
 import redis
 import uvloop
 
-from redisutils.testing import EmbeddedServer, FaultProxy, find_servers
+from redisutils.testing import EmbeddedServer, FaultProxy
+from redisutils.testing.plugin import chosen_servers
 
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
@@ -61,10 +62,14 @@ def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     assert not processes, f"private servers still run: {processes}"
 
 
-@pytest.fixture(scope="session", params=list(find_servers()))
-def server_kind(request: pytest.FixtureRequest) -> str:
-    """``"valkey"`` and ``"redis"`` in turn, as far as they are there."""
-    return str(request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``server_kind``: ``"valkey"`` and ``"redis"`` in turn, as far as they are there and
+    ``--redis-server`` allows. Our plugin's fixtures stand on the same choice; those below last for
+    a session and know more of the server than users need, so they are not the plugin's."""
+    if "server_kind" in metafunc.fixturenames:
+        kinds = chosen_servers(metafunc.config)
+        ids = [Path(kind).name for kind in kinds]
+        metafunc.parametrize("server_kind", kinds, ids=ids, scope="session")
 
 
 @pytest.fixture(scope="session")
