@@ -56,7 +56,7 @@ def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("TMPDIR", root)
         yield
     left = sorted(entry.name for entry in Path(root).glob("redisutils-*"))
-    processes = _processes_in(root)
+    processes = processes_in(root)
     shutil.rmtree(root, ignore_errors=True)
     assert not left, f"directories of private servers are left: {left}"
     assert not processes, f"private servers still run: {processes}"
@@ -118,7 +118,7 @@ async def proxy(clean_server: EmbeddedServer) -> AsyncIterator[FaultProxy]:
         yield proxy
 
 
-def _processes_in(root: str) -> list[str]:
+def processes_in(root: str) -> list[str]:
     """Processes whose working directory is under ``root``; where the system tells (Linux)."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
