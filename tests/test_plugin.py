@@ -84,6 +84,12 @@ def test_each_test_finds_its_server_as_new(pytester: pytest.Pytester, run: Run) 
             client.script_load("return 2")
             client.function_load("#!lua name=l\\nredis.register_function('f', function() end)")
 
+        def leave_somebody_waiting(server, client):
+            another = redis.Redis.from_url(server.url)
+            connection = another.connection_pool.get_connection()
+            connection.send_command("BLPOP", "k", 0)
+            waiting.append((another, connection))
+
         def pause_writes(server, client):
             client.client_pause(1_000_000, all=False)
 
@@ -123,8 +129,16 @@ def test_each_test_finds_its_server_as_new(pytester: pytest.Pytester, run: Run) 
         def shut_down(server, client):
             client.shutdown(nosave=True)
 
-        EMPTIED = [do_nothing, fill, pause_writes, freeze_with_a_write_under_way, restart]
+        EMPTIED = [
+            do_nothing,
+            fill,
+            leave_somebody_waiting,
+            pause_writes,
+            freeze_with_a_write_under_way,
+            restart,
+        ]
         REPLACED = [refuse_writes, lock_out, add_a_user, follow, save, kill, stop, shut_down]
+        waiting = []
         new = {}
         last = {}
 
@@ -158,7 +172,7 @@ def test_each_test_finds_its_server_as_new(pytester: pytest.Pytester, run: Run) 
                 last[redis_server_kind] = deed, alive or "none"
         """
     )
-    run().assert_outcomes(passed=14 * len(KINDS))
+    run().assert_outcomes(passed=15 * len(KINDS))
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
