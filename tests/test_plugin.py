@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 
-from redisutils.testing import find_servers
+from redisutils.testing import EmbeddedServer, ServerProxy, find_servers
 
 from .conftest import processes_in
 
@@ -242,12 +243,10 @@ def test_it_can_be_said_which_servers(pytester: pytest.Pytester, run: Run) -> No
         f"{name}test_one[{kind}]",
         f"{name}test_none",
     ]
-    chosen = run("--co", "-q", "--redis-server", kind)
-    chosen.stdout.fnmatch_lines([f"{name}test_counts[[]{kind}]", "3 tests collected*"])
     result = run("-v", "-o", f"redis_server={program}")
     result.stdout.fnmatch_lines([f"*test_counts[[]{Path(program).name}] PASSED*"])
     result.assert_outcomes(passed=3)
-    result = run("--redis-server", "/nowhere/server")
+    result = run("-o", f"redis_server={program}", "--redis-server", "/nowhere/server")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --redis-server: no server '/nowhere/server' on this*"])
 
@@ -261,9 +260,6 @@ def test_without_any_server_the_test_fails_and_says_so(
     result = run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["no Redis or Valkey server on this machine: install*"])
-    result = run("--redis-server", "redis")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*no server 'redis' on this machine; found: none*"])
 
 
 def test_without_pytest_asyncio_the_others_say_what_is_missing(
@@ -332,3 +328,15 @@ def test_pytest_finds_the_plugin_by_its_entry_point() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module = importlib.import_module(project["entry-points"]["pytest11"]["redisutils"])
     assert module.pytest_addoption
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+@pytest.mark.parametrize("password", ["", "a/b:c@d%20?"])
+async def test_the_url_of_a_proxy_leads_to_the_server(password: str) -> None:
+    async with EmbeddedServer(password=password) as server:
+        proxy = ServerProxy(server)
+        with pytest.raises(RuntimeError, match="has not been started"):
+            _ = proxy.url
+        async with proxy, redis.asyncio.Redis.from_url(proxy.url) as client:
+            assert await client.ping()
+            assert proxy.accepted == 1

@@ -25,7 +25,7 @@ from .server import EmbeddedServer
 __all__ = ["KeptServer"]
 
 # A server takes a few milliseconds to be emptied; one that a test left busy or paused, for ever, s.
-_PATIENCE = 2.0
+_PATIENCE = 5.0
 
 _EMPTYING = (
     ("CLIENT", "UNPAUSE"),
