@@ -22,7 +22,8 @@ import pytest
 import redis
 import uvloop
 
-from redisutils.testing import EmbeddedServer, FaultProxy, find_servers
+from redisutils.testing import EmbeddedServer, FaultProxy
+from redisutils.testing.plugin import chosen_servers
 
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
@@ -55,16 +56,20 @@ def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("TMPDIR", root)
         yield
     left = sorted(entry.name for entry in Path(root).glob("redisutils-*"))
-    processes = _processes_in(root)
+    processes = processes_in(root)
     shutil.rmtree(root, ignore_errors=True)
     assert not left, f"directories of private servers are left: {left}"
     assert not processes, f"private servers still run: {processes}"
 
 
-@pytest.fixture(scope="session", params=list(find_servers()))
-def server_kind(request: pytest.FixtureRequest) -> str:
-    """``"valkey"`` and ``"redis"`` in turn, as far as they are there."""
-    return str(request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``server_kind``: ``"valkey"`` and ``"redis"`` in turn, as far as they are there and
+    ``--redis-server`` allows. Our plugin's fixtures stand on the same choice; those below last for
+    a session and know more of the server than users need, so they are not the plugin's."""
+    if "server_kind" in metafunc.fixturenames:
+        kinds = chosen_servers(metafunc.config)
+        ids = [Path(kind).name for kind in kinds]
+        metafunc.parametrize("server_kind", kinds, ids=ids, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +118,7 @@ async def proxy(clean_server: EmbeddedServer) -> AsyncIterator[FaultProxy]:
         yield proxy
 
 
-def _processes_in(root: str) -> list[str]:
+def processes_in(root: str) -> list[str]:
     """Processes whose working directory is under ``root``; where the system tells (Linux)."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):

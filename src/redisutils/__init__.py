@@ -9,37 +9,37 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from redisutils.client.lease import PooledConnection
-from redisutils.client.redis import Redis
-from redisutils.client.redis_pool import (
-    HealthReport,
-    RedisPool,
-    RetainResult,
-    create_redis_pool,
-)
-from redisutils.errors import (
-    AuthenticationFailed,
-    CommandTimeout,
-    ConfigError,
-    ConnectFailed,
-    ConnectionLost,
-    ConnectTimeout,
-    LeaseReleased,
-    NotSharable,
-    Outcome,
-    PoolClosed,
-    PoolTimeout,
-    ProtocolError,
-    RedisUtilsError,
-    WrongLoop,
-    outcome_of,
-)
-from redisutils.metrics import LatencySnapshot, MetricsSnapshot
-from redisutils.pool.pool import PoolStatus, Timeouts, Usage
 from redisutils.version import VERSION
 
 if TYPE_CHECKING:
+    from redisutils.client.lease import PooledConnection
+    from redisutils.client.redis import Redis
+    from redisutils.client.redis_pool import (
+        HealthReport,
+        RedisPool,
+        RetainResult,
+        create_redis_pool,
+    )
     from redisutils.config import RedisConfig
+    from redisutils.errors import (
+        AuthenticationFailed,
+        CommandTimeout,
+        ConfigError,
+        ConnectFailed,
+        ConnectionLost,
+        ConnectTimeout,
+        LeaseReleased,
+        NotSharable,
+        Outcome,
+        PoolClosed,
+        PoolTimeout,
+        ProtocolError,
+        RedisUtilsError,
+        WrongLoop,
+        outcome_of,
+    )
+    from redisutils.metrics import LatencySnapshot, MetricsSnapshot
+    from redisutils.pool.pool import PoolStatus, Timeouts, Usage
 
 __all__ = [
     "AuthenticationFailed",
@@ -75,7 +75,26 @@ __version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:
-    # pydantic takes a quarter of a second to import: only for those who make a RedisConfig.
+    # With redis-py, what the names stand for takes a sixth of a second to import, and pytest, which
+    # loads our plugin, imports this package in every run. All of it comes with the first name.
     if name == "RedisConfig":
+        # pydantic takes another quarter of a second: only for those who make a RedisConfig.
         return import_module("redisutils.config").RedisConfig
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for home in (
+        import_module("redisutils.client.redis_pool"),
+        import_module("redisutils.client.redis"),
+        import_module("redisutils.client.lease"),
+        import_module("redisutils.errors"),
+        import_module("redisutils.metrics"),
+        import_module("redisutils.pool.pool"),
+    ):
+        globals().update(
+            {public: getattr(home, public) for public in home.__all__ if public in __all__}
+        )
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

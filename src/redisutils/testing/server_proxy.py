@@ -1,0 +1,34 @@
+"""A fault proxy that knows which server it stands before."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from .proxy import FaultProxy
+from .server import EmbeddedServer
+
+__all__ = ["ServerProxy"]
+
+
+class ServerProxy(FaultProxy):
+    """A :class:`FaultProxy` before a running ``server``, with a URL for clients.
+
+    ::
+
+        async with ServerProxy(server) as proxy, create_redis_pool(url=proxy.url) as pool:
+            ...
+    """
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        super().__init__(server.host, server.port)
+        self._server = server
+
+    @property
+    def url(self) -> str:
+        """A URL of the server by way of this proxy, with the password in it.
+
+        :raises RuntimeError: before the proxy is entered.
+        """
+        password = quote(self._server.password, safe="")
+        credentials = f":{password}@" if password else ""
+        return f"redis://{credentials}{self.host}:{self.port}/0"
