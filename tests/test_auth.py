@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -254,38 +253,6 @@ async def test_it_recovers_when_the_password_is_mended(
             await pool.client.ping()
         file.write_text(clean_server.password)
         assert await pool.client.ping()
-
-
-# --- nowhere else ---
-
-
-async def test_secrets_are_in_no_repr_log_or_error(
-    clean_server: EmbeddedServer,
-    proxy: FaultProxy,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    shown: list[Any] = []
-    async with pool_at(clean_server, proxy) as pool:
-        await pool.client.ping()
-        async with pool.get() as conn:
-            shown += [conn, conn._lease.item]
-        shown += [pool, pool.client, pool.client.connection_pool, pool.config, pool.server]
-        shown += [pool.server.options, pool.client.pipeline(), await pool.health(), pool.status()]
-        proxy.reset()
-        with pytest.raises(redis.DataError) as refused:
-            await pool.client.execute_command("AUTH", "default", clean_server.password)
-        shown.append(refused.value)
-    async with client_at(clean_server, proxy, password="wrong-" + clean_server.password) as client:
-        shown += [client, client.connection_pool]
-        with pytest.raises(redis.AuthenticationError) as failure:
-            await client.ping()
-        error: BaseException | None = failure.value
-        while error is not None:
-            shown += [error, error.args]
-            error = error.__cause__ or error.__context__
-    text = "\n".join([*map(repr, shown), *map(str, shown), caplog.text])
-    assert clean_server.password not in text
 
 
 # --- servers without HELLO ---

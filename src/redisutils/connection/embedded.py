@@ -31,6 +31,7 @@ from typing import Self, TypeAlias
 from urllib.parse import quote
 
 from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
+from redisutils.secret import Secret
 
 from ._supervisor import LOG_FILE
 from .supervision import Supervision, in_thread
@@ -91,7 +92,7 @@ class ServerProcess:
         self.binary = Path(program).absolute()
         self.port = port
         self.tls_port = tls_port
-        self.password = secrets.token_urlsafe(32) if password is None else password
+        self.password = Secret(secrets.token_urlsafe(32) if password is None else password)
         self.database = database
         self.startup_timeout = startup_timeout
         self._directives = _lines(config or {})
