@@ -243,8 +243,8 @@ async def test_when_it_is_cut_at_each_byte_of_the_handshake(
         async with opened(way(proxy.port, SECRET)) as client:
             await client.ping()
         sent = proxy.to_server.forwarded - before - len(b"*1\r\n$4\r\nPING\r\n")
-        for count in range(first, sent, 5):
-            proxy.to_server.cut_after(count, "reset" if count % 2 else "close")
+        for count in range(first, sent, 8):
+            proxy.to_server.cut_after(count, "reset" if count % 16 < 8 else "close")
             async with opened(way(proxy.port, SECRET)) as client:
                 with pytest.raises(ConnectFailed) as failure:
                     await client.get("k")
