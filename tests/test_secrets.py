@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -249,6 +251,29 @@ async def test_when_it_is_cut_at_each_byte_of_the_handshake(
                 with pytest.raises(ConnectFailed) as failure:
                     await client.get("k")
             search.look_at(f"{way.__name__} cut after {count}", failure.value)
+    assert search.leaks() == []
+
+
+async def test_when_the_handshake_itself_cannot_be_written(search: Search) -> None:
+    """The socket's error has passed the event loop's frames, which hold what was to be written."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        class Meanwhile(Provider):
+            """The connection is reset before the loop can hear of it."""
+
+            async def get_credentials_async(self) -> tuple[str, str]:
+                accepted, _ = listener.accept()
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                accepted.close()
+                listener.close()  # and nobody is there for a closer look
+                return self.get_credentials()
+
+        place: dict[str, Any] = {"port": listener.getsockname()[1], "retry_mode": "never"}
+        client = Redis(credential_provider=Meanwhile(SECRET), **CLIENTS, **place)
+        async with opened(client):
+            with pytest.raises(ConnectFailed, match="hung up during the handshake") as failure:
+                await client.get("k")
+            search.look_at("reset", failure.value)
     assert search.leaks() == []
 
 

@@ -208,8 +208,7 @@ async def _hung_up(options: ConnectOptions, error: ConnectionLost) -> ConnectFai
             refusal = await tls_refusal(options)
         if refusal is not None:
             return _tls_failed(options, refusal)
-    # Whoever speaks plain says so at once, and to wait for its answer to TLS would be in vain.
-    elif options.path is None and not await speaks_plain(options) and await speaks_tls(options):
+    elif options.path is None and await speaks_tls(options):
         return _speaks_tls(options)
     hint = " (does it ask for a client certificate?)" if options.tls is not None else ""
     return ConnectFailed(f"{options.peer} hung up during the handshake{hint}: {error}")
