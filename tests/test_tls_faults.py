@@ -231,9 +231,9 @@ async def test_it_is_cut_in_the_middle_of_a_handshake(
         FaultProxy(terminator.host, terminator.port) as proxy,
     ):
         done = 0
-        for count in range(0, 700, 140):
+        for count in range(0, 700, 210):
             for way in (proxy.to_server, proxy.to_client):
-                way.cut_after(count, "reset" if count % 280 else "close")
+                way.cut_after(count, "reset" if count % 420 else "close")
                 async with tls_pool(clean_server, proxy, files, retry_delay_ms=1) as pool:
                     done += 1
                     assert await pool.client.incr("k") == done
