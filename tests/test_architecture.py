@@ -22,6 +22,7 @@ ROOT = "__init__"
 FLOORS = (
     "version",
     "errors",
+    "secret",
     "url",
     "settings",
     "config",

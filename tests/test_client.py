@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -569,13 +568,3 @@ async def test_monitor_takes_a_connection_of_its_own(
                     if event["command"] == "SET seen 1":
                         break
         assert await client.get("seen") == b"1"
-
-
-async def test_nothing_secret_is_shown(
-    clean_server: EmbeddedServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    async with client_at(clean_server, username="default") as client:
-        await client.ping()
-        shown = [repr(client), repr(client.connection_pool), repr(client.pipeline())]
-    assert clean_server.password not in "\n".join([*shown, caplog.text])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypedDict, Unpack
 
@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from redisutils.errors import ConfigError
+from redisutils.secret import Secret
 from redisutils.settings import PREFIX, Layer, from_constructor, from_environment, merge, nearest
 from redisutils.url import DEFAULT_HOST, DEFAULT_PORT, ServerUrl, check_host, parse_url
 
@@ -107,6 +108,13 @@ def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
 
+def _credential(value: object) -> object:
+    """Bytes of the environment that are no UTF-8 arrive as halves of characters."""
+    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError("must be UTF-8 text")
+    return _empty_is_none(value)
+
+
 def _home_expanded(value: object) -> object:
     if value == "":
         return None
@@ -129,7 +137,7 @@ def _lower(value: object) -> object:
 
 _OptionalPath = Annotated[Path | None, BeforeValidator(_home_expanded)]
 _OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
-_OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_none)]
+_OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_credential)]
 
 # What pydantic's own errors are called in our words; ours come as "value_error".
 _MUST_BE = {
@@ -175,7 +183,7 @@ class RedisConfig(BaseSettings):
     percent-encoded. Its parts go into the fields below; what stays here is scheme and place."""
     host: Annotated[str, BeforeValidator(_host)] = DEFAULT_HOST
     port: Annotated[int, _number(1, 65_535, whole=True)] = DEFAULT_PORT
-    username: _OptionalText = None
+    username: Annotated[str | None, BeforeValidator(_credential)] = None
     password: _OptionalSecret = None
     password_file: _OptionalPath = None
     """A file with the password, read again at each connect, so that it can be rotated."""
@@ -218,8 +226,10 @@ class RedisConfig(BaseSettings):
     def __init__(
         self, *, _env_file: str | Path | None = _DOTENV, **values: Unpack[ConfigArgs]
     ) -> None:
+        given = from_constructor(values)
+        del values  # a frame's locals are shown by trackers of errors
         variables, unknown = _variables(type(self), _env_file)
-        self._settle(from_constructor(values), variables)
+        self._settle(given, variables)
         if unknown:
             hints = [f"{name} (did you mean {near}?)" if near else name for name, near in unknown]
             message = f"no setting of redisutils, ignored: {', '.join(hints)}"
@@ -235,9 +245,11 @@ class RedisConfig(BaseSettings):
         Raises:
             ConfigError: as the constructor does.
         """
+        changed = from_constructor(changes)
+        del changes  # as in the constructor
         kept = {name: getattr(self, name) for name in self.model_fields_set}
         copy = type(self).__new__(type(self))
-        copy._settle(from_constructor(changes), from_constructor(kept))
+        copy._settle(changed, from_constructor(kept))
         return copy
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -259,15 +271,17 @@ class RedisConfig(BaseSettings):
         try:
             super().__init__(_env_file=None, **{name: one.value for name, one in given.items()})
         except ValidationError as error:
-            for detail in error.errors(include_url=False):
+            for detail in error.errors(include_url=False, include_input=False):
                 name = str(detail["loc"][0])
                 cause = detail.get("ctx", {}).get("error")
                 must = cause or _MUST_BE.get(detail["type"], detail["msg"])
                 problems.append(f"{given[name]}: {must}")
                 wrong.add(name)
             # Without them the rest can still be checked against each other.
-            good = {name: one.value for name, one in given.items() if name not in wrong}
-            super().__init__(_env_file=None, **good)
+            given_well = {name: one for name, one in given.items() if name not in wrong}
+            super().__init__(
+                _env_file=None, **{name: one.value for name, one in given_well.items()}
+            )
         problems += _cross_checks(self, _Names(given, self), url, wrong)
         if problems:
             many = f"{len(problems)} settings are wrong:\n  " if len(problems) > 1 else ""
@@ -329,18 +343,18 @@ class RedisConfig(BaseSettings):
         """
         if self.password_file is None:
             return self.password.get_secret_value() if self.password else None
-        label = f"REDIS_PASSWORD_FILE={self.password_file}"
+        wrong = "is empty"
         try:
-            text = self.password_file.read_text(encoding="utf-8")  # \r\n arrives as \n
+            # \r\n arrives as \n
+            password = self.password_file.read_text(encoding="utf-8").removesuffix("\n")
+            if password:
+                return Secret(password)
         except OSError as error:
-            raise ConfigError(f"{label}: cannot be read: {error.strerror}") from None
+            wrong = f"cannot be read: {error.strerror}"
         except UnicodeDecodeError:
-            # "from None": the error would hold the file's bytes.
-            raise ConfigError(f"{label}: is not UTF-8 text") from None
-        password = text.removesuffix("\n")
-        if not password:
-            raise ConfigError(f"{label}: is empty")
-        return password
+            wrong = "is not UTF-8 text"
+        # Not raised from in there: the decoder's error, which would be its context, has the bytes.
+        raise ConfigError(f"REDIS_PASSWORD_FILE={self.password_file}: {wrong}")
 
 
 def _variables(
@@ -349,12 +363,16 @@ def _variables(
     """The settings in the environment and the file, and the unknown ones with a hint each."""
     if env_file not in (_DOTENV, None) and not Path(env_file or "").expanduser().is_file():
         raise ConfigError(f"_env_file={env_file}: there is no such file")
+    wrong = ""
+    dotenv: Mapping[str, str | None] = {}
     try:
         dotenv = DotEnvSettingsSource(cls, env_file=env_file).env_vars
     except OSError as error:
-        raise ConfigError(f"{env_file}: cannot be read: {error.strerror}") from None
+        wrong = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:
-        raise ConfigError(f"{env_file}: is not UTF-8 text") from None
+        wrong = "is not UTF-8 text"
+    if wrong:  # outside, for the decoder's error with the file's bytes not to be the context
+        raise ConfigError(f"{env_file}: {wrong}")
     environment = EnvSettingsSource(cls).env_vars
     layer, unknown = from_environment(environment, dotenv, cls.model_fields, str(env_file))
     return layer, sorted(unknown.items())

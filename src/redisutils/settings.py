@@ -73,8 +73,8 @@ class Given:
     value: Any = field(repr=False)  # it may be a password
     name: str
     """``REDIS_PORT`` from a variable, ``port`` from the constructor."""
-    shown: str
-    """The value for a message: secrets are ``***``."""
+    shown: str = field(repr=False)
+    """The value for a message: secrets are ``***``. Of a misspelt setting it may be one."""
     where: str = ""
 
     def __str__(self) -> str:
@@ -210,7 +210,9 @@ def _is_false(value: Any) -> bool:
 def _shown(name: str, value: Any) -> str:
     if name == "password":
         return "***" if value is not None else "None"
-    text = masked(str(value)) if name == "url" else str(value)
+    text = str(value)
+    if name == "url" or "://" in text:  # a URL in the wrong place has its password with it
+        text = masked(text)
     if not text.isprintable() or text != text.strip():
         text = repr(text)
     return text if len(text) <= 120 else text[:117] + "..."

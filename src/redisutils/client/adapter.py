@@ -29,6 +29,7 @@ from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import ConnectFailed, ConnectionLost, LeaseReleased, PoolTimeout
 from redisutils.pool.pool import Lease
+from redisutils.secret import hide
 
 __all__ = ["AdapterConnection", "AdapterPool"]
 
@@ -73,7 +74,7 @@ class AdapterPool:
             if shared is not None and not kwargs:
                 return shared
             kwargs = {
-                **given.connection_kwargs,
+                **hide(given.connection_kwargs),
                 "max_connections": given.max_connections,
                 "connection_class": given.connection_class,
                 **kwargs,

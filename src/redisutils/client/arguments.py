@@ -23,6 +23,8 @@ from redisutils.errors import ConfigError
 from redisutils.pool.pool import Timeouts
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Backoff, RetryMode, RetryPolicy
+from redisutils.secret import hide
+from redisutils.url import masked
 from redisutils.version import VERSION
 
 __all__ = [
@@ -67,6 +69,10 @@ _REFUSED: Final[dict[str, str]] = {
 }
 
 
+_HARMLESS: Final = ("Redis URL must", "Invalid value for")
+"""How redis-py's errors about a URL begin that repeat nothing of it."""
+
+
 def refuse_unknown(kwargs: Mapping[str, Any]) -> None:
     """Raise for arguments that mean nothing here.
 
@@ -89,9 +95,19 @@ def kwargs_from_url(url: str) -> dict[str, Any]:
     Raises:
         ValueError: it is none of these.
     """
-    scheme, separator, rest = url.partition("://")
-    # A query argument wins over the path, as in redis-py: its own parser says so.
-    return dict(parse_url(scheme.replace("valkey", "redis") + separator + rest))
+    scheme = url.partition("://")[0]
+    wrong = ""
+    try:
+        # A query argument wins over the path, as in redis-py: its own parser says so.
+        return dict(hide(parse_url(scheme.replace("valkey", "redis") + url[len(scheme) :])))
+    except ValueError as error:
+        wrong = str(error)
+    # Outside: the parsers' frames hold the URL. Their words may repeat what stands where a port
+    # should, which may be a password that is not percent-encoded.
+    if not wrong.startswith(_HARMLESS):
+        wrong = "cannot be taken apart: percent-encode what is special in user name and password"
+        wrong = f"the Redis URL {masked(url)} {wrong}"
+    raise ValueError(wrong)
 
 
 def connect_options(kwargs: Mapping[str, Any]) -> ConnectOptions:
@@ -240,5 +256,17 @@ def _tls(kwargs: Mapping[str, Any]) -> Callable[[], ssl.SSLContext] | None:
     ).split()
     defaults: dict[str, Any] = {"cert_reqs": "required", "check_hostname": True}
     arguments: dict[str, Any] = {name: wanted.get(name, defaults.get(name)) for name in names}
+    # Without a password OpenSSL asks for one at the terminal, and the loop waits.
+    arguments["password"] = arguments["password"] or ""
     made = RedisSSLContext(**arguments)
-    return made.get
+    files = ("certfile", "keyfile", "ca_certs", "ca_path")
+    named = ", ".join(f"ssl_{name}={wanted[name]!r}" for name in files if wanted.get(name))
+
+    def load() -> ssl.SSLContext:
+        try:
+            return made.get()
+        except (OSError, ssl.SSLError) as error:
+            what = named or "ssl_ca_data or ssl_ciphers"
+            raise ConfigError(f"{what}: not what TLS can use ({error})") from None
+
+    return load

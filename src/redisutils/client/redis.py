@@ -36,6 +36,7 @@ from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER
 from redisutils.errors import CommandTimeout
 from redisutils.pool.lane import Lane
+from redisutils.secret import Secret, hide
 from redisutils.topology.standalone import DEFAULT_LANE
 
 __all__ = ["Redis"]
@@ -94,6 +95,7 @@ class Redis(redis.asyncio.Redis):
                 DeprecationWarning,
                 stacklevel=2,
             )
+        kwargs = hide(kwargs)
         adapter = AdapterPool.of(connection_pool, kwargs)
         ours = connection_pool is None
         super().__init__(
@@ -159,14 +161,18 @@ class Redis(redis.asyncio.Redis):
 
         Arguments in the URL's query win over ``kwargs``.
         """
+        url = Secret(url)
+        kwargs = hide(kwargs) | kwargs_from_url(url)
         return cls(
             single_connection_client=single_connection_client,
             auto_close_connection_pool=auto_close_connection_pool,
-            **(kwargs | kwargs_from_url(url)),
+            **kwargs,
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__}({self.connection_pool!r})>"
+        # There is none yet in the traceback of arguments that were refused.
+        pool = getattr(self, "connection_pool", None)
+        return f"<{type(self).__module__}.{type(self).__name__}({pool!r})>"
 
     # -- views -----------------------------------------------------------------------
 

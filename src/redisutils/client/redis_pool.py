@@ -25,6 +25,7 @@ from redisutils.metrics import MetricsSnapshot
 from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Backoff, RetryMode, RetryPolicy
+from redisutils.secret import hide
 from redisutils.topology.standalone import DEFAULT_LANE, Standalone
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def create_redis_pool(
     """
     from redisutils.config import RedisConfig  # pydantic takes a quarter of a second to import
 
+    overrides = hide(overrides)
     if config is None:
         config = RedisConfig(**overrides)
     elif overrides:

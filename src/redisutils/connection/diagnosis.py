@@ -25,15 +25,24 @@ PATIENCE: Final = 1.0
 async def speaks_plain(options: ConnectOptions) -> bool:
     """Whether the server answers PING without TLS."""
     try:
-        async with _connected(options, None) as (reader, writer):
-            writer.write(b"PING\r\n")
-            return (await reader.read(64)).startswith((b"+PONG", b"-"))
+        return await _answers_ping(options)
     except OSError:
         return False
 
 
 async def speaks_tls(options: ConnectOptions) -> bool:
-    """Whether the server shakes hands in TLS, whoever it is."""
+    """Whether the server shakes hands in TLS, whoever it is.
+
+    It is asked in plain first: a server without TLS answers at once, but to TLS not at all, and
+    one with TLS does not stay silent.
+    """
+    try:
+        if await _answers_ping(options):
+            return False
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -55,6 +64,12 @@ async def tls_refusal(options: ConnectOptions) -> ssl.SSLError | None:
     except OSError:
         pass
     return None
+
+
+async def _answers_ping(options: ConnectOptions) -> bool:
+    async with _connected(options, None) as (reader, writer):
+        writer.write(b"PING\r\n")
+        return (await reader.read(64)).startswith((b"+PONG", b"-"))
 
 
 @asynccontextmanager

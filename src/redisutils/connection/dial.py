@@ -32,6 +32,12 @@ _LONG_HANDSHAKE: Final = 0.5
 _NAME_MISMATCH: Final = frozenset({62, 64})
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
 
+_OUT_OF_TIME: Final = frozenset({9, 10})
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+
+_TOO_OLD: Final = frozenset({"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"})
+"""OpenSSL's reasons when the two sides have no version of TLS in common."""
+
 _WANTS_CERTIFICATE: Final = frozenset(
     {
         "SSLV3_ALERT_BAD_CERTIFICATE",
@@ -168,6 +174,8 @@ def _reason(error: OSError) -> str:
         return f"the name does not resolve ({error.strerror})"
     if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
         return "connection refused (is the server running, and on this port?)"
+    if isinstance(error, ConnectionError) and not str(error):
+        return "it hung up during the TLS handshake"  # the event loops' own errors for it
     return error.strerror or str(error)
 
 
@@ -176,10 +184,14 @@ def _tls_failed(options: ConnectOptions, error: ssl.SSLError) -> ConnectFailed:
         what = f"its certificate does not verify: {error.verify_message}"
         if error.verify_code in _NAME_MISMATCH:
             what += " (the certificate must name REDIS_HOST, or set REDIS_TLS_CHECK_HOSTNAME=false)"
+        elif error.verify_code in _OUT_OF_TIME:
+            what += " (the server needs a new certificate, or the clocks differ)"
         else:
             what += " (check REDIS_TLS_CA_PATH)"
     elif error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}:
         return _no_tls(options)
+    elif error.reason in _TOO_OLD:
+        what = f"it speaks no TLS that we do: perhaps only one older than TLS 1.2 ({error.reason})"
     elif error.reason in _WANTS_CERTIFICATE:
         what = (
             f"it refused our client certificate, or that we have none ({error.reason}): set "

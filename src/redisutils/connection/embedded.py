@@ -30,6 +30,7 @@ from typing import Self
 from urllib.parse import quote
 
 from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
+from redisutils.secret import Secret
 
 from ._supervisor import LOG_FILE
 from .directives import Directives, lines_of, quoted
@@ -88,7 +89,7 @@ class ServerProcess:
         self.port = port
         self.tls_port = tls_port
         self.bus_port = bus_port
-        self.password = secrets.token_urlsafe(32) if password is None else password
+        self.password = Secret(secrets.token_urlsafe(32) if password is None else password)
         self.database = database
         self.startup_timeout = startup_timeout
         self.paused = False

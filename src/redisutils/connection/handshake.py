@@ -10,13 +10,20 @@ from __future__ import annotations
 from sys import intern
 from typing import Any
 
-from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.exceptions import AuthenticationError, DataError, NoPermissionError
 
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack_many
 from redisutils.connection.protocol import FOREVER, Connection
 from redisutils.connection.reply import new_batch
-from redisutils.errors import AuthenticationFailed, ConnectFailed, ConnectionLost, RedisUtilsError
+from redisutils.errors import (
+    AuthenticationFailed,
+    ConnectFailed,
+    ConnectionLost,
+    ProtocolError,
+    RedisUtilsError,
+)
+from redisutils.secret import hidden
 
 __all__ = ["shake_hands"]
 
@@ -33,7 +40,7 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
     credentials = await _credentials(options)
     if options.protocol == 3:
         commands = _resp3(options, credentials)
-        answers = await _ask(connection, options, commands)
+        answers = await _ask(connection, options, commands, credentials)
         hello = answers[0]
         if isinstance(hello, dict):
             connection.protocol_version = 3
@@ -48,7 +55,7 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
         if not _means_no_hello(hello, credentials):
             raise _refusal(options, hello, credentials)
     commands = _resp2(options, credentials)
-    answers = await _ask(connection, options, commands)
+    answers = await _ask(connection, options, commands, credentials)
     connection.protocol_version = 2
     _check(options, commands, answers, credentials)
     if options.protocol == 3:
@@ -57,7 +64,8 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
 
 async def _credentials(options: ConnectOptions) -> tuple[str, ...]:
     try:
-        return await options.credentials()
+        given = tuple(await options.credentials())
+        return (*given[:-1], *map(hidden, given[-1:]))
     except RedisUtilsError:
         raise
     except Exception as error:
@@ -68,22 +76,53 @@ async def _credentials(options: ConnectOptions) -> tuple[str, ...]:
 
 
 async def _ask(
-    connection: Connection, options: ConnectOptions, commands: list[tuple[Any, ...]]
+    connection: Connection,
+    options: ConnectOptions,
+    commands: list[tuple[Any, ...]],
+    credentials: tuple[str, ...],
 ) -> list[Any]:
     if not commands:
         return []
     # Dial bounds the connect as a whole.
-    batch = new_batch(connection.loop, pack_many(commands), len(commands), False, FOREVER)
+    batch = new_batch(connection.loop, _packed(options, commands), len(commands), False, FOREVER)
     connection.send(batch)
     try:
         answers: list[Any] = await batch.future
     except ConnectionLost:
         # A server that has too many clients, or wants none from here, says so and hangs up.
-        said = next((value for value in batch.values if isinstance(value, Exception)), None)
+        answers = [_without_echo(value, credentials) for value in batch.values]
+        said = next((value for value in answers if isinstance(value, Exception)), None)
         if said is None:
             raise
         raise _refusal(options, said, ()) from None
-    return answers
+    return [_without_echo(value, credentials) for value in answers]
+
+
+def _packed(options: ConnectOptions, commands: list[tuple[Any, ...]]) -> bytes:
+    try:
+        return pack_many(commands)
+    except (DataError, UnicodeEncodeError) as error:
+        wrong = error.reason if isinstance(error, UnicodeEncodeError) else str(error)
+    # Outside: that error holds the password that does not encode, or its frames what does.
+    raise ConnectFailed(
+        f"cannot connect to {options.peer}: user name, password or client name cannot be sent: "
+        f"{wrong}",
+        fatal=True,
+    )
+
+
+def _without_echo(answer: Any, credentials: tuple[str, ...]) -> Any:
+    """An answer without what it may repeat of our commands: a server that does not know one of
+    them shows its arguments, and something that is no server may send back all that it gets."""
+    if isinstance(answer, list):
+        return ProtocolError("it answers with a list, as no Redis server does")
+    if isinstance(answer, Exception):
+        text, echoed, _ = str(answer).partition(", with args beginning with")
+        for secret in credentials[-1:]:
+            text = text.replace(_text(secret), "***") if secret else text
+        if echoed or text != str(answer):
+            answer.args = (text,)
+    return answer
 
 
 def _resp3(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[Any, ...]]:
@@ -181,7 +220,7 @@ def _refusal(options: ConnectOptions, answer: Any, credentials: tuple[str, ...])
             "check REDIS_DATABASE against the server's `databases` setting",
             fatal=True,
         )
-    return ConnectFailed(f"{where}: {text}")
+    return ConnectFailed(f"{where}: {text}", fatal=isinstance(answer, ProtocolError))
 
 
 def _user(credentials: tuple[str, ...]) -> str:

@@ -701,7 +701,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         why = f": {exc}" if exc is not None else " by the server"
         error = ConnectionLost(f"the connection to {self.peer} was lost{why}")
-        error.__cause__ = exc
+        # Its frames, in the event loop, have what was being written among their locals.
+        error.__cause__ = exc.with_traceback(None) if exc is not None else None
         self.abort(error)
 
     def _wrong_loop(self) -> WrongLoop:

@@ -61,10 +61,11 @@ class TLSFiles:
                 ) from None
         if self._cert is not None:
             try:
-                context.load_cert_chain(self._cert, self._key)
+                # Without a password OpenSSL asks for one at the terminal, and the loop waits.
+                context.load_cert_chain(self._cert, self._key, password="")
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(
                     f"REDIS_TLS_CERT_PATH={self._cert} and REDIS_TLS_KEY_PATH={self._key}: "
-                    f"not a PEM certificate and its key ({error})"
+                    f"not a PEM certificate and its key without a password ({error})"
                 ) from None
         return context

@@ -17,10 +17,12 @@ class ServerProxy(FaultProxy):
 
         async with ServerProxy(server) as proxy, create_redis_pool(url=proxy.url) as pool:
             ...
+
+    :param seed: of what is random, as for a FaultProxy.
     """
 
-    def __init__(self, server: EmbeddedServer) -> None:
-        super().__init__(server.host, server.port)
+    def __init__(self, server: EmbeddedServer, *, seed: int | None = None) -> None:
+        super().__init__(server.host, server.port, seed=seed)
         self._server = server
 
     @property

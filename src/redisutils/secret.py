@@ -1,0 +1,65 @@
+"""Secrets that pass as the text that they are, and do not show themselves.
+
+Trackers of errors and debuggers print the locals of every frame that an exception has passed.
+What stands there is the ``repr``, and a :class:`Secret`'s is ``'***'``. Whoever uses it as text
+(compares, encodes or formats it) gets the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, SupportsIndex, TypeVar
+
+__all__ = ["Secret", "SecretBytes", "hidden", "hide"]
+
+_T = TypeVar("_T")
+_M = TypeVar("_M", bound=Mapping[str, Any])
+
+_NAMES = re.compile(
+    r"(?!.*_(file|path)$).*(pass|secret|token|auth|credential|url|uri|dsn).*", re.IGNORECASE
+)
+"""Arguments that hold a secret, misspelt ones included. The names of files are none."""
+
+
+class Secret(str):
+    """A text that is shown as ``'***'``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __getitem__(self, key: SupportsIndex | slice) -> Secret:
+        return Secret(super().__getitem__(key))  # a part, for those who show long texts cut
+
+
+class SecretBytes(bytes):
+    """Bytes that are shown as ``b'***'``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "b'***'"
+
+
+def hidden(value: _T) -> _T:
+    """The same value, hidden if it is text or bytes."""
+    if isinstance(value, str):
+        return Secret(value)  # type: ignore[return-value]  # a str still
+    if isinstance(value, bytes):
+        return SecretBytes(value)  # type: ignore[return-value]  # bytes still
+    return value
+
+
+def hide(arguments: _M) -> _M:
+    """A copy of keyword arguments in which those that may be secret are hidden."""
+    return {  # type: ignore[return-value]  # a dict of the same names, whatever it was declared as
+        name: hidden(value) if _NAMES.fullmatch(name) or _is_url(value) else value
+        for name, value in arguments.items()
+    }
+
+
+def _is_url(value: object) -> bool:
+    """Whether ``value`` is a URL with a user in it, whatever it was meant as."""
+    return isinstance(value, str) and "://" in value and "@" in value
