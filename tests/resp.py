@@ -30,6 +30,8 @@ CRLF: Final = b"\r\n"
 INCOMPLETE: Final = None
 """What ``parse`` answers when more bytes are needed."""
 
+AGGREGATES: Final = (b"*", b"~", b">", b"%")
+
 MAX_DEPTH: Final = 100
 """Beyond so many levels nothing is said here: the parser may refuse it."""
 
@@ -184,7 +186,9 @@ def _aggregate(kind: str, line: bytes, data: bytes, at: int, depth: int) -> tupl
     if not _LENGTH.fullmatch(line) or len(line) > 9:
         raise Broken
     values: list[Node] = []
-    for _ in range(int(line) * (2 if kind == "%" else 1)):
+    for number in range(int(line) * (2 if kind == "%" else 1)):
+        if kind == "%" and number % 2 == 0 and data[at : at + 1] in AGGREGATES:
+            raise Broken  # no key of a dictionary
         one = parse(data, at, depth + 1)
         if one is INCOMPLETE:
             return INCOMPLETE
