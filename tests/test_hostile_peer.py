@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +26,9 @@ from redisutils.connection.reply import Reply
 from redisutils.errors import ConnectFailed, Outcome, ProtocolError, outcome_of
 
 from .peers import Peer, Wire, until
+
+
+STATM = Path("/proc/self/statm")
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +129,22 @@ async def test_an_announced_size_takes_no_memory(head: bytes) -> None:
             tracemalloc.stop()
         assert not reply.done()
         assert not wire.connection.closed
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="no /proc here")
+@pytest.mark.parametrize("head", [b"*20000000\r\n", b"~20000000\r\n", b"*1\r\n*20000000\r\n"])
+async def test_an_announced_array_takes_addresses_but_no_memory(head: bytes) -> None:
+    """The parser asks for 160 MB, of which the system gives what is touched."""
+    async with Wire() as wire:
+        reply = wire.ask()
+        await wire.heard(1)
+        before = int(STATM.read_text().split()[1])
+        await wire.say(head)
+        for _ in range(20):
+            await wire.say(b":1\r\n")
+        pages = int(STATM.read_text().split()[1]) - before
+        assert pages * os.sysconf("SC_PAGE_SIZE") < 40_000_000
+        assert not reply.done()
 
 
 @pytest.mark.parametrize(

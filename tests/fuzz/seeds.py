@@ -29,11 +29,11 @@ def programs(seed: int, count: int) -> list[bytes]:
 def _program(chance: random.Random) -> bytes:
     steps = [bytes([chance.randrange(2)])]
     for _ in range(chance.randrange(1, 30)):
-        name = chance.choices(STEPS, (6, 2, 3, 2, 4, 12, 2, 0.2))[0]
+        name = chance.choices(STEPS, (6, 2, 3, 2, 4, 12, 2, 2, 0.2))[0]
         step = [_STEP[name]]
         if name in ("ask", "cancel", "hang up"):
             step += [chance.randrange(256)]
-        elif name in ("batch", "again"):
+        elif name in ("batch", "again", "crossed"):
             step += [chance.randrange(2), chance.randrange(4)][:: chance.choice((1, -1))]
         elif name == "frame":
             step += [chance.randrange(len(FRAMES)), chance.randrange(40)]

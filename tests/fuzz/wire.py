@@ -1,8 +1,9 @@
 """A connection that is fed whatever the fuzzer thinks of, and an oracle that says what must follow.
 
 An input is a program: each byte is a step, some take more bytes. Callers ask, alone or in batches,
-are cancelled, and ask again inside the read callback that woke them; the peer sends bytes, valid or
-not, in pieces. The oracle reads the same bytes with ``tests/resp.py``. It holds that
+are cancelled, and ask again inside the read callback that woke them, or just before it; the peer
+sends bytes, valid or not, in pieces. The oracle reads the same bytes with ``tests/resp.py``. It
+holds that
 
 * no exception leaves ``data_received``;
 * whoever is answered has what the oracle says is his, whoever is not is told so;
@@ -52,10 +53,12 @@ FRAMES: Final = (
     b">2\r\n+invalidate\r\n*1\r\n$1\r\nk\r\n",
     b">2\r\n-LOADING odd\r\n$1\r\n\xff\r\n",
     b"|1\r\n+a\r\n+b\r\n",
+    b"-MOVED nowhere\r\n",
+    b"%1\r\n*0\r\n:1\r\n",
 )
 """What a program can send with two bytes."""
 
-STEPS: Final = ("ask", "batch", "again", "cancel", "turn", "frame", "bytes", "hang up")
+STEPS: Final = ("ask", "batch", "again", "cancel", "turn", "frame", "crossed", "bytes", "hang up")
 """What a program is made of, by number."""
 
 _PING: Final = pack(("PING",))
@@ -272,6 +275,9 @@ class _Run:
                 for piece in (frame[:cut], frame[cut:]):
                     if piece:
                         await self.say(piece)
+            elif step == "crossed":
+                self.loop.call_soon(self.ask, 1, False, bool(program.number(2)), 0)
+                await self.say(FRAMES[program.number(len(FRAMES))])
             elif step == "bytes":
                 await self.say(program.take(1 + program.number(64)))
             elif step == "hang up" and program.number(4) == 0:

@@ -646,6 +646,8 @@ class Connection(asyncio.Protocol):
 
     def _arm(self, deadline: float) -> None:
         """Wake at ``deadline`` or when silence would be noticed, whichever is first."""
+        if self.closed:
+            return  # what was issued has been refused, and the loop would hold us until then
         now = monotonic()
         at = min(deadline, now + self._silence)
         if self._alarm_handle is not None:
