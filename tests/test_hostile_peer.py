@@ -27,7 +27,6 @@ from redisutils.errors import ConnectFailed, Outcome, ProtocolError, outcome_of
 
 from .peers import Peer, Wire, until
 
-
 STATM = Path("/proc/self/statm")
 
 
