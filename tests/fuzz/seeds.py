@@ -33,7 +33,9 @@ def _program(chance: random.Random) -> bytes:
         step = [_STEP[name]]
         if name in ("ask", "cancel", "hang up"):
             step += [chance.randrange(256)]
-        elif name in ("batch", "again", "crossed"):
+        elif name == "crossed":
+            step += [chance.randrange(256) for _ in range(3)]
+        elif name in ("batch", "again"):
             step += [chance.randrange(2), chance.randrange(4)][:: chance.choice((1, -1))]
         elif name == "frame":
             step += [chance.randrange(len(FRAMES)), chance.randrange(40)]

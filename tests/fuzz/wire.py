@@ -7,6 +7,7 @@ holds that
 
 * no exception leaves ``data_received``;
 * whoever is answered has what the oracle says is his, whoever is not is told so;
+* the owner hears each push message, and of a refusal the code of that refusal;
 * the queue is as long as the oracle's;
 * after garbage, or a reply too many, the connection is closed, and without them it is open;
 * nobody waits on a closed connection.
@@ -26,6 +27,7 @@ from typing import Any, Final
 from redisutils.connection.owner import Owner
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, Outcome, outcome_of
 from redisutils.metrics import PoolMetrics
 from tests.resp import INCOMPLETE, Broken, Node, is_text, parse, seen, shown
@@ -113,12 +115,19 @@ class _Line(asyncio.Transport):
         return 0
 
 
-class _Pushes(Owner[Connection]):
+class _Told(Owner[Connection]):
+    """What the connection tells its owner."""
+
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.pushes: list[str] = []
 
     def on_push(self, connection: Connection, message: Any) -> None:
-        self.told.append(_flat(shown(message)))
+        self.pushes.append(_flat(shown(message)))
+
+    def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
+        if not isinstance(reply, Batch):
+            assert code == (value.status_code or str(value).split(" ")[0])
+        return False
 
 
 def _flat(text: str) -> str:
@@ -201,7 +210,7 @@ class _Run:
     def __init__(self, loop: asyncio.AbstractEventLoop, tainted: bool) -> None:
         self.loop = loop
         self.connection = Connection("the-peer:1", PoolMetrics())
-        self.connection.owner = self.pushes = _Pushes()
+        self.connection.owner = self.told = _Told()
         self.connection.tainted = tainted
         self.line = _Line(loop, self.connection)
         self.connection.connection_made(self.line)
@@ -252,7 +261,7 @@ class _Run:
         if not self.oracle.knows or self.hung_up:
             return
         assert self.connection.closed == self.oracle.over, self.oracle.over
-        assert self.pushes.told == self.oracle.pushes
+        assert self.told.pushes == self.oracle.pushes
         if not self.oracle.over:
             assert self.connection.in_flight == len(self.oracle.queue)
 
@@ -277,7 +286,8 @@ class _Run:
                         await self.say(piece)
             elif step == "crossed":
                 self.loop.call_soon(self.ask, 1, False, bool(program.number(2)), 0)
-                await self.say(FRAMES[program.number(len(FRAMES))])
+                first, second = program.number(len(FRAMES)), program.number(len(FRAMES))
+                await self.say(FRAMES[first] + FRAMES[second])
             elif step == "bytes":
                 await self.say(program.take(1 + program.number(64)))
             elif step == "hang up" and program.number(4) == 0:
