@@ -17,9 +17,12 @@ import pytest
 import redis
 
 from redisutils import RedisPool, create_redis_pool
+from redisutils.connection.protocol import FOREVER
+from redisutils.errors import ConnectionLost
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import clients_named, pool_at, until
+from .peers import Wire
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
 
@@ -230,3 +233,16 @@ async def test_an_unused_pool_holds_nothing(clean_server: EmbeddedServer) -> Non
     assert asyncio.all_tasks() == tasks
     assert pool.status().size == 0
     await pool.close()
+
+
+async def test_the_loop_keeps_no_closed_connection_for_what_comes_too_late() -> None:
+    """A deadline of what is refused at once would hold it until then."""
+    async with Wire() as wire:
+        wire.connection.close()
+        late = [wire.ask(timeout=FOREVER), wire.ask_many(2)]
+        for error in await asyncio.gather(*late, return_exceptions=True):
+            assert isinstance(error, ConnectionLost)
+        closed = weakref.ref(wire.connection)
+    del wire, late, error
+    gc.collect()
+    assert closed() is None

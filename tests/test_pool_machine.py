@@ -1,9 +1,9 @@
 """The pool against everything that can happen to it, in any order that hypothesis can think of.
 
 The event loop is turned by hand and its clock is ours, so that each run is repeatable: callers
-come, wait, time out and are cancelled, phases last, succeed and fail, and the pool is resized,
-sifted and closed between any two turns of the loop. After every step its books must balance; at the
-end it must be whole.
+come, wait, time out and are cancelled, phases last, succeed and fail, things cannot be closed, and
+the pool is resized, sifted, waited for and closed between any two turns of the loop. After every
+step its books must balance; at the end it must be whole.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import itertools
 from math import inf
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from redisutils.errors import PoolClosed, PoolTimeout
-from redisutils.pool.pool import Lease, Pool, Timeouts
+from redisutils.pool.pool import Lease, Pool, Timeouts, Usage
 
 from .things import PHASES, Refused, Thing, Things, pool_of
 
@@ -79,6 +80,8 @@ class Recorded(Things):
         self.lasting: set[str] = set()
         self.pending: list[asyncio.Future[None]] = []
         self.begun: Any = None
+        self.stubborn = False
+        """Whether closing one raises."""
 
     def play(self, phase: str, thing: Thing | None = None) -> Any:
         self.begun()
@@ -95,6 +98,8 @@ class Recorded(Things):
         super().discard(item)
         assert item.closings == 1
         assert item not in self.detached
+        if self.stubborn:
+            raise Refused("does not close")
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -106,6 +111,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.callers: list[Caller] = []
         self.spares: list[asyncio.Task[bool]] = []
         self.spares_begun = 0
+        self.drains: list[asyncio.Task[None]] = []
         self.things = Recorded()
         self.things.begun = self._first_phase
         self.pool: Pool[Thing]
@@ -288,6 +294,34 @@ class PoolMachine(RuleBasedStateMachine):
         for thing in result.removed:
             self.pool.discard(thing)
 
+    @rule()
+    def sift_with_a_predicate_that_fails(self) -> None:
+        idle = self.pool.idle()
+
+        def fail(thing: Thing, usage: Usage) -> bool:
+            if thing is idle[-1][0]:
+                raise Refused
+            return False
+
+        if idle:
+            with pytest.raises(Refused):
+                self.pool.retain(fail)
+        assert self.pool.idle() == idle
+
+    @rule()
+    def close_well_or_not(self) -> None:
+        self.things.stubborn = not self.things.stubborn
+
+    @rule(then=TURNS)
+    def wait_until_drained(self, then: int) -> None:
+        self.drains.append(self.loop.create_task(self.pool.drained()))
+        self.loop.turn(then)
+
+    @precondition(lambda self: any(not task.done() for task in self.drains))
+    @rule()
+    def wait_no_more(self) -> None:
+        next(task for task in self.drains if not task.done()).cancel()
+
     async def _add_spare(self) -> bool:
         self.spares_begun += 1
         try:
@@ -349,14 +383,17 @@ class PoolMachine(RuleBasedStateMachine):
         assert lent.isdisjoint(id(thing) for thing, _ in idle)
         assert not (pool._permits and any(not waiter.done() for waiter in pool._waiters))
         assert not pool.closed or (not idle and state.max_size == 0)
+        assert pool.metrics.connections_created == len(things.made)
+        closed = sum(thing.closings for thing in things.made)
+        assert pool.metrics.connections_discarded == closed
 
     def teardown(self) -> None:
         try:
             if hasattr(self, "pool"):
                 self._come_to_rest()
         finally:
-            for caller in self.callers:
-                caller.task.cancel()
+            for task in (*(caller.task for caller in self.callers), *self.drains):
+                task.cancel()
             self.loop.turn(50)
             self.loop.close()
         assert not self.loop.trouble, self.loop.trouble
@@ -378,6 +415,7 @@ class PoolMachine(RuleBasedStateMachine):
                     lease.release()
             self.books_balance()
         assert all(caller.task.done() for caller in self.callers), "somebody was forgotten"
+        assert all(task.done() for task in self.drains), "it is empty, and somebody waits for that"
         for caller in self.callers:
             if not caller.task.cancelled():
                 caller.task.result()

@@ -8,7 +8,7 @@ error; the same is then said in RESP2's words, in a second round trip.
 from __future__ import annotations
 
 from sys import intern
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import AuthenticationError, DataError, NoPermissionError
 
@@ -26,6 +26,9 @@ from redisutils.errors import (
 from redisutils.secret import hidden
 
 __all__ = ["shake_hands"]
+
+LONGEST_REFUSAL: Final = 300
+"""Characters of a refusal that are told: what is no server may answer with anything."""
 
 
 async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
@@ -192,6 +195,8 @@ def _means_no_hello(answer: Any, credentials: tuple[str, ...]) -> bool:
 def _refusal(options: ConnectOptions, answer: Any, credentials: tuple[str, ...]) -> ConnectFailed:
     """Our error for the server's, in the words of the one who has to mend it."""
     text = str(answer)
+    if len(text) > LONGEST_REFUSAL:
+        text = f"{text[:LONGEST_REFUSAL]}…"
     where = f"{options.peer} refused the connection"
     lowered = text.lower()
     wants_one = ("noauth", "authentication required", "hello must")

@@ -36,7 +36,7 @@ from typing import Any, Final, cast
 
 import hiredis
 from redis._parsers.base import BaseParser
-from redis.exceptions import ExecAbortError
+from redis.exceptions import ExecAbortError, ResponseError
 
 from redisutils.connection.home import ASLEEP, Home
 from redisutils.connection.owner import NOBODY, Owner
@@ -499,6 +499,9 @@ class Connection(asyncio.Protocol):
             if value is _INCOMPLETE:
                 return
             if type(value) is _Push:
+                self._unparsed = 0
+                if error_replies:
+                    self._disown(value)
                 self.owner.on_push(self, value)
                 continue
             expected.popleft()
@@ -522,6 +525,17 @@ class Connection(asyncio.Protocol):
                     pass
         if self._reader.has_data():
             self._read_unsolicited()
+
+    def _disown(self, message: object) -> None:
+        """Forget the errors within a push message: they say nothing of the reply that is due."""
+        within: list[Any] = [message]
+        for each in within:  # it grows meanwhile
+            if isinstance(each, list):
+                within += each
+            elif isinstance(each, dict):
+                within += (*each.keys(), *each.values())
+        disowned = set(map(id, within))
+        self._error_replies[:] = [one for one in self._error_replies if id(one[0]) not in disowned]
 
     def _tell(self, error: BaseException, callback: object) -> None:
         """A caller's callback failed, or its task was ended by SystemExit or the like."""
@@ -557,8 +571,10 @@ class Connection(asyncio.Protocol):
         self._error_replies.clear()
         if isinstance(reply, Batch):
             # A transaction of which one command was refused is refused by its EXEC as a whole.
+            # A command whose answer does not decode was executed.
             refused_whole = isinstance(value[-1], ExecAbortError) or all(
-                isinstance(answer, BaseException) for answer in value
+                isinstance(answer, BaseException) and not isinstance(answer, UnicodeDecodeError)
+                for answer in value
             )
             if not refused_whole:
                 return False
@@ -612,7 +628,10 @@ class Connection(asyncio.Protocol):
 
     def _reply_error(self, message: str) -> Exception:
         """Hiredis' callback for each error reply, nested ones included."""
-        error: Exception = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]
+        try:
+            error: Exception = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]
+        except ValueError:  # MOVED or ASK without an address
+            error = ResponseError(message)
         with_outcome(error, Outcome.REJECTED)
         self._error_replies.append((error, message.split(" ", 1)[0]))
         return error
@@ -627,6 +646,8 @@ class Connection(asyncio.Protocol):
 
     def _arm(self, deadline: float) -> None:
         """Wake at ``deadline`` or when silence would be noticed, whichever is first."""
+        if self.closed:
+            return  # what was issued has been refused, and the loop would hold us until then
         now = monotonic()
         at = min(deadline, now + self._silence)
         if self._alarm_handle is not None:
