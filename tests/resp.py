@@ -30,8 +30,6 @@ CRLF: Final = b"\r\n"
 INCOMPLETE: Final = None
 """What ``parse`` answers when more bytes are needed."""
 
-AGGREGATES: Final = (b"*", b"~", b">", b"%")
-
 MAX_DEPTH: Final = 100
 """Beyond so many levels nothing is said here: the parser may refuse it."""
 
@@ -128,6 +126,7 @@ def shown(value: Any) -> str:
 _LENGTH = re.compile(rb"0|[1-9][0-9]*")
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]*")
 _DOUBLE = re.compile(rb"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|-?inf|nan")
+_NO_KEY = re.compile(rb"[*~>%][0-9]")  # of a dictionary; but *-1 is null
 _FIT: Final = range(-(2**63), 2**63)
 
 
@@ -187,8 +186,8 @@ def _aggregate(kind: str, line: bytes, data: bytes, at: int, depth: int) -> tupl
         raise Broken
     values: list[Node] = []
     for number in range(int(line) * (2 if kind == "%" else 1)):
-        if kind == "%" and number % 2 == 0 and data[at : at + 1] in AGGREGATES:
-            raise Broken  # no key of a dictionary
+        if kind == "%" and number % 2 == 0 and _NO_KEY.match(data, at):
+            raise Broken
         one = parse(data, at, depth + 1)
         if one is INCOMPLETE:
             return INCOMPLETE

@@ -183,7 +183,7 @@ def test_what_is_written_here_reads_what_is_made_here() -> None:
 
 
 def test_replies_whole(run: Run) -> None:
-    @settings(steady, max_examples=60)
+    @settings(steady, max_examples=40)
     @given(st.lists(asked(), min_size=1, max_size=5))
     def check(callers: list[Asked]) -> None:
         run(converse(callers, []))
@@ -192,7 +192,7 @@ def test_replies_whole(run: Run) -> None:
 
 
 def test_replies_cut_at_every_byte(run: Run) -> None:
-    @settings(steady, max_examples=40)
+    @settings(steady, max_examples=25)
     @given(st.lists(asked(), min_size=1, max_size=3))
     def check(callers: list[Asked]) -> None:
         run(converse(callers, None))
@@ -201,7 +201,7 @@ def test_replies_cut_at_every_byte(run: Run) -> None:
 
 
 def test_replies_cut_anywhere(run: Run) -> None:
-    @settings(steady, max_examples=60)
+    @settings(steady, max_examples=40)
     @given(
         st.lists(asked(), min_size=1, max_size=5),
         st.lists(st.integers(0, 10_000), min_size=1, max_size=6),
@@ -215,7 +215,7 @@ def test_replies_cut_anywhere(run: Run) -> None:
 def test_a_reply_too_many(run: Run) -> None:
     """Whoever asked has his own by then, and the connection goes."""
 
-    @settings(steady, max_examples=40)
+    @settings(steady, max_examples=25)
     @given(st.lists(asked(), min_size=1, max_size=3), st.lists(st.integers(0, 10_000)), reply)
     def check(callers: list[Asked], cuts: list[int], extra: Node) -> None:
         run(converse(callers, cuts, encode(extra)))
@@ -258,7 +258,7 @@ def test_a_stream_that_breaks_off(run: Run) -> None:
                 assert answer.outcome is Outcome.UNKNOWN
                 assert isinstance(answer, ProtocolError) <= garbage
 
-    @settings(steady, max_examples=60)
+    @settings(steady, max_examples=40)
     @given(st.lists(asked(), min_size=1, max_size=4), st.integers(0, 10_000), st.booleans())
     def check(callers: list[Asked], at: int, garbage: bool) -> None:
         run(check_one(callers, at, garbage))
