@@ -33,6 +33,10 @@ class Scenario:
     """Whether the server has to write everything to disk before it answers."""
 
 
+def _duration(key: str, title: str, limit: float, patience: float | None = None) -> Measure:
+    return Measure(key, title, Unit.SECONDS, limit, patience)
+
+
 _ALL = (
     Scenario(
         "swallowed",
@@ -52,7 +56,7 @@ _ALL = (
             Measure("doubled", "applied twice", Unit.COUNT, 0),
             Measure("missing", "acknowledged but missing", Unit.COUNT, 0),
             Measure("failed", "calls that raised", Unit.COUNT, None),
-            Measure("untold", "errors that do not tell the outcome", Unit.COUNT, 0),
+            Measure("untold", "errors that tell no outcome", Unit.COUNT, 0),
         ),
         writes.swallowed,
     ),
@@ -80,11 +84,11 @@ _ALL = (
         f"{silence.CALLERS} tasks issue a GET each, with a budget of {silence.BUDGET:g} s, to a "
         "server that has been stopped (SIGSTOP), and through a network that has begun to swallow "
         "every byte and to accept connections without an answer.",
-        f"How long the slowest call took until it raised, up to {silence.PATIENCE:g} s.",
+        f"How long the slowest call took until it raised; {silence.PATIENCE:g} s were waited for.",
         f"{silence.BUDGET:g} s.",
         (
-            Measure("stopped", "slowest call, server stopped", Unit.SECONDS, 1.5 * silence.BUDGET),
-            Measure("blackhole", "slowest call, blackhole", Unit.SECONDS, 1.5 * silence.BUDGET),
+            _duration("stopped", "slowest call, server stopped", 0.75, silence.PATIENCE),
+            _duration("blackhole", "slowest call, blackhole", 0.75, silence.PATIENCE),
         ),
         silence.silent,
     ),
@@ -98,7 +102,7 @@ _ALL = (
         "that raised.",
         "Well within the budget, without an error: a GET may be sent again.",
         (
-            Measure("back", "all answered after", Unit.SECONDS, 1.5 * silence.HALF_OPEN_BUDGET),
+            _duration("back", "all answered after", 1.5, silence.HALF_OPEN_PATIENCE),
             Measure("failed", "calls that raised", Unit.COUNT, 0),
         ),
         silence.half_open,
@@ -114,7 +118,7 @@ _ALL = (
         "No error: reads and SETs may be sent again, and the budget covers the outage.",
         (
             Measure("failed", "calls that raised", Unit.COUNT, 0),
-            Measure("back", "all answered after", Unit.SECONDS, 1.0),
+            _duration("back", "all answered after", 1.0, restart.AFTER),
             Measure("missing", "acknowledged but missing", Unit.COUNT, 0),
         ),
         restart.killed,
@@ -146,16 +150,16 @@ _ALL = (
         "The 99th percentile of the GETs; the longest time in which nobody was answered.",
         "As if there were no BLPOP: a few milliseconds.",
         (
-            Measure("p99", "p99 of the GETs", Unit.SECONDS, 0.1),
-            Measure("stalled", "longest standstill", Unit.SECONDS, 0.25),
+            _duration("p99", "p99 of the GETs", 0.1),
+            _duration("stalled", "longest standstill", 0.25),
         ),
         blocking.beside,
     ),
     Scenario(
         "abandoned",
-        f"A cancelled BLPOP, then a push, {blocking.ROUNDS} times",
+        f"{blocking.ROUNDS} BLPOPs cancelled, then a push",
         f"A task that waits in BLPOP is cancelled. {blocking.GRACE:g} s later something is pushed "
-        "to the list.",
+        f"to the list. {blocking.ROUNDS} times.",
         "How often it is gone, although nobody received it.",
         "Never.",
         (Measure("lost", "items lost", Unit.COUNT, 0),),
@@ -171,7 +175,7 @@ _ALL = (
         "exception, or a second confirmation of the subscription.",
         "Back within a second, and told.",
         (
-            Measure("back", "messages again after", Unit.SECONDS, 1.5),
+            _duration("back", "messages again after", 1.0, pubsub.PATIENCE),
             Measure("told", "told of the gap", Unit.YES, 1),
         ),
         pubsub.cut_off,

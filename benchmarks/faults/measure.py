@@ -34,18 +34,19 @@ class Measure:
     """What a scenario counts.
 
     ``limit`` is what still counts as good (of YES: what does); None says that more is neither
-    good nor bad.
+    good nor bad. ``patience``: seconds after which a duration was not waited for any more.
     """
 
     key: str
     title: str
     unit: Unit
     limit: float | None
+    patience: float | None = None
 
     def text(self, value: float | None) -> str:
         """``value`` for people. Durations are rounded: what matters of them is their size."""
         if value is None:
-            return "never"
+            return f"> {self.patience:g} s"
         match self.unit:
             case Unit.YES:
                 return "yes" if value else "no"

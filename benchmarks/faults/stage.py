@@ -55,7 +55,7 @@ class Stage:
             try:
                 async with asyncio.timeout(_CLOSING):
                     await client.close()
-            except Exception:  # noqa: BLE001, S110  # see _CLOSING
+            except Exception:  # noqa: BLE001  # see _CLOSING
                 pass
 
 

@@ -22,9 +22,7 @@ class Redisutils(RedisFamily):
     pool: RedisPool
 
     async def open(self) -> None:
-        self.pool = await create_redis_pool(
-            host=HOST, port=self.port, command_timeout=self.budget
-        )
+        self.pool = await create_redis_pool(host=HOST, port=self.port, command_timeout=self.budget)
         self.client = self.pool.client
 
     async def close(self) -> None:

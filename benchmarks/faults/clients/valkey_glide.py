@@ -27,14 +27,16 @@ _SUBSCRIPTIONS = GlideClientConfiguration.PubSubSubscriptions
 class ValkeyGlide(Client):
     """``GlideClient`` with its own reconnecting, and the budget as its request timeout."""
 
+    # Any: mypy does not follow the import, and one of the two is None.
+    client: Any = None
+    pool: Any = None
+
     async def open(self) -> None:
         Logger.set_logger_config(LogLevel.OFF)
         self.client = await GlideClient.create(self._settings())
-        self.pool = None
 
     async def open_pool(self, size: int) -> None:
         Logger.set_logger_config(LogLevel.OFF)
-        self.client = None
         # Its only pool with a size to choose is one of whole clients.
         self.pool = await AsyncClientPool.create(
             self._settings(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 
 from benchmarks.faults.stage import Figures, Stage, until
@@ -52,7 +53,7 @@ async def beside(stage: Stage) -> Figures:
     moments = [begun, *answered]
     return {
         "p99": sorted(waited)[math.ceil(0.99 * len(waited)) - 1],
-        "stalled": max(b - a for a, b in zip(moments, moments[1:], strict=False)),
+        "stalled": max(b - a for a, b in itertools.pairwise(moments)),
         "failed": failed,
         "calls": len(calls),
     }

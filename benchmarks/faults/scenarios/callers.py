@@ -115,7 +115,7 @@ async def crowded(stage: Stage) -> Figures:
                         failed += 1
                         await asyncio.sleep(_BREATH)
                     else:
-                        turns[caller] += 1
+                        turns[caller] += loop.time() < end
 
             tasks = [asyncio.create_task(call(caller)) for caller in range(crowd)]
             while loop.time() < end:

@@ -6,6 +6,7 @@ import asyncio
 
 from benchmarks.faults.clients import Heard
 from benchmarks.faults.stage import Figures, Stage, until
+from redisutils.testing import FaultProxy
 
 BUDGET = 5.0
 BEFORE = 0.5
@@ -15,6 +16,11 @@ PATIENCE = 8.0
 AFTER = 0.5
 _SPACING = 0.01
 """Seconds between messages."""
+
+
+def _cut(proxy: FaultProxy) -> None:
+    proxy.refuse()
+    proxy.reset()
 
 
 async def cut_off(stage: Stage) -> Figures:
@@ -38,7 +44,7 @@ async def cut_off(stage: Stage) -> Figures:
 
             publishing = asyncio.create_task(publish())
             await asyncio.sleep(BEFORE)
-            await stage.network.apply(lambda proxy: (proxy.refuse(), proxy.reset()))
+            await stage.network.apply(_cut)
             await asyncio.sleep(DOWN)
             await stage.network.apply(lambda proxy: proxy.restore())
             restored, first = loop.time(), published

@@ -61,10 +61,7 @@ async def killed(stage: Stage) -> Figures:
         hung = await finished(tasks, BUDGET + 1)
     with stage.admin() as admin:
         # A later write may have landed without an answer: what counts is that none went back.
-        missing = sum(
-            int(admin.get(key) or -1) < int(value)  # type: ignore[arg-type]  # it is blocking
-            for key, value in acknowledged.items()
-        )
+        missing = sum(int(admin.get(key) or -1) < int(value) for key, value in acknowledged.items())
     return {
         "failed": failed + hung,
         "back": max(first_after.values()) if len(first_after) == CALLERS else None,
