@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from redisutils import ConnectionLost, Outcome, outcome_of
+from redisutils import ConnectFailed, ConnectionLost, Outcome, outcome_of, retry
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .conftest import StartServer
@@ -71,6 +71,40 @@ async def test_a_restart_under_load(start_server: StartServer) -> None:
     assert {name for name, fate in fates.items() if fate is None} <= set(landed)
     unknown = {name for name, fate in fates.items() if fate is Outcome.UNKNOWN}
     assert set(landed) <= unknown | {name for name, fate in fates.items() if fate is None}
+
+
+async def test_a_long_outage_does_not_make_the_way_back_long(
+    proxy: FaultProxy, clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers who come and go meanwhile do not inherit the pauses of those who came first."""
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.01)
+    settings: dict[str, Any] = {"retry_delay_ms": 1, "retry_max_delay_ms": 3_600_000}
+    async with pool_at(clean_server, proxy, **settings, max_retries=2) as pool:
+        assert await pool.client.get("k") is None
+        back = asyncio.Event()
+
+        def attempts() -> int:
+            return pool.metrics().errors.get("ConnectFailed", 0)
+
+        async def call(after: int) -> None:
+            """From then on; so that somebody waits at each moment."""
+            await until(lambda: attempts() >= after)
+            while not back.is_set():
+                try:
+                    await pool.client.get("k")
+                except ConnectFailed:
+                    continue
+
+        proxy.refuse()
+        proxy.reset()
+        async with asyncio.TaskGroup() as group:
+            for after in range(3):
+                group.create_task(call(after))
+            # By doubling, the pause would be hours by now.
+            await until(lambda: attempts() > 30)
+            proxy.restore()
+            assert await pool.client.get("k") is None
+            back.set()
 
 
 async def test_closed_while_idle(clean_server: EmbeddedServer, admin: redis.Redis) -> None:

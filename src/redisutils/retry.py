@@ -27,6 +27,9 @@ from typing import Final, Literal
 
 __all__ = ["TRANSIENT", "Backoff", "RetryMode", "RetryPolicy"]
 
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between two attempts to connect when all who waited for the first have been told."""
+
 RetryMode = Literal["safe", "never", "always"]
 
 TRANSIENT: Final = frozenset(
@@ -65,6 +68,18 @@ class RetryPolicy:
     mode: RetryMode
     max_retries: int
     backoff: Backoff
+
+    def connect_delay(self, failures: int) -> float:
+        """Seconds to wait after so many attempts to connect in a row were in vain.
+
+        ``max_retries`` pauses are those of the backoff. Who still waits after them has come
+        later and means to be served soon after the server is back, however long it was gone:
+        from then on a pause is ``LONGEST_PAUSE`` at most, or the backoff's base if that is more.
+        """
+        delay = self.backoff.delay(failures)
+        if failures <= self.max_retries:
+            return delay
+        return min(delay, max(LONGEST_PAUSE, self.backoff.base))
 
     def may_resend(self, repeatable: Callable[[], bool]) -> bool:
         """Whether a command may be sent again that was written and not answered."""

@@ -148,7 +148,7 @@ class Connector:
                 self._metrics.errors[type(error).__name__] += 1
                 self._disappoint(error, failures, monotonic() - started)
                 if self._parked:
-                    await asyncio.sleep(self._policy().backoff.delay(failures))
+                    await asyncio.sleep(self._policy().connect_delay(failures))
             else:
                 if self._lease is not lease:
                     self.leave()
