@@ -14,8 +14,10 @@ from benchmarks.contenders import OURS
 from benchmarks.faults import page, runner, table
 from benchmarks.faults.catalogue import SCENARIOS
 from benchmarks.faults.clients import ADAPTERS
+from benchmarks.faults.clients.base import Fate
 from benchmarks.faults.measure import Measure, Unit, Verdict
 from benchmarks.faults.results import Results
+from benchmarks.faults.scenarios.writes import told
 from benchmarks.faults.settings import SETUPS
 
 PEER = "redis-py"
@@ -48,16 +50,14 @@ def test_a_small_run_sees_what_is_sent_twice_and_what_is_told() -> None:
     assert ours["failed"] == ours["landed"]  # no error without a swallowed reply
     assert ours["untold"] == 0
     assert theirs["doubled"]  # it repeats whatever the command, which is the reason of all this
-    assert results.bad(OURS) == []
-    assert results.bad(PEER) == [
-        f"20,000 INCRs, replies swallowed: applied twice: {theirs['doubled']:.0f}"
-    ]
+    assert results.flawless(OURS)
+    assert results.bad(PEER, "swallowed") == [f"applied twice: {theirs['doubled']:.0f}"]
 
 
 def test_a_small_run_of_what_falls_silent() -> None:
     results = runner.run(runner.Plan(["half-open", "abandoned"], [OURS], SEED, scale=0.1))
     assert not results.failures
-    assert results.bad(OURS) == []
+    assert results.flawless(OURS)
 
 
 def test_a_client_that_hangs_or_crashes_costs_its_own_cell_only(
@@ -70,7 +70,7 @@ def test_a_client_that_hangs_or_crashes_costs_its_own_cell_only(
     monkeypatch.setitem(SCENARIOS, "abandoned", replace(SCENARIOS["abandoned"], deadline=0.0))
     results = runner.run(plan)
     assert results.failures == {("abandoned", PEER): "hung: nothing after 0.05 s"}
-    assert results.bad(PEER)
+    assert results.bad(PEER, "abandoned") == ["items lost: no result"]
     assert "hung: nothing after 0.05 s" in page.markdown(results)
 
 
@@ -110,6 +110,25 @@ def test_a_figure_is_written_and_judged(
     measure: Measure, value: float | None, text: str, verdict: Verdict
 ) -> None:
     assert (measure.text(value), measure.verdict(value)) == (text, verdict)
+
+
+@pytest.mark.parametrize(
+    ("fate", "count", "right"),
+    [
+        (None, 0, False),
+        (None, 1, False),
+        ("unknown", 0, True),
+        ("unknown", 1, True),
+        ("no effect", 0, True),
+        ("no effect", 1, False),
+        ("done", 1, True),
+        ("done", 0, False),
+    ],
+)
+def test_an_error_tells_the_outcome_only_if_it_says_something_and_is_right(
+    fate: Fate | None, count: int, right: bool
+) -> None:
+    assert told(fate, count) is right
 
 
 def test_everything_is_told_of_every_client() -> None:

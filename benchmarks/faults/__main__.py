@@ -38,7 +38,7 @@ def main() -> int:
             print(f"written: {path}")
     else:
         print("Nothing was written: only a whole run replaces the page, others need --out.")
-    return 1 if OURS in results.clients and results.bad(OURS) else 0
+    return 0 if OURS not in results.clients or results.flawless(OURS) else 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -158,8 +158,9 @@ _ALL = (
     Scenario(
         "abandoned",
         f"{blocking.ROUNDS} BLPOPs cancelled, then a push",
-        f"A task that waits in BLPOP is cancelled. {blocking.GRACE:g} s later something is pushed "
-        f"to the list. {blocking.ROUNDS} times.",
+        "A task that waits in BLPOP is cancelled. Once the server has nobody waiting, and "
+        f"{blocking.GRACE:g} s later at the latest, something is pushed to the list. "
+        f"{blocking.ROUNDS} times.",
         "How often it is gone, although nobody received it.",
         "Never.",
         (Measure("lost", "items lost", Unit.COUNT, 0),),

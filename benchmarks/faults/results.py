@@ -51,14 +51,17 @@ class Results:
         value = figures[measure.key]
         return Cell(measure.text(value), measure.verdict(value))
 
-    def bad(self, client: str) -> list[str]:
-        """Where ``client`` is not what it should be: a line each."""
+    def bad(self, client: str, scenario: str) -> list[str]:
+        """Where ``client`` is not what it should be in ``scenario``: measures and figures."""
         return [
-            f"{SCENARIOS[key].title}: {measure.title}: {cell.text}"
-            for key in self.scenarios
-            for measure in SCENARIOS[key].measures
-            if (cell := self.cell(key, measure, client)).verdict is Verdict.BAD
+            f"{measure.title}: {cell.text}"
+            for measure in SCENARIOS[scenario].measures
+            if (cell := self.cell(scenario, measure, client)).verdict is Verdict.BAD
         ]
+
+    def flawless(self, client: str) -> bool:
+        """Whether ``client`` is what it should be everywhere."""
+        return not any(self.bad(client, scenario) for scenario in self.scenarios)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, for JSON. Durations in seconds, null for one that did not end."""

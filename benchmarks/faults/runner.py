@@ -13,7 +13,7 @@ from benchmarks import machine
 from benchmarks.children import environment, last_words
 from benchmarks.contenders import ROSTER
 from benchmarks.faults.catalogue import SCENARIOS, Scenario
-from benchmarks.faults.results import Results
+from benchmarks.faults.results import BAD, Results
 from benchmarks.faults.stage import Figures
 from benchmarks.progress import Progress, shown
 from redisutils.testing import find_servers
@@ -66,17 +66,17 @@ def _cell(
     results: Results,
     progress: Progress,
 ) -> None:
-    label = f"{scenario.title}, {client}"
-    progress.begin(label)
+    progress.begin(f"{scenario.title}, {client}")
     try:
         figures = play(plan, scenario, client, nowhere)
     except (CellFailed, OSError) as error:
         results.failures[scenario.key, client] = str(error)
-        progress.end(label, f"failed: {error}")
+        progress.end(scenario.title, f"failed: {client}: {error}")
     else:
         results.figures[scenario.key, client] = figures
-        shown_ = [f"{m.title}: {m.text(figures[m.key])}" for m in scenario.measures]
-        progress.end(label, "; ".join(shown_))
+        bad = results.bad(client, scenario.key)
+        # With the name: on the bar it stands beside the one that has begun since.
+        progress.end(scenario.title, f"{client}: {f'{len(bad)} {BAD}' if bad else 'all good'}")
 
 
 def play(plan: Plan, scenario: Scenario, client: str, cwd: str) -> Figures:

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import redis
 
@@ -57,6 +58,12 @@ class Stage:
                     await client.close()
             except Exception:  # noqa: BLE001  # see _CLOSING
                 pass
+
+
+def count_clients(admin: redis.Redis, which: Literal["connected", "blocked"]) -> int:
+    """How many clients the server says are connected, ``admin`` included, or blocked."""
+    info: Any = admin.info("clients")
+    return int(info[f"{which}_clients"])
 
 
 async def finished(tasks: Iterable[asyncio.Task[None]], patience: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from benchmarks.faults.stage import Figures, Stage, finished
+from benchmarks.faults.stage import Figures, Stage, count_clients, finished
 
 CALLS = 10_000
 CALLERS = 50
@@ -101,7 +101,7 @@ async def crowded(stage: Stage) -> Figures:
     failed = most_sockets = 0
     with stage.admin() as admin:
         admin.set("key", "value")
-        others = _clients(admin)
+        others = count_clients(admin, "connected")
         async with stage.client(CROWD_BUDGET, port=stage.server.port, pool=POOL) as client:
             await client.checked_out_get("key")
             end = loop.time() + seconds
@@ -119,7 +119,7 @@ async def crowded(stage: Stage) -> Figures:
 
             tasks = [asyncio.create_task(call(caller)) for caller in range(crowd)]
             while loop.time() < end:
-                most_sockets = max(most_sockets, _clients(admin) - others)
+                most_sockets = max(most_sockets, count_clients(admin, "connected") - others)
                 await asyncio.sleep(_SAMPLING)
             hung = await finished(tasks, CROWD_BUDGET + 2)
     return {
@@ -131,7 +131,3 @@ async def crowded(stage: Stage) -> Figures:
         "fewest": min(turns),
         "most": max(turns),
     }
-
-
-def _clients(admin: object) -> int:
-    return int(admin.info("clients")["connected_clients"])  # type: ignore[attr-defined]

@@ -67,7 +67,7 @@ async def swallowed(stage: Stage) -> Figures:
         "doubled": sum(count > 1 for count in counts),
         "missing": sum(counts[number] == 0 for number in acknowledged),
         "failed": len(failed),
-        "untold": sum(not _told(fate, counts[number]) for number, fate in failed.items()),
+        "untold": sum(not told(fate, counts[number]) for number, fate in failed.items()),
         "strikes": spaced.strikes,
         "landed": sum(counts[number] > 0 for number in failed),
     }
@@ -87,7 +87,7 @@ def _counts(stage: Stage, total: int) -> Sequence[int]:
     return counts
 
 
-def _told(fate: Fate | None, count: int) -> bool:
+def told(fate: Fate | None, count: int) -> bool:
     """Whether an error said whether the write happened, or that nobody knows, and was right."""
     if fate == "no effect":
         return count == 0
