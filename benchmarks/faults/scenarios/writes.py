@@ -69,6 +69,7 @@ async def swallowed(stage: Stage) -> Figures:
         "failed": len(failed),
         "untold": sum(not told(fate, counts[number]) for number, fate in failed.items()),
         "strikes": spaced.strikes,
+        "extra": sum(count - 1 for count in counts if count),
         "landed": sum(counts[number] > 0 for number in failed),
     }
 
