@@ -5,6 +5,7 @@ more than a delay.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -73,10 +74,26 @@ async def test_a_restart_under_load(start_server: StartServer) -> None:
     assert set(landed) <= unknown | {name for name, fate in fates.items() if fate is None}
 
 
+def test_the_defaults_bridge_an_outage_of_a_second() -> None:
+    """However the dice fall: the pauses between six attempts last longer, and none a second."""
+    policy = retry.RetryPolicy("safe", 5, retry.Backoff(0.1, 5.0))
+    for luck in (itertools.repeat(0.0), itertools.repeat(0.999)):
+        pauses = [policy.connect_delay(failures, luck.__next__) for failures in range(1, 6)]
+        assert sum(pauses) > 1.2
+        assert max(pauses) <= 1.0
+
+
+def test_what_the_settings_say_of_pauses_is_kept() -> None:
+    for base, cap in ((0.001, 0.05), (60.0, 60.0), (3.0, 5.0)):
+        policy = retry.RetryPolicy("safe", 5, retry.Backoff(base, cap))
+        assert policy.connect_delay(1, lambda: 1.0) == base
+        assert base <= policy.connect_delay(50, lambda: 1.0) <= cap
+
+
 async def test_a_long_outage_does_not_make_the_way_back_long(
     proxy: FaultProxy, clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Callers who come and go meanwhile do not inherit the pauses of those who came first."""
+    """Somebody waits all the time, so that the attempts are one long row."""
     monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.01)
     settings: dict[str, Any] = {"retry_delay_ms": 1, "retry_max_delay_ms": 3_600_000}
     async with pool_at(clean_server, proxy, **settings, max_retries=2) as pool:
@@ -105,6 +122,20 @@ async def test_a_long_outage_does_not_make_the_way_back_long(
             proxy.restore()
             assert await pool.client.get("k") is None
             back.set()
+
+
+async def test_what_takes_a_connection_of_its_own_is_back_as_soon(
+    proxy: FaultProxy, clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.01)
+    settings: dict[str, Any] = {"retry_delay_ms": 1, "retry_max_delay_ms": 3_600_000}
+    async with pool_at(clean_server, proxy, **settings, max_retries=1000) as pool:
+        proxy.refuse()
+        popping = asyncio.ensure_future(pool.client.blpop(["list"], timeout=0))
+        await until(lambda: pool.metrics().retries.get("connect", 0) > 30)
+        proxy.restore()
+        await pool.client.rpush("list", "item")
+        assert await popping == (b"list", b"item")
 
 
 async def test_closed_while_idle(clean_server: EmbeddedServer, admin: redis.Redis) -> None:

@@ -28,7 +28,7 @@ from typing import Final, Literal
 __all__ = ["TRANSIENT", "Backoff", "RetryMode", "RetryPolicy"]
 
 LONGEST_PAUSE: Final = 1.0
-"""Seconds between two attempts to connect when all who waited for the first have been told."""
+"""Seconds between two attempts to connect, at most."""
 
 RetryMode = Literal["safe", "never", "always"]
 
@@ -69,17 +69,17 @@ class RetryPolicy:
     max_retries: int
     backoff: Backoff
 
-    def connect_delay(self, failures: int) -> float:
+    def connect_delay(self, failures: int, rand: Callable[[], float] = random.random) -> float:
         """Seconds to wait after so many attempts to connect in a row were in vain.
 
-        ``max_retries`` pauses are those of the backoff. Who still waits after them has come
-        later and means to be served soon after the server is back, however long it was gone:
-        from then on a pause is ``LONGEST_PAUSE`` at most, or the backoff's base if that is more.
+        Half of the backoff's bound is certain, and half is left to chance: with none of it
+        certain, ``max_retries`` might be over in no time, and who waits would be given up after a
+        blink of an outage. The bound ends at ``LONGEST_PAUSE``, or at the backoff's base if that
+        is more: however long the server was gone, it is found soon after it is back.
         """
-        delay = self.backoff.delay(failures)
-        if failures <= self.max_retries:
-            return delay
-        return min(delay, max(LONGEST_PAUSE, self.backoff.base))
+        backoff = self.backoff
+        longest = min(backoff.cap, max(LONGEST_PAUSE, backoff.base))
+        return Backoff(backoff.base, longest).delay(failures, lambda: (1.0 + rand()) / 2)
 
     def may_resend(self, repeatable: Callable[[], bool]) -> bool:
         """Whether a command may be sent again that was written and not answered."""

@@ -167,7 +167,7 @@ class Standalone:
                 raise self._no_time(budget) from None
             except ConnectFailed as error:
                 failures += 1
-                delay = policy.backoff.delay(failures)
+                delay = policy.connect_delay(failures)
                 took = monotonic() - started
                 if error.fatal:
                     raise
