@@ -10,6 +10,7 @@ from pathlib import Path
 import redis
 
 from benchmarks import report, runner
+from benchmarks.choices import chosen
 from benchmarks.contenders import REFERENCE, ROSTER
 from benchmarks.server import Server
 from benchmarks.workloads import WORKLOADS
@@ -73,14 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only",
-        type=lambda text: _chosen(text, list(WORKLOADS)),
+        type=lambda text: chosen(text, list(WORKLOADS)),
         default=list(WORKLOADS),
         metavar="WORKLOAD,…",
         help=", ".join(WORKLOADS),
     )
     parser.add_argument(
         "--contenders",
-        type=lambda text: _chosen(text, _CONTENDERS),
+        type=lambda text: chosen(text, _CONTENDERS),
         default=_CONTENDERS,
         metavar="NAME,…",
         help=", ".join(_CONTENDERS),
@@ -107,15 +108,6 @@ def _url(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
-
-
-def _chosen(text: str, known: list[str]) -> list[str]:
-    """The comma-separated names of ``text``, in the order of ``known``."""
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in known:
-            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
-    return [name for name in known if name in names]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What is seen while it runs: a bar on a terminal, plain lines elsewhere.
 
-The bar is redrawn between measurements only: a thread that draws would take its time
+The bar is redrawn between timed measurements only: a thread that draws would take its time
 from the very core that is measured.
 """
 
@@ -61,8 +61,11 @@ class _Drawn(Progress):
 
 
 @contextmanager
-def shown(total: int) -> Iterator[Progress]:
-    """The progress of ``total`` measurements, in the manner that suits standard error."""
+def shown(total: int, *, ticking: bool = False) -> Iterator[Progress]:
+    """The progress of ``total`` measurements, in the manner that suits standard error.
+
+    ``ticking`` redraws the bar all the time, for what is counted rather than timed.
+    """
     if not sys.stderr.isatty():
         yield Lines(total)
         return
@@ -77,5 +80,5 @@ def shown(total: int) -> Iterator[Progress]:
         TextColumn("{task.description}", markup=False),
         TextColumn("[dim]{task.fields[last]}"),
     )
-    with Bar(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
+    with Bar(*columns, console=Console(stderr=True), auto_refresh=ticking) as bar:
         yield _Drawn(bar, total)

@@ -8,15 +8,14 @@ ratio compares what was measured side by side.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks import hosting, imports, machine, reference
+from benchmarks.children import environment, last_words
 from benchmarks.contenders import REFERENCE, ROSTER
 from benchmarks.progress import shown
 from benchmarks.results import Results
@@ -123,12 +122,6 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _last_words(child: subprocess.CompletedProcess[str]) -> str:
-    """What went wrong in a worker: its own summary, or the end of what it wrote."""
-    said = (child.stdout.strip() or child.stderr.strip()).splitlines()
-    return said[-1][:300] if said else f"exit code {child.returncode}"
-
-
 class _Bench:
     """Measures single cells."""
 
@@ -136,17 +129,9 @@ class _Bench:
         self._plan = plan
         self._server = server
         self._cpu = cpu
-        # An empty directory and no REDIS_*: neither a .env file nor a variable of this
-        # shell may configure a contender.
+        # An empty directory: no .env file may configure a contender either.
         self._cwd = cwd
-        root = str(Path(__file__).resolve().parent.parent)
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("REDIS_", "VALKEY_"))}
-        # Bytecode is cached, as it is wherever a package is installed: memory and import time
-        # of the compiler are nobody's.
-        env.pop("PYTHONDONTWRITEBYTECODE", None)
-        inherited = [p for p in env.get("PYTHONPATH", "").split(os.pathsep) if p]
-        env["PYTHONPATH"] = os.pathsep.join([root, *map(os.path.abspath, inherited)])
-        self._env = env
+        self._env = environment()
 
     def measure(self, workload: Workload, contender: str) -> dict[str, float]:
         """One cell. Raises if it fails in whatever way."""
@@ -174,6 +159,6 @@ class _Bench:
                 timeout=patience,
             )
         if child.returncode:
-            raise CellFailed(_last_words(child))
+            raise CellFailed(last_words(child))
         measured: dict[str, float] = json.loads(child.stdout.splitlines()[-1])
         return measured

@@ -15,6 +15,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.box import Box
+from benchmarks.children import summary
 from benchmarks.contenders import load
 from benchmarks.machine import allow_many_sockets
 from benchmarks.server import Server
@@ -45,17 +46,10 @@ def main() -> int:
         measured = uvloop.run(measure(json.loads(sys.argv[1])))
     except Exception as error:  # noqa: BLE001  # whatever a library raises is the outcome
         traceback.print_exc()
-        print(_summary(error))
+        print(summary(error))
         return 1
     print(json.dumps(measured))
     return 0
-
-
-def _summary(error: BaseException) -> str:
-    """In one line; of a group, the first that went wrong."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}".replace("\n", " ")
 
 
 if __name__ == "__main__":

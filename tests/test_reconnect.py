@@ -5,12 +5,13 @@ more than a delay.
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
 import redis
 
-from redisutils import ConnectionLost, Outcome, outcome_of
+from redisutils import ConnectFailed, ConnectionLost, Outcome, outcome_of, retry
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .conftest import StartServer
@@ -71,6 +72,69 @@ async def test_a_restart_under_load(start_server: StartServer) -> None:
     assert {name for name, fate in fates.items() if fate is None} <= set(landed)
     unknown = {name for name, fate in fates.items() if fate is Outcome.UNKNOWN}
     assert set(landed) <= unknown | {name for name, fate in fates.items() if fate is None}
+
+
+@pytest.mark.parametrize("luck", [0.0, 0.5, 0.999])
+def test_the_defaults_bridge_an_outage_of_a_second(
+    monkeypatch: pytest.MonkeyPatch, luck: float
+) -> None:
+    """However the dice fall: that long passes until the sixth attempt that counts."""
+    monkeypatch.setattr(random, "random", lambda: luck)
+    policy = retry.RetryPolicy("safe", 5, retry.Backoff(0.1, 5.0))
+    reconnecting = retry.Reconnecting()
+    now = 0.0
+    while reconnecting.failures < 5:
+        reconnecting.failed(policy, now)
+        now += reconnecting.pause(now)
+    assert now > 1.0
+
+
+async def test_a_long_outage_does_not_make_the_way_back_long(
+    proxy: FaultProxy, clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody waits all the time, so that the attempts are one long row."""
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.01)
+    settings: dict[str, Any] = {"retry_delay_ms": 1, "retry_max_delay_ms": 3_600_000}
+    async with pool_at(clean_server, proxy, **settings, max_retries=2) as pool:
+        assert await pool.client.get("k") is None
+        back = asyncio.Event()
+
+        def attempts() -> int:
+            return pool.metrics().errors.get("ConnectFailed", 0)
+
+        async def call(after: int) -> None:
+            """From then on; so that somebody waits at each moment."""
+            await until(lambda: attempts() >= after)
+            while not back.is_set():
+                try:
+                    await pool.client.get("k")
+                except ConnectFailed:
+                    continue
+
+        proxy.refuse()
+        proxy.reset()
+        async with asyncio.TaskGroup() as group:
+            for after in range(3):
+                group.create_task(call(after))
+            # By doubling, the pause would be hours by now.
+            await until(lambda: attempts() > 30)
+            proxy.restore()
+            assert await pool.client.get("k") is None
+            back.set()
+
+
+async def test_what_takes_a_connection_of_its_own_is_back_as_soon(
+    proxy: FaultProxy, clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.01)
+    settings: dict[str, Any] = {"retry_delay_ms": 1, "retry_max_delay_ms": 3_600_000}
+    async with pool_at(clean_server, proxy, **settings, max_retries=1000) as pool:
+        proxy.refuse()
+        popping = asyncio.ensure_future(pool.client.blpop(["list"], timeout=0))
+        await until(lambda: pool.metrics().retries.get("connect", 0) > 30)
+        proxy.restore()
+        await pool.client.rpush("list", "item")
+        assert await popping == (b"list", b"item")
 
 
 async def test_closed_while_idle(clean_server: EmbeddedServer, admin: redis.Redis) -> None:

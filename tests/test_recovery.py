@@ -283,7 +283,6 @@ async def test_attempts_between_those_of_the_backoff_count_for_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(random, "random", lambda: 0.5)
-    monkeypatch.setattr(Backoff.delay, "__defaults__", (random.random,))
     reconnecting = Reconnecting()
     now = 1000.0
     counted = []
@@ -291,9 +290,9 @@ async def test_attempts_between_those_of_the_backoff_count_for_nobody(
         counted.append(reconnecting.failed(policy(delay=8.0), now))
         assert reconnecting.pause(now) <= LONGEST_PAUSE
         now += reconnecting.pause(now)
-    # Every four seconds, which are five whole pauses and a part of one.
-    assert counted == ([True] + [False] * 5) * 16 + [True] + [False] * 3
-    assert (reconnecting.attempts, reconnecting.failures) == (100, 17)
+    # Every six seconds, which are eight pauses.
+    assert counted == ([True] + [False] * 7) * 12 + [True] + [False] * 3
+    assert (reconnecting.attempts, reconnecting.failures) == (100, 13)
     assert reconnecting.times() == "100 times"
 
 

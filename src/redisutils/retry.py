@@ -80,6 +80,12 @@ class RetryPolicy:
         return self.mode != "never" and code in TRANSIENT
 
 
+def _half_certain() -> float:
+    """Full jitter might spend all retries in no time, and give up those who wait after a blink of
+    an outage; half of it spreads a crowd as well."""
+    return (1.0 + random.random()) / 2
+
+
 class Reconnecting:
     """When to try to connect again, and which of the attempts count.
 
@@ -109,7 +115,7 @@ class Reconnecting:
         counts = self._next_counts or final or policy.mode == "never"
         if counts:
             self.failures += 1
-            self._due = now + policy.backoff.delay(self.failures)
+            self._due = now + policy.backoff.delay(self.failures, _half_certain)
         self._next_counts = self._due - now <= LONGEST_PAUSE
         return counts
 

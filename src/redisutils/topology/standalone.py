@@ -185,7 +185,7 @@ class Standalone:
                     raise type(error)(
                         f"{error}; tried {reconnecting.times()} in {took:.2g} s"
                     ) from error
-                self.metrics.retries["connect"] += counts
+                self.metrics.retries["connect"] += 1
                 await asyncio.sleep(reconnecting.pause(now))
 
     def _no_time(self, budget: float) -> CommandTimeout:
