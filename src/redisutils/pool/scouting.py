@@ -90,9 +90,10 @@ class Scouted:
         return connection
 
     def _overtaken(self, began: float) -> None:
-        """One that began then has got through quickly: whoever hangs for longer begins anew."""
+        """One that began then has got through quickly: whoever has hung for long begins anew."""
+        now = monotonic()
         for told, since in self._waiting.items():
-            if since + SCOUT_AFTER <= began and not told.done():
+            if since < began and since + SCOUT_AFTER <= now and not told.done():
                 told.set_result(None)
 
     def _send_scout(self) -> None:
@@ -107,39 +108,44 @@ class Scouted:
             logger.error("looking whether the server can be reached failed", exc_info=error)
 
     async def _try_over_and_over(self) -> None:
+        """The scout's life, which ends with the last caller."""
         pause = SCOUT_FOR
         while True:
-            until = monotonic() + SCOUT_FOR
-            if self.reserve():
-                try:
-                    if await self._got_through():
-                        return
-                finally:
-                    self.unreserve()
-            elif self._waiting:  # nobody does between two attempts
-                *older, youngest = self._waiting
-                if not youngest.done():
-                    youngest.set_result(None)
-                if not older:
+            now = monotonic()
+            until = min(self._waiting.values(), default=now) + SCOUT_AFTER
+            if until <= now:  # somebody has waited for long
+                until = now + SCOUT_FOR
+                if self.reserve():
+                    try:
+                        await self._try()
+                    finally:
+                        self.unreserve()
+                elif self._restart_youngest():
                     until += pause
                     pause *= 2
             await asyncio.sleep(until - monotonic())
 
-    async def _got_through(self) -> bool:
-        """The scout's own attempt."""
+    async def _try(self) -> None:
+        """An attempt of the scout's own."""
         began = monotonic()
         try:
             async with asyncio.timeout(SCOUT_FOR):
                 connection = await self._dial()
         except (RedisUtilsError, TimeoutError):
-            return False  # Those who wait hear what is wrong from attempts of their own.
+            return  # Those who wait hear what is wrong from attempts of their own.
         oldest = next((told for told in self._waiting if not told.done()), None)
         if oldest is None:  # all have got through in this turn
             connection.close()
         else:
             oldest.set_result(connection)
             self._overtaken(began)
-        return True
+
+    def _restart_youngest(self) -> bool:
+        """Have the youngest attempt begin anew; True if it is the only one."""
+        *_, youngest = self._waiting
+        if not youngest.done():
+            youngest.set_result(None)
+        return len(self._waiting) == 1
 
 
 def _dismiss(attempt: asyncio.Task[Connection]) -> None:
