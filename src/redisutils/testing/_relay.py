@@ -2,8 +2,8 @@
 
 A connection has two pumps, one for each way. A pump is a reader, which takes bytes from one
 socket and puts them on a queue with the moment at which they are due, and a writer, which takes
-them off, waits, applies the faults of its :class:`Direction` and sends. Faults are looked at when
-bytes are forwarded, so that they can be switched while traffic flows.
+them off, waits, applies the faults of its ``Direction`` (``_direction.py``) and sends. Faults are
+looked at when bytes are forwarded, so that they can be switched while traffic flows.
 
 All of it works on plain non-blocking sockets, not on asyncio's transports: only so can a
 connection be reset, half closed or cut after exactly so many bytes, on every event loop.
@@ -18,71 +18,21 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from random import Random
 from typing import Literal, TypeAlias
 
-__all__ = ["Connection", "Direction", "Ending", "Faults", "Swallow"]
+from ._direction import Direction, Ending
 
-Ending: TypeAlias = Literal["close", "reset"]
+__all__ = ["Connection", "Faults", "SwallowOrder", "Then"]
+
 Then: TypeAlias = Literal["silence", "close", "reset"]
-_Queue: TypeAlias = "asyncio.Queue[tuple[float, bytes]]"
 
 _CHUNK = 65536
 _QUEUED_CHUNKS = 64  # 4 MiB a direction: then the sender feels that nobody reads
 _RST_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 
 
-class Direction:
-    """One way through the proxy, over all its connections: its faults and its counters.
-
-    Assign ``latency`` (seconds by which every byte is late; order and throughput stay) and
-    ``fragment`` (largest number of bytes sent at once; None for no limit). A client in the
-    proxy's own event loop receives every fragment by itself; another process may get several
-    at once.
-    """
-
-    def __init__(self) -> None:
-        self.latency = 0.0
-        self.fragment: int | None = None
-        self.forwarded = 0
-        """Bytes sent on since the proxy was started."""
-        self.discarded = 0
-        """Bytes received and thrown away since the proxy was started."""
-        self._cut_after: int | None = None
-        self._cut_ending: Ending = "close"
-
-    def cut_after(self, count: int, ending: Ending = "close") -> None:
-        """Let the next ``count`` bytes pass this way, over whichever connections, and end the
-        connection that carried the last of them (with 0, the one that would carry the next).
-
-        It happens once. ``ending``: ``"close"`` (FIN, the default) or ``"reset"`` (RST).
-        """
-        self._cut_after = count
-        self._cut_ending = ending
-
-    def restore(self) -> None:
-        """Take all faults off this direction; the counters stay."""
-        self.latency = 0.0
-        self.fragment = None
-        self._cut_after = None
-
-    def allowance(self, size: int) -> int:
-        """How many of ``size`` bytes to send next; 0 only if the connection has to end now."""
-        limits = (size, self.fragment, self._cut_after)
-        return min(limit for limit in limits if limit is not None)
-
-    def account(self, size: int) -> Ending | None:
-        """Count bytes as sent; how the connection has to end now, if it has to."""
-        self.forwarded += size
-        if self._cut_after is None:
-            return None
-        self._cut_after -= size
-        if self._cut_after > 0:
-            return None
-        self._cut_after = None
-        return self._cut_ending
-
-
-class Swallow:
+class SwallowOrder:
     """An order to keep replies from clients, and how often it is still to be carried out."""
 
     def __init__(
@@ -113,7 +63,7 @@ class Faults:
         self.to_client = Direction()
         self.flowing = asyncio.Event()
         self.flowing.set()
-        self.swallow: Swallow | None = None
+        self.swallow: SwallowOrder | None = None
         self.swallowed = 0
 
     def strikes(self, request: bytes) -> Then | None:
@@ -127,10 +77,13 @@ class Faults:
 class Connection:
     """A client's connection and, unless it is silent from the start, one to the server."""
 
-    def __init__(self, faults: Faults, client: socket.socket, *, silent: bool) -> None:
+    def __init__(
+        self, faults: Faults, client: socket.socket, *, silent: bool, seed: object
+    ) -> None:
         self.silent = silent
         """Set it to lose every byte from now on, both ways."""
         self._faults = faults
+        self._seed = seed
         self._client = client
         self._server: socket.socket | None = None
         self._deaf: Then | None = None
@@ -181,18 +134,12 @@ class Connection:
             self.end("reset")
 
     async def _pump(self) -> None:
-        to_server: _Queue = asyncio.Queue(_QUEUED_CHUNKS)
-        to_client: _Queue = asyncio.Queue(_QUEUED_CHUNKS)
         faults, client, server = self._faults, self._client, self._server
-        work = [
-            self._read(client, faults.to_server, to_server),
-            self._write(faults.to_server, to_server, server),
-        ]
+        outward = _Pipe(faults.to_server, Random(f"{self._seed} to_server"))
+        work = [self._read(client, outward), self._write(outward, server)]
         if server is not None:
-            work += [
-                self._read(server, faults.to_client, to_client),
-                self._write(faults.to_client, to_client, client),
-            ]
+            inward = _Pipe(faults.to_client, Random(f"{self._seed} to_client"))
+            work += [self._read(server, inward), self._write(inward, client)]
         pumps: set[asyncio.Future[None]] = {asyncio.ensure_future(pump) for pump in work}
         pending = set(pumps)
         try:
@@ -209,21 +156,23 @@ class Connection:
             # A socket may only be closed when nobody waits for it on the loop any more.
             await asyncio.gather(*pumps, return_exceptions=True)
 
-    async def _read(self, source: socket.socket, direction: Direction, queue: _Queue) -> None:
+    async def _read(self, source: socket.socket, pipe: _Pipe) -> None:
         received = b"some"
         while received:
+            await pipe.room()
             await self._faults.flowing.wait()
             try:
                 received = await self._loop.sock_recv(source, _CHUNK)
             except OSError:
                 self.end("reset")
                 return
-            await queue.put((self._loop.time() + direction.latency, received))
+            await pipe.put(received, self._loop.time())
 
-    async def _write(self, direction: Direction, queue: _Queue, sink: socket.socket | None) -> None:
+    async def _write(self, pipe: _Pipe, sink: socket.socket | None) -> None:
+        direction = pipe.direction
         outward = direction is self._faults.to_server
         while True:
-            due, data = await queue.get()
+            due, data = await pipe.queue.get()
             delay = due - self._loop.time()
             if delay > 0:
                 await asyncio.sleep(delay)
@@ -232,25 +181,32 @@ class Connection:
                 break
             if outward and not self.silent:
                 self._deaf = self._faults.strikes(data) or self._deaf
-            if not await self._forward(direction, data, sink):
+            if not await self._forward(pipe, data, sink):
                 return
         if sink is not None and not self._loses(direction, sink):
             _finish_writing(sink)
         elif outward:
             self.end("close")  # The client has left a connection that nobody else hears of.
 
-    async def _forward(self, direction: Direction, data: bytes, sink: socket.socket | None) -> bool:
+    async def _forward(self, pipe: _Pipe, data: bytes, sink: socket.socket | None) -> bool:
         """Send or lose ``data``; whether the connection goes on."""
+        direction = pipe.direction
         while data and not self._ended.done():
             if sink is None or self._loses(direction, sink):
+                pipe.took(len(data))
                 return self._lose(direction, len(data))
-            size = direction.allowance(len(data))
+            carried = await direction.turn(len(data))
+            await self._faults.flowing.wait()
+            if self._ended.done() or self._loses(direction, sink):
+                continue  # It has happened while the bytes were on the line.
+            size = direction.allowance(carried)
             try:
                 await self._loop.sock_sendall(sink, data[:size])
             except OSError:
                 self.end("reset")
                 return False
             data = data[size:]
+            pipe.took(size)
             ending = direction.account(size)
             if ending is not None:
                 self.end(ending)
@@ -259,7 +215,6 @@ class Connection:
                 # Two turns: a reader on this loop is woken in the first and reads in the second.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
-                await self._faults.flowing.wait()
         return not self._ended.done()
 
     def _loses(self, direction: Direction, sink: socket.socket) -> bool:
@@ -283,6 +238,37 @@ class Connection:
                 pass
         except OSError:
             pass
+
+
+class _Pipe:
+    """What has been read of one connection one way, and is not sent yet.
+
+    :param random: decides about jitter. Each way of each connection has its own, so that the
+        traffic of others changes nothing.
+    """
+
+    def __init__(self, direction: Direction, random: Random) -> None:
+        self.direction = direction
+        self.queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUED_CHUNKS)
+        self._random = random
+        self._size = 0
+        self._taken = asyncio.Event()
+
+    async def room(self) -> None:
+        """Wait until more may be read: at once, but for a slow line that is full."""
+        while self._size > 0 and self._size >= self.direction.capacity():
+            self._taken.clear()
+            await self._taken.wait()
+
+    async def put(self, data: bytes, now: float) -> None:
+        """Add what has been read at ``now``."""
+        self._size += len(data)
+        await self.queue.put((now + self.direction.lateness(self._random), data))
+
+    def took(self, size: int) -> None:
+        """So many bytes have been sent or lost."""
+        self._size -= size
+        self._taken.set()
 
 
 def _prepare(connection: socket.socket) -> None:

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import random
 import socket
 from collections.abc import Callable
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias, get_args
 
 from redisutils.connection.embedded import free_port
 
-from ._relay import Connection, Direction, Faults, Swallow
+from ._checks import check_choice, check_count, refuse
+from ._direction import Direction
+from ._relay import Connection, Faults, SwallowOrder, Then
 
-__all__ = ["Direction", "FaultProxy"]
+__all__ = ["Direction", "FaultKind", "FaultProxy"]
 
 HOST = "127.0.0.1"
+
+FaultKind: TypeAlias = Literal["stall", "blackhole", "swallow", "refuse"]
+Side: TypeAlias = Literal["client", "server"]
 
 
 class FaultProxy:
@@ -37,13 +43,19 @@ class FaultProxy:
     :param target_host: where the server is; attributes ``target_host`` and ``target_port`` may be
         changed, for new connections.
     :param target_port: its port.
+    :param seed: of the jitter, a whole number; None (the default) draws one. It is in the repr,
+        so that a run can be repeated. A connection's jitter depends on the seed and on how many
+        connections came before, not on the traffic of others.
+    :raises ConfigError: when the seed is no whole number.
     """
 
     host = HOST
 
-    def __init__(self, target_host: str, target_port: int) -> None:
+    def __init__(self, target_host: str, target_port: int, *, seed: int | None = None) -> None:
+        check_count("seed", seed, 0)
         self.target_host = target_host
         self.target_port = target_port
+        self.seed = random.randrange(2**32) if seed is None else seed
         self.accepted = 0
         """Connections accepted since the start."""
         self._faults = Faults(self._changed)
@@ -58,7 +70,8 @@ class FaultProxy:
         return (
             f"<FaultProxy :{self._port} to {self.target_host}:{self.target_port} "
             f"accepted={self.accepted} active={self.active} "
-            f"to_server={self.to_server.forwarded} to_client={self.to_client.forwarded}>"
+            f"to_server={self.to_server.forwarded} to_client={self.to_client.forwarded} "
+            f"seed={self.seed}>"
         )
 
     @property
@@ -125,7 +138,7 @@ class FaultProxy:
         self,
         count: int | None = None,
         predicate: Callable[[bytes], bool] | None = None,
-        then: Literal["silence", "close", "reset"] = "silence",
+        then: Then = "silence",
     ) -> None:
         """Let the server receive and execute what is sent, but keep its reply from the client.
 
@@ -138,8 +151,13 @@ class FaultProxy:
         :param then: what follows when the reply comes: ``"silence"`` (the default), or the
             client's connection is ended by ``"close"`` or ``"reset"``. The server still gets to
             execute all that it was sent.
+        :raises ConfigError: for any other ``then``, a ``count`` below 0, or no function.
         """
-        self._faults.swallow = Swallow(count, predicate, then)
+        check_count("count", count, 0)
+        check_choice("then", then, get_args(Then))
+        if not (predicate is None or callable(predicate)):
+            refuse("predicate", predicate, "must be a function of bytes, or None")
+        self._faults.swallow = SwallowOrder(count, predicate, then)
 
     def refuse(self) -> None:
         """Stop listening: new connections are refused, open ones go on."""
@@ -158,20 +176,33 @@ class FaultProxy:
         for connection in self._connections:
             connection.end("reset")
 
-    def half_close(self, toward: Literal["client", "server"] = "client") -> None:
+    def half_close(self, toward: Side = "client") -> None:
         """Send FIN one way on all open connections: that side reads the end of the stream, and
-        can go on writing."""
+        can go on writing. ConfigError for any other side."""
+        check_choice("toward", toward, get_args(Side))
         for connection in self._connections:
             connection.half_close(toward)
 
-    def restore(self) -> None:
-        """Take all faults off and listen again. Connections that lost bytes stay silent."""
-        self.to_server.restore()
-        self.to_client.restore()
-        self._faults.swallow = None
-        self._blackholed = False
-        self._faults.flowing.set()
-        if self._listener is None:
+    def restore(self, *kinds: FaultKind) -> None:
+        """Take faults off: those named, or with none named all of them, on both directions too,
+        and listen again. Connections that lost bytes stay silent.
+
+        :param kinds: of ``"stall"``, ``"blackhole"``, ``"swallow"`` and ``"refuse"``.
+        :raises ConfigError: for any other.
+        """
+        for kind in kinds:
+            check_choice("kind", kind, get_args(FaultKind))
+        if not kinds:
+            self.to_server.restore()
+            self.to_client.restore()
+        wanted = kinds or get_args(FaultKind)
+        if "swallow" in wanted:
+            self._faults.swallow = None
+        if "blackhole" in wanted:
+            self._blackholed = False
+        if "stall" in wanted:
+            self._faults.flowing.set()
+        if "refuse" in wanted and self._listener is None:
             self._listen()
 
     # --- waiting ---
@@ -223,7 +254,9 @@ class FaultProxy:
             client, _ = listener.accept()
         except OSError:
             return  # It was gone before we came to it.
-        connection = Connection(self._faults, client, silent=self._blackholed)
+        connection = Connection(
+            self._faults, client, silent=self._blackholed, seed=f"{self.seed}/{self.accepted}"
+        )
         task = asyncio.create_task(connection.run(self.target_host, self.target_port))
         self._connections[connection] = task
         task.add_done_callback(functools.partial(self._served, connection))

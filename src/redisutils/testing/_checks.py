@@ -1,0 +1,51 @@
+"""What the testing kit's arguments must be: each wrong one is a ConfigError that names it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any, NoReturn
+
+from redisutils.errors import ConfigError
+
+__all__ = ["check_choice", "check_count", "check_rate", "check_seconds", "refuse"]
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """A duration or a moment: a number of seconds, 0 or more."""
+    if not _is_number(value) or value < 0:
+        refuse(name, value, "must be a number of seconds, 0 or more")
+
+
+def check_rate(name: str, value: Any, *, optional: bool = True) -> None:
+    """A rate in bytes per second, greater than 0, or None for no limit."""
+    if value is None and optional:
+        return
+    if not _is_number(value) or value <= 0:
+        expected = "must be a number of bytes per second greater than 0"
+        refuse(name, value, expected + ", or None" * optional)
+
+
+def check_count(name: str, value: Any, least: int, *, optional: bool = True) -> None:
+    """A whole number from ``least`` up, or None where that means something."""
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        refuse(name, value, f"must be a whole number, {least} or more" + ", or None" * optional)
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """One of a few words."""
+    if value not in choices:
+        refuse(name, value, f"must be one of {', '.join(choices)}")
+
+
+def refuse(name: str, value: Any, expected: str) -> NoReturn:
+    """Raise the ConfigError for an argument: its name, its value and what would be right."""
+    raise ConfigError(f"{name}={value!r} {expected}")
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
