@@ -309,7 +309,7 @@ async def test_ping_and_health_checks(clean_server: EmbeddedServer) -> None:
 @pytest.mark.parametrize("how", ["get_message", "listen"])
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_subscription_that_fell_silent_comes_back(
-    proxy: FaultProxy, clean_server: EmbeddedServer, protocol: int, how: str
+    proxy: FaultProxy, clean_server: EmbeddedServer, admin: redis.Redis, protocol: int, how: str
 ) -> None:
     """Its server is gone without a word, as behind a firewall that forgot the connection."""
     options: dict[str, Any] = {"health_check_interval": 0.1, "socket_timeout": 0.2}
@@ -335,8 +335,8 @@ async def test_a_subscription_that_fell_silent_comes_back(
         proxy.blackhole()
         proxy.restore()
         await until(lambda: proxy.active == 1 and proxy.accepted > 1, "another connection")
-        while not await speaker.publish("news", "back"):
-            await asyncio.sleep(0)
+        await until(lambda: admin.pubsub_numsub("news") == [("news", 1)], "another subscription")
+        await speaker.publish("news", "back")
         async with asyncio.timeout(5):
             await hearing
         assert {one for one in heard if isinstance(one, bytes)} == {b"back"}
@@ -344,17 +344,18 @@ async def test_a_subscription_that_fell_silent_comes_back(
 
 @both_protocols
 @pytest.mark.parametrize("decode", [False, True])
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_subscription_without_news_is_left_alone(
     proxy: FaultProxy, clean_server: EmbeddedServer, protocol: int, decode: bool
 ) -> None:
-    options: dict[str, Any] = {"health_check_interval": 0.05, "socket_timeout": 0.1}
+    options: dict[str, Any] = {"health_check_interval": 0.03, "socket_timeout": 0.2}
     async with (
         client_at(clean_server, proxy, protocol=protocol, decode_responses=decode, **options) as c,
         subscribed(c, "news") as pubsub,
     ):
         accepted = proxy.accepted
         pings = proxy.to_server.forwarded
-        assert await pubsub.get_message(timeout=0.5) is None
+        assert await pubsub.get_message(timeout=0.3) is None
         assert proxy.to_server.forwarded > pings
         assert proxy.accepted == accepted
 

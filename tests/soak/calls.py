@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, WatchError
 
-from redisutils import Outcome, outcome_of
+from redisutils import Outcome, RedisUtilsError, outcome_of
 
 __all__ = ["Calls", "Kind", "Pulse", "name_of"]
 
@@ -21,8 +21,9 @@ that others use, too."""
 
 _BEAT: Final = 0.01
 
-_PASSING: Final = (BusyLoadingError, NoScriptError)
-"""The only refusals that a server has a reason for which was killed a moment ago."""
+_PASSING: Final = (BusyLoadingError, NoScriptError, RedisUtilsError)
+"""The only refusals that a server has a reason for which was killed a moment ago, and ours for
+whom it went on refusing until there was no time left."""
 
 Complain = Callable[[str], None]
 

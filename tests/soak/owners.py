@@ -154,7 +154,8 @@ class Borrower(User):
         echo: Any = conn.echo(token)
         self.expect(await self.call(echo, what="ECHO on a lease"), token.encode())
         if dice > 0.9:
-            conn.take()
+            kept: Any = conn.take()
+            self.expect(kept, conn, "what was taken")
             self.expect(await self.call(conn.execute("ECHO", token)), token.encode())
         elif dice > 0.8:
             await self.call(conn.execute("SELECT", 1))  # never to be reused

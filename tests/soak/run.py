@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
 from .calm import Baseline, Calm
 from .comers import COMERS
@@ -18,7 +17,7 @@ from .everyday import EVERYDAY
 from .owners import ACCOUNTS, OWNERS
 from .samples import Sample, Sampler
 from .verdict import judge
-from .weather import Fault, Weather
+from .weather import Spell, Weather
 from .world import User, World
 
 __all__ = ["Plan", "Record", "soak"]
@@ -43,7 +42,8 @@ class Record:
     plan: Plan
     samples: list[Sample] = field(default_factory=list)
     calms: list[Calm] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    spells: list[Spell] = field(default_factory=list)
+    """The faults."""
     complaints: list[str] = field(default_factory=list)
     """What must not be: empty when all is well."""
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -73,8 +73,9 @@ async def _run(plan: Plan, world: World, record: Record, show: Show) -> None:
     record.outcomes = world.calls.outcomes
     sampler = Sampler(world, began)
     record.samples = sampler.samples
-    weather = Weather(world, began, record.faults)
-    await world.admin.mset(ACCOUNTS)  # type: ignore[arg-type]  # a dict's values are invariant
+    weather = Weather(world, began)
+    record.spells = weather.spells
+    await world.admin.mset(ACCOUNTS)
     users = [
         kind(world, number)
         for kind, count in {**EVERYDAY, **OWNERS, **COMERS}.items()
@@ -90,9 +91,9 @@ async def _run(plan: Plan, world: World, record: Record, show: Show) -> None:
         end = began + plan.seconds
         while monotonic() < end:
             world.gate.open()
-            blowing = asyncio.create_task(weather.blow())
             left = min(plan.calm_every, end - monotonic())
-            await asyncio.wait([blowing, *background], timeout=left, return_when="FIRST_COMPLETED")
+            blowing = asyncio.create_task(weather.blow(left))
+            await asyncio.wait([blowing, *background], return_when="FIRST_COMPLETED")
             weather.abate()
             await blowing
             for task in background:

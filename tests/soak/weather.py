@@ -3,127 +3,161 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from redis.exceptions import RedisError
+
+from redisutils.testing import (
+    Bandwidth,
+    Blackhole,
+    Call,
+    Cut,
+    FaultProxy,
+    Fragment,
+    Freeze,
+    HalfClose,
+    Kill,
+    Latency,
+    Outage,
+    Refuse,
+    Reset,
+    Stall,
+    Swallow,
+    Timeline,
+)
 
 from .world import World
 
-__all__ = ["KINDS", "Fault", "Weather"]
+__all__ = ["KINDS", "Spell", "Weather"]
 
-KINDS: Final = (
-    "latency",
-    "fragments",
-    "cut",
-    "reset",
-    "swallow",
-    "stall",
-    "blackhole",
-    "refuse",
-    "half-close",
-    "freeze",
-    "kill",
-    "client kill",
-)
+_EVERY: Final = (0.2, 2.0)
+_LASTING: Final = (0.1, 2.0)
+_PATIENCE: Final = 0.3
+
+KINDS: Final = {
+    "Latency": "latency and jitter",
+    "Bandwidth": "slow line",
+    "Fragment": "fragments",
+    "Stall": "stall",
+    "Freeze": "SIGSTOP",
+    "Blackhole": "black hole",
+    "Swallow": "reply swallowed",
+    "Cut": "cut",
+    "Reset": "reset",
+    "HalfClose": "half-close",
+    "ClientKill": "CLIENT KILL",
+    "Refuse": "refused",
+    "Outage": "outage",
+    "Kill": "kill -9",
+}
+"""What there is, by its class's name, and what it is called in the plot: from what delays to what
+destroys."""
 
 
-class Fault(NamedTuple):
+class Spell(NamedTuple):
+    """A fault that was."""
+
     kind: str
+    """A key of ``KINDS``."""
     begin: float
+    """Seconds since the run's beginning."""
     end: float
 
 
 class Weather:
-    def __init__(self, world: World, began: float, faults: list[Fault]) -> None:
-        self.world = world
-        self.now = "calm"
+    """Args:
+    world: over which.
+    began: when the run did (``time.monotonic``).
+    """
+
+    def __init__(self, world: World, began: float) -> None:
+        self.spells: list[Spell] = []
+        """What was, in no order."""
+        self._world = world
         self._began = began
-        self._faults = faults
-        self._dice = random.Random(f"{world.seed} weather")
+        self._lasting: Sequence[Any] = ()
+        self._periods = 0
         self._enough = asyncio.Event()
-        self._kinds: list[str] = []
+
+    @property
+    def now(self) -> str:
+        """What goes on at present, in words."""
+        return ", ".join(KINDS[_kind(fault)] for fault in self._lasting) or "fair"
 
     def abate(self) -> None:
-        """End the fault that goes on, and let :meth:`blow` return."""
+        """Let :meth:`blow` come to its end."""
         self._enough.set()
 
-    async def blow(self) -> None:
-        """Fault after fault until :meth:`abate`. Leaves network and server in order."""
+    async def blow(self, seconds: float) -> None:
+        """Fault after fault for so long, or until :meth:`abate`. In the end network and server
+        are in order."""
         self._enough.clear()
-        kinds = self._kinds
-        while not self._enough.is_set():
-            await self._last(self._dice.uniform(0.3, 2.0))
-            if not kinds:
-                kinds += self._dice.sample(KINDS, len(KINDS))
-            kind = kinds.pop()
-            async with self._fault(kind):
-                await self._play(kind)
+        timeline = self._forecast(seconds)
+        start = monotonic() - self._began
+        async with timeline.on(self._world.proxy) as playing:
+            over = asyncio.ensure_future(playing.wait())
+            enough = asyncio.ensure_future(self._enough.wait())
+            try:
+                while not (over.done() or enough.done()):
+                    await asyncio.wait(
+                        [over, enough], timeout=0.5, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    self._lasting = playing.lasting
+            finally:
+                over.cancel()
+                enough.cancel()
+        self._lasting = ()
+        begun: dict[int, float] = {}
+        for event in playing.log:
+            if event.what == "ends":
+                moment = begun.pop(id(event.fault))
+            elif event.fault.lasts:
+                begun[id(event.fault)] = event.moment
+                continue
+            else:
+                moment = event.moment
+            self.spells.append(Spell(_kind(event.fault), start + moment, start + event.moment))
 
-    async def _last(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._enough.wait()
-        except TimeoutError:
-            pass
+    def _forecast(self, seconds: float) -> Timeline:
+        world, server = self._world, self._world.server
+        self._periods += 1
 
-    @asynccontextmanager
-    async def _fault(self, kind: str) -> AsyncIterator[None]:
-        begin = monotonic() - self._began
-        self.now = kind
-        try:
-            yield
-        finally:
-            self._faults.append(Fault(kind, begin, monotonic() - self._began))
-            self.now = "fair"
-            self.world.proxy.restore()
+        async def kill_clients(proxy: FaultProxy) -> None:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await world.admin.client_kill_filter(_type="normal", skipme=True)
+            except (RedisError, TimeoutError):
+                pass  # the server is down, or frozen
 
-    async def _play(self, kind: str) -> None:
-        proxy, server, dice = self.world.proxy, self.world.server, self._dice
-        seconds = dice.uniform(0.2, 2.5)
-        match kind:
-            case "latency":
-                proxy.to_client.latency = dice.uniform(0.001, 0.1)
-                proxy.to_server.latency = dice.uniform(0.001, 0.1)
-                await self._last(seconds)
-            case "fragments":
-                proxy.to_client.fragment = dice.choice((1, 7, 100))
-                proxy.to_server.fragment = dice.choice((1, 7, 100))
-                await self._last(seconds)
-            case "cut":
-                for _ in range(5):
-                    way = dice.choice((proxy.to_client, proxy.to_server))
-                    way.cut_after(dice.randrange(5000), dice.choice(("close", "reset")))
-                    await self._last(seconds / 5)
-            case "reset":
-                proxy.reset()
-            case "swallow":
-                proxy.swallow_replies(
-                    dice.randrange(1, 20), None, dice.choice(("silence", "close", "reset"))
-                )
-                await self._last(seconds)
-            case "stall":
-                proxy.stall()
-                await self._last(seconds)
-            case "blackhole":
-                proxy.blackhole()
-                await self._last(seconds)
-            case "refuse":
-                proxy.refuse()
-                proxy.close_all()
-                await self._last(seconds)
-            case "half-close":
-                proxy.half_close(dice.choice(("client", "server")))
-            case "freeze":
-                await server.pause()
-                try:
-                    await self._last(seconds)
-                finally:
-                    await server.resume()
-            case "kill":
-                await server.kill()
-                await self._last(seconds)
-                await server.start()
-            case "client kill":
-                await self.world.admin.client_kill_filter(_type="normal", skipme=True)
+        return Timeline.random(
+            seed=world.seed * 1000 + self._periods,
+            duration=seconds,
+            every=_EVERY,
+            lasting=_LASTING,
+            faults=[
+                lambda dice: Latency(dice.random() * 0.05, jitter=dice.random() * 0.05),
+                lambda dice: Bandwidth(50_000 + dice.random() * 500_000),
+                lambda dice: Fragment(1 + int(dice.random() * 100)),
+                lambda dice: Cut(int(dice.random() * 5000), "reset"),
+                lambda dice: Cut(int(dice.random() * 5000), "close"),
+                lambda dice: Swallow(1 + int(dice.random() * 20), then="silence"),
+                lambda dice: Swallow(1 + int(dice.random() * 20), then="close"),
+                lambda dice: Swallow(1 + int(dice.random() * 20), then="reset"),
+                Reset(),
+                Stall(),
+                Blackhole(),
+                Refuse(),
+                Outage(),
+                HalfClose("client"),
+                HalfClose("server"),
+                Freeze(server),
+                Kill(server),
+                Call("CLIENT KILL", kill_clients),
+            ],
+        )
+
+
+def _kind(fault: Any) -> str:
+    return "ClientKill" if isinstance(fault, Call) else type(fault).__name__

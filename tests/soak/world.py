@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import redis.asyncio
-from redis.backoff import NoBackoff
 from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from redisutils import RedisPool, Timeouts, create_redis_pool
@@ -88,14 +88,14 @@ class World:
         self.strict: RedisPool
         """A small one that repeats nothing."""
         self.proxy: FaultProxy
-        self.admin: redis.asyncio.Redis
+        self.admin: Any
         """redis-py's, by a way without faults."""
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.server)
-            self.proxy = FaultProxy(self.server.host, self.server.port)
+            self.proxy = FaultProxy(self.server.host, self.server.port, seed=self.seed)
             await stack.enter_async_context(self.proxy)
             # Of one connection, for it to count as one.
             alone = redis.asyncio.BlockingConnectionPool.from_url(
@@ -105,8 +105,7 @@ class World:
                 socket_timeout=5,
                 retry=Retry(NoBackoff(), 0),
             )
-            self.admin = redis.asyncio.Redis.from_pool(alone)
-            await stack.enter_async_context(self.admin)
+            self.admin = await stack.enter_async_context(redis.asyncio.Redis.from_pool(alone))
             self.pool = await stack.enter_async_context(
                 self.make_pool(pool_max_size=ROOM, pool_max_lifetime_seconds=15)
             )
@@ -219,7 +218,7 @@ class User:
 
     async def hold(self, key: str) -> list[str]:
         """What the list at ``key`` holds; it is removed."""
-        async with self.world.admin.pipeline() as pipe:
-            pipe.lrange(key, 0, -1).delete(key)
-            held, _ = await pipe.execute()
+        pipe: Any = self.world.admin.pipeline()
+        pipe.lrange(key, 0, -1).delete(key)
+        held, _ = await pipe.execute()
         return [str(one) for one in held]
