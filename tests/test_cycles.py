@@ -1,0 +1,260 @@
+"""Thousands of cycles of connect, use, cancel and fail, by all kinds of users, leave nothing: no
+descriptor, no task, no client at the server, no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from redisutils import RedisPool
+from redisutils.connection.embedded import free_port
+from redisutils.testing import EmbeddedServer
+
+from .ours import client_at, pool_at, until
+from .peers import Peer
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
+
+CYCLES = 100
+AT_ONCE = 10
+
+NAME = "cyclist"
+
+
+class Scene:
+    """What the users have at hand."""
+
+    def __init__(self, server: EmbeddedServer, pool: RedisPool, dumb: Peer, rude: Peer) -> None:
+        self.server = server
+        self.pool = pool
+        self.client: Any = pool.client
+        self.dumb = dumb
+        """Listens, and never says a word."""
+        self.rude = rude
+        """Hangs up in the middle of the handshake."""
+        self.nobody = free_port()
+        """Where nobody listens."""
+        self.dice = random.Random(NAME)
+
+    def stranger(self, **options: Any) -> Any:
+        """A client that is not to be reused."""
+        return client_at(self.server, **{"retry_on_timeout": False, "client_name": NAME, **options})
+
+    async def cancelled(self, awaitable: Awaitable[Any], turns: int) -> None:
+        """Cancel it somewhere within so many turns of the loop."""
+        task = asyncio.ensure_future(awaitable)
+        for _ in range(self.dice.randrange(turns)):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError, redis.RedisError):
+            await task
+
+
+Cycle = Callable[[Scene], Awaitable[None]]
+
+
+async def a_client(scene: Scene) -> None:
+    async with scene.stranger() as client:
+        await client.set("k", "v")
+        assert await client.get("k") == b"v"
+
+
+async def a_client_cancelled_while_it_connects(scene: Scene) -> None:
+    async with scene.stranger() as client:
+        await scene.cancelled(client.get("k"), 12)
+
+
+async def a_client_of_one_connection(scene: Scene) -> None:
+    async with scene.stranger(single_connection_client=True) as client:
+        await scene.cancelled(client.get("k"), 12)
+        await client.get("k")
+
+
+async def a_pool_with_a_lane(scene: Scene) -> None:
+    async with pool_at(scene.server, client_name=NAME, health_check_interval=1) as pool:
+        await asyncio.gather(pool.client.get("k"), pool.lane("orders").get("k"))
+
+
+async def a_pool_closed_while_it_is_used(scene: Scene) -> None:
+    async with pool_at(scene.server, client_name=NAME) as pool:
+        work = [asyncio.ensure_future(pool.client.get("k")) for _ in range(3)]
+        waiting = asyncio.ensure_future(pool.client.blpop(["none"], 5))
+        for _ in range(scene.dice.randrange(12)):
+            await asyncio.sleep(0)
+    await asyncio.gather(*work, waiting, return_exceptions=True)
+
+
+async def a_lease(scene: Scene) -> None:
+    async with scene.pool.get() as conn:
+        await conn.execute("GET", "k")
+        conn._lease.item.tainted = scene.dice.random() < 0.5
+
+
+async def a_lease_cancelled(scene: Scene) -> None:
+    async def borrow() -> None:
+        async with scene.pool.get() as conn:
+            await conn.execute("GET", "k")
+
+    scene.pool.retain(lambda conn, usage: scene.dice.random() < 0.5)
+    await scene.cancelled(borrow(), 12)
+
+
+async def a_lease_that_is_taken(scene: Scene) -> None:
+    conn = await scene.pool.get()
+    taken: Any = conn.take()
+    await taken.execute("GET", "k")
+    await taken.aclose()
+
+
+async def a_watch(scene: Scene) -> None:
+    async def watch() -> None:
+        async with scene.client.pipeline() as pipe:
+            await pipe.watch("k")
+            await pipe.get("k")
+            pipe.multi()
+            pipe.set("other", "v")
+            await pipe.execute()
+
+    await scene.cancelled(watch(), 25)
+
+
+async def a_subscription(scene: Scene) -> None:
+    async with scene.client.pubsub() as pubsub:
+
+        async def listen() -> None:
+            await pubsub.subscribe("news")
+            while True:
+                await pubsub.get_message(timeout=1)
+
+        await scene.cancelled(listen(), 25)
+
+
+async def a_blocking_read(scene: Scene) -> None:
+    await scene.cancelled(scene.client.blpop(["none"], 5), 20)
+
+
+async def a_monitor(scene: Scene) -> None:
+    async with scene.client.monitor() as monitor:
+        await scene.cancelled(monitor.next_command(), 12)
+
+
+async def a_refusal(scene: Scene) -> None:
+    async with scene.stranger(port=scene.nobody, retry=None) as client:
+        with pytest.raises(redis.ConnectionError):
+            await client.with_timeout(0.001).get("k")
+
+
+async def a_wrong_password(scene: Scene) -> None:
+    async with scene.stranger(password="wrong") as client:
+        with pytest.raises(redis.AuthenticationError):
+            await client.get("k")
+
+
+async def a_handshake_without_an_answer(scene: Scene) -> None:
+    async with scene.stranger(port=scene.dumb.port) as client:
+        with pytest.raises(redis.TimeoutError):
+            await client.with_timeout(0.002).get("k")
+
+
+async def a_handshake_that_is_cut(scene: Scene) -> None:
+    async with scene.stranger(port=scene.rude.port) as client:
+        with pytest.raises(redis.ConnectionError):
+            await client.with_timeout(0.01).get("k")
+
+
+async def a_tls_handshake_that_fails(scene: Scene) -> None:
+    async with scene.stranger(ssl=True, ssl_cert_reqs="none") as client:
+        with pytest.raises(redis.ConnectionError):
+            await client.with_timeout(0.05).get("k")
+
+
+async def a_tls_handshake_that_is_cancelled(scene: Scene) -> None:
+    client = scene.stranger(port=scene.dumb.port, ssl=True, ssl_cert_reqs="none")
+    async with client:
+        await scene.cancelled(client.get("k"), 12)
+
+
+USERS: list[Cycle] = [
+    a_client,
+    a_client_cancelled_while_it_connects,
+    a_client_of_one_connection,
+    a_pool_with_a_lane,
+    a_pool_closed_while_it_is_used,
+    a_lease,
+    a_lease_cancelled,
+    a_lease_that_is_taken,
+    a_watch,
+    a_subscription,
+    a_blocking_read,
+    a_monitor,
+    a_refusal,
+    a_wrong_password,
+    a_handshake_without_an_answer,
+    a_handshake_that_is_cut,
+    a_tls_handshake_that_fails,
+    a_tls_handshake_that_is_cancelled,
+]
+
+
+async def go_round(user: Cycle, scene: Scene, cycles: int) -> None:
+    async def some() -> None:
+        for _ in range(cycles // AT_ONCE):
+            await user(scene)
+
+    await asyncio.gather(*(some() for _ in range(AT_ONCE)))
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """What goes away only when the collector runs is counted as left, but for cycles."""
+    yield
+    gc.collect()
+
+
+@pytest.mark.parametrize("user", USERS, ids=lambda user: user.__name__)
+async def test_nothing_is_left_by(
+    clean_server: EmbeddedServer, admin: redis.Redis, user: Cycle
+) -> None:
+    def clients() -> int:
+        return int(admin.info("clients")["connected_clients"])
+
+    async with (
+        Peer(lambda _: b"", polite=False) as dumb,
+        Peer(lambda _: None, polite=False) as rude,
+        pool_at(clean_server, client_name=NAME, pool_max_size=2 * AT_ONCE) as pool,
+    ):
+        scene = Scene(clean_server, pool, dumb, rude)
+
+        def at_rest() -> tuple[int, int, int]:
+            pool.retain(lambda conn, usage: False)
+            return descriptors(), len(asyncio.all_tasks()), clients()
+
+        await pool.client.ping()
+        await until(lambda: at_rest()[2] == 2, "rest")
+        before = at_rest()
+        await go_round(user, scene, 2 * AT_ONCE)  # caches fill
+        await until(lambda: at_rest() == before and not dumb.open, "rest after the first round")
+        gc.collect()
+        blocks = sys.getallocatedblocks()
+        await go_round(user, scene, CYCLES)
+        await until(lambda: at_rest() == before and not dumb.open, f"{before} again")
+        gc.collect()
+        left = sys.getallocatedblocks() - blocks
+        assert left < 5 * CYCLES, f"{left} blocks of memory are left after {CYCLES} cycles"
+        assert pool.server.pool.in_use == 1
+        assert pool.status().waiting == 0
