@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +127,7 @@ async def test_a_call_that_does_not_end_is_seen() -> None:
 
 
 def sample(at: float, memory: float) -> Sample:
-    return Sample(at, int(memory), 1, 1, 1, 1, 1.0, 0.0, 0.0, Counter())
+    return Sample(at, int(memory), 1, 1, 1, 1, 1.0, 0.0, 0.0, 0, 0)
 
 
 def test_a_leak_is_seen_and_noise_is_not() -> None:

@@ -120,13 +120,12 @@ def _calls(axes: Axes, record: Record) -> None:
 
 def _errors(axes: Axes, record: Record) -> None:
     times = _minutes(record)
-    unsent = [sample.errors["NOT_SENT"] for sample in record.samples]
-    unknown = [sample.errors["UNKNOWN"] for sample in record.samples]
+    unsent = [sample.not_sent for sample in record.samples]
+    unknown = [sample.unknown for sample in record.samples]
     axes.bar(times, unsent, width=1 / 60, color=_PALE, zorder=2)
     axes.bar(times, unknown, width=1 / 60, bottom=unsent, color=_STRONG, zorder=3)
-    # One long outage shall not hide the rest.
-    both = sorted(map(sum, zip(unsent, unknown, strict=True)))
-    axes.set_ylim(0, max(10, both[-1] * 1.15))
+    axes.set_ylim(0, max(10, *map(sum, zip(unsent, unknown, strict=True))) * 1.1)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     for name, colour, place in (("NOT_SENT", _PALE, 0.35), ("UNKNOWN", _STRONG, 0.65)):
         axes.text(
             1, place, f"  {name}", transform=axes.transAxes, fontsize=8.5, color=colour, va="center"

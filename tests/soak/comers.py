@@ -88,9 +88,7 @@ class Landlord(User):
             case 2:
                 await self.call(pool.health(timeout=0.5), 0.5, "health()")
             case _:
-                metrics = pool.metrics()
-                if metrics.background_errors:
-                    self.world.complain(f"{metrics.background_errors} errors in the background")
+                pool.metrics()
 
     async def audit(self) -> None:
         self.world.pool.resize(ROOM)

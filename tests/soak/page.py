@@ -116,8 +116,9 @@ cancelled anywhere. Meanwhile, on a timeline drawn from the seed: {faults}.
   median of the slopes between all pairs of samples, one a second) is below {limit} MB per hour.
   Over so short a time a single step of the allocator, 1 MB say, already counts for 6 to 12 MB per
   hour; a leak of 100 bytes a call would count for hundreds. The first half is for caches to fill
-  and for malloc to find its size; malloc runs as it is, without a setting of its own. The Python
-  objects left at rest are counted, too, and they have no such noise.
+  and for malloc to find its size; malloc runs as it is, but at rest is asked to give back what it
+  only holds for later (`malloc_trim`). The Python objects at rest are counted, too, which have no
+  such noise: no more than 500 may come in the second half.
 
 The figures contain the network: it lives in the same process, and takes two descriptors and a few
 tasks for each connection, and most of the processor time. They say nothing about speed.

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -52,8 +52,10 @@ class Sample:
     """Of those, s."""
     lag: float
     """The longest of the event loop since the sample before, s."""
-    errors: Counter[str] = field(default_factory=Counter)
-    """Calls since the sample before that did not end well, by outcome."""
+    not_sent: int
+    """Calls since the sample before that ended so."""
+    unknown: int
+    """The same."""
 
 
 class Sampler:
@@ -98,7 +100,8 @@ class Sampler:
             calls=done / (now - self._last),
             p99=latencies[len(latencies) * 99 // 100] if latencies else 0.0,
             lag=world.pulse.worst,
-            errors=since,
+            not_sent=since["NOT_SENT"],
+            unknown=since["UNKNOWN"],
         )
         self._before, self._last, world.pulse.worst = ended, now, 0.0
         return sample

@@ -140,6 +140,8 @@ async def _suspiciously(connecting: Coroutine[Any, Any, _T], options: ConnectOpt
         if not handshake.done():
             handshake.cancel()
             await asyncio.wait([handshake])
+        if not handshake.cancelled():
+            handshake.exception()  # if we were cancelled, nobody else asks for it
 
 
 def _keep_alive(sock: socket.socket, wanted: Mapping[int, int | bytes] | None) -> None:
