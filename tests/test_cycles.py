@@ -185,7 +185,7 @@ async def a_tls_handshake_that_fails(scene: Scene) -> None:
 
 async def a_tls_handshake_that_is_cancelled(scene: Scene) -> None:
     port = scene.dice.choice((scene.dumb, scene.rude, scene.server.port))
-    settings = {"port": port, "ssl_context": scene.tls, "client_name": NAME}
+    settings: dict[str, Any] = {"port": port, "ssl_context": scene.tls, "client_name": NAME}
     async with pool_at(scene.server, **settings) as pool:
         await scene.cancelled(pool.client.get("k"), 20)
 
