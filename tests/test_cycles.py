@@ -20,7 +20,11 @@ import pytest
 import redis
 
 from redisutils import RedisPool
+from redisutils.connection import diagnosis
+from redisutils.connection.dial import dial
 from redisutils.connection.embedded import free_port
+from redisutils.connection.options import ConnectOptions
+from redisutils.metrics import PoolMetrics
 from redisutils.testing import EmbeddedServer
 
 from .ours import client_at, pool_at, until
@@ -249,6 +253,34 @@ def dumb() -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(4096)
         yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("how", ["connect", "diagnosis"])
+@pytest.mark.parametrize("who", ["dumb", "rude"])
+async def test_a_tls_handshake_that_was_cut_off_is_soon_forgotten(
+    how: str, who: str, dumb: int, rude: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop would keep what belonged to it for a minute."""
+
+    def bios() -> int:
+        gc.collect()
+        return sum(type(thing) is ssl.MemoryBIO for thing in gc.get_objects())
+
+    async def look() -> None:
+        async with asyncio.timeout(dice.random() * 0.01):
+            if how == "connect":
+                await dial(options, PoolMetrics())
+            else:
+                await diagnosis.speaks_tls(options)
+
+    monkeypatch.setattr(diagnosis, "PATIENCE", 0.1)
+    dice = random.Random(who)
+    context = ssl.create_default_context()
+    port = dumb if who == "dumb" else rude
+    options = ConnectOptions(host="127.0.0.1", port=port, timeout=0.1, tls=lambda: context)
+    before = bios()
+    await asyncio.gather(*(look() for _ in range(20)), return_exceptions=True)
+    await until(lambda: bios() <= before, "the end of all handshakes")
 
 
 async def test_nothing_is_left(

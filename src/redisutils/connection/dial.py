@@ -117,6 +117,8 @@ async def _open(options: ConnectOptions, make: Callable[[], Connection]) -> Conn
             options.port,
             ssl=context,
             server_hostname=options.host if context is not None else None,
+            # uvloop keeps what belonged to a handshake that was cut off until this is over.
+            ssl_handshake_timeout=min(options.timeout, 60.0) if context is not None else None,
         )
         transport, connection = await (
             connecting if context is None else _suspiciously(connecting, options)
