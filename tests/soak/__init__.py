@@ -15,6 +15,7 @@
 ``verdict``     what the samples must look like
 ``chart``       the plot
 ``page``        the page of the documentation
+``progress``    what is seen while it runs
 ``run``         all of it together
 ==============  ==================================================================
 """

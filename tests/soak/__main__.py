@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     for place, write in ((asked.plot, chart.draw), (asked.page, page.write)):
         if place is not None:
+            place.parent.mkdir(parents=True, exist_ok=True)
             write(record, place)
             _say(f"written: {place}")
     _say(page.summary(record))
