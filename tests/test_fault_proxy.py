@@ -3,84 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Self
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import redis
 
+from redisutils.errors import ConfigError
 from redisutils.testing import EmbeddedServer, FaultProxy
 
-PONG = b"+PONG\r\n"
-PING = b"PING\r\n"
-
-
-class RawClient:
-    """A socket on the event loop, which has shown its password."""
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.socket()
-        self.socket.setblocking(False)
-        self._port = port
-        self._loop = asyncio.get_running_loop()
-
-    async def connect(self, password: str | None = None) -> Self:
-        await self._loop.sock_connect(self.socket, ("127.0.0.1", self._port))
-        if password is not None:
-            await self.send(f"AUTH {password}\r\n".encode())
-            assert await self.receive(5) == b"+OK\r\n"
-        return self
-
-    async def send(self, data: bytes) -> None:
-        await self._loop.sock_sendall(self.socket, data)
-
-    async def receive_piece(self) -> bytes:
-        """What has come, empty at the end; fails rather than wait for ever."""
-        async with asyncio.timeout(10):
-            return await self._loop.sock_recv(self.socket, 65536)
-
-    async def receive(self, size: int) -> bytes:
-        """So many bytes, or fewer at the end."""
-        received = b""
-        while len(received) < size:
-            piece = await self.receive_piece()
-            if not piece:
-                break
-            received += piece
-        return received
-
-    async def ask(self, request: bytes, size: int) -> bytes:
-        await self.send(request)
-        return await self.receive(size)
-
-    def nothing_to_read(self) -> bool:
-        try:
-            self.socket.recv(1)
-        except BlockingIOError:
-            return True
-        return False
-
-    def close(self) -> None:
-        self.socket.close()
-
-
-Connect = Callable[[], Awaitable[RawClient]]
+from .raw import PING, PONG, Connect, RawClient, connections
 
 
 @pytest.fixture
 async def connect(proxy: FaultProxy, server: EmbeddedServer) -> AsyncIterator[Connect]:
-    """Opens connections through the proxy that the server knows."""
-    clients: list[RawClient] = []
-
-    async def connect() -> RawClient:
-        client = RawClient(proxy.port)
-        clients.append(client)
-        return await client.connect(server.password)
-
-    yield connect
-    for client in clients:
-        client.close()
+    async with connections(proxy, server) as connect:
+        yield connect
 
 
 async def test_without_faults_it_is_not_there(
@@ -112,16 +52,79 @@ async def test_counters_and_waiting(proxy: FaultProxy, connect: Connect) -> None
         await proxy.wait_until(lambda proxy: proxy.active == 7, timeout=0.01)
 
 
-async def test_latency_is_a_delay_and_not_a_brake(proxy: FaultProxy, connect: Connect) -> None:
+WRONG: dict[str, Callable[[FaultProxy], object]] = {
+    "latency=-0.1 must be a number of seconds, 0 or more": lambda proxy: assign(
+        proxy, "latency", -0.1
+    ),
+    "latency='1' must be": lambda proxy: assign(proxy, "latency", "1"),
+    "latency=inf must be": lambda proxy: assign(proxy, "latency", float("inf")),
+    "jitter=None must be": lambda proxy: assign(proxy, "jitter", None),
+    "bandwidth=0 must be a number of bytes per second greater than 0, or None": lambda proxy: (
+        assign(proxy, "bandwidth", 0)
+    ),
+    "bandwidth=True must be": lambda proxy: assign(proxy, "bandwidth", True),
+    "fragment=0 must be a whole number, 1 or more, or None": lambda proxy: assign(
+        proxy, "fragment", 0
+    ),
+    "fragment=1.5 must be": lambda proxy: assign(proxy, "fragment", 1.5),
+    "count=-1 must be a whole number, 0 or more": lambda proxy: proxy.to_client.cut_after(-1),
+    "ending='bang' must be one of close, reset": lambda proxy: proxy.to_client.cut_after(
+        1, untyped("bang")
+    ),
+    "count=-2 must be": lambda proxy: proxy.swallow_replies(-2),
+    "then='bang' must be one of silence, close, reset": lambda proxy: proxy.swallow_replies(
+        then=untyped("bang")
+    ),
+    "predicate=b'x' must be a function": lambda proxy: proxy.swallow_replies(1, untyped(b"x")),
+    "toward='both' must be one of client, server": lambda proxy: proxy.half_close(untyped("both")),
+    "kind='latency' must be one of stall, blackhole, swallow, refuse": lambda proxy: proxy.restore(
+        untyped("latency")
+    ),
+    "seed=-1 must be a whole number, 0 or more": lambda proxy: FaultProxy("h", 1, seed=-1),
+}
+
+
+def assign(proxy: FaultProxy, name: str, value: object) -> None:
+    setattr(proxy.to_client, name, value)
+
+
+def untyped(value: object) -> Any:
+    """What a type checker would have refused."""
+    return value
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_setting_that_makes_no_sense_is_refused(message: str) -> None:
+    proxy = FaultProxy("127.0.0.1", 1)
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        WRONG[message](proxy)
+    assert proxy.to_client.latency == proxy.to_client.jitter == 0
+    assert proxy.to_client.bandwidth is proxy.to_client.fragment is None
+
+
+async def test_one_kind_of_fault_is_taken_off(proxy: FaultProxy, connect: Connect) -> None:
     client = await connect()
-    loop = asyncio.get_running_loop()
-    proxy.to_client.latency = proxy.to_server.latency = 0.05
-    start = loop.time()
-    for _ in range(10):
-        await client.send(PING)
-    assert await client.receive(70) == PONG * 10
-    assert 0.1 <= loop.time() - start < 0.5
-    proxy.restore()
+    proxy.to_client.fragment = 1
+    proxy.refuse()
+    proxy.stall()
+    await client.send(PING)
+    proxy.restore("stall")
+    assert await client.receive(7) == PONG
+    with pytest.raises(ConnectionRefusedError):
+        await connect()
+    proxy.swallow_replies()
+    proxy.restore("refuse", "swallow")
+    assert await (await connect()).ask(PING, 7) == PONG
+    proxy.blackhole()
+    proxy.restore("blackhole")
+    assert await (await connect()).ask(PING, 7) == PONG
+    assert proxy.to_client.fragment == 1
+
+
+async def test_a_cut_can_be_taken_back(proxy: FaultProxy, connect: Connect) -> None:
+    client = await connect()
+    proxy.to_client.cut_after(3)
+    proxy.to_client.cut_after(None)
     assert await client.ask(PING, 7) == PONG
 
 

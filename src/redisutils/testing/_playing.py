@@ -89,8 +89,8 @@ class Playing:
             raise
         finally:
             opened.cancel()
-        if self._task.done():
-            await self.wait()  # Already over, or a step at 0 has failed.
+        if not self._opened.is_set():
+            await self.wait()  # It is over at 0 already, or a step there has failed.
         return self
 
     async def __aexit__(

@@ -65,7 +65,7 @@ class Fault(ABC):
     def __str__(self) -> str:
         shown = [
             f"{part.name}={getattr(self, part.name)!r}"
-            for part in fields(self)
+            for part in sorted(fields(self), key=lambda part: part.kw_only is True)
             if part.repr and getattr(self, part.name) != part.default
         ]
         return f"{type(self).__name__}({', '.join(shown)})"

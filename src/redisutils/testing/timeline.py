@@ -104,11 +104,7 @@ class Timeline:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        steps = tuple(self.steps)
-        for step in steps:
-            if not isinstance(step, At):
-                refuse("steps", step, "must be steps, such as At(0.5, Reset())")
-        steps = tuple(sorted(steps, key=lambda step: step.moment))
+        steps = _steps(self.steps)
         object.__setattr__(self, "steps", steps)
         if self.duration is not None:
             check_seconds("duration", self.duration)
@@ -118,7 +114,7 @@ class Timeline:
             earlier = _claim(held, step)
             if earlier is not None:
                 claimed = ", ".join(sorted(earlier.fault.claims & step.fault.claims))
-                refuse("steps", str(step), f"must begin after the end of {earlier} ({claimed})")
+                refuse("steps", step, f"must begin after the end of {earlier!r} ({claimed})")
 
     @classmethod
     def random(
@@ -149,12 +145,7 @@ class Timeline:
         _check_range("lasting", lasting)
         if every[1] <= 0:
             refuse("every", every, "must be more than 0 seconds at most")
-        choice = tuple(faults)
-        if not choice:
-            refuse("faults", choice, "must hold one fault or more")
-        for fault in choice:
-            if isinstance(fault, type) or not callable(fault):
-                _check_fault("faults", fault)
+        choice = _choice(faults)
         if seed is None:
             seed = random.randrange(2**32)
         duration = round(duration, _DRAWN_DIGITS)
@@ -165,22 +156,22 @@ class Timeline:
     @property
     def events(self) -> tuple[Event, ...]:
         """All that is to happen, in order; the faults that last to the end are not said to end."""
-        planned: list[tuple[float, int, Event]] = []
+        planned: list[Event] = []
         for step in self.steps:
-            # What lasts for no time ends after its own beginning, else an end comes first.
-            planned.append((step.moment, 1, Event(step.moment, step.fault, "begins")))
+            planned.append(Event(step.moment, step.fault, "begins"))
             if step.fault.lasts and step.until is not None:
-                rank = 1 if step.until == step.moment else 0
-                planned.append((step.until, rank, Event(step.until, step.fault, "ends")))
-        return tuple(event for _, _, event in sorted(planned, key=lambda plan: plan[:2]))
+                planned.append(Event(step.until, step.fault, "ends"))
+        # Stable: what is over at a moment began before, and so stands before what begins then.
+        return tuple(sorted(planned, key=lambda event: event.moment))
 
     def on(self, proxy: FaultProxy | None = None) -> Playing:
         """Play it while a block runs: ``async with timeline.on(proxy) as playing``. What begins at
         0 has begun when the block is entered.
 
-        Leaving the block ends the timeline, and with it each fault that still lasts. A step that
-        fails ends it too; what was raised is raised again when the block is left, or by
-        ``playing.wait()``, which waits until the timeline is over.
+        Leaving the block ends the timeline, and with it each fault that still lasts; a step that
+        is under way, such as the start of a server, is waited for. A step that fails ends it too:
+        what was raised is raised again when the block is left (or not even entered, for a step at
+        0), and by ``playing.wait()``, which waits until the timeline is over.
 
         :param proxy: None (the default) will do when all faults are servers'.
         :raises ConfigError: when they are not.
@@ -211,13 +202,35 @@ class Timeline:
     def _check_ends(self) -> None:
         for step in self.steps:
             if step.until is None and step.moment >= self._end:
-                refuse("steps", str(step), "must end: give lasting, or the timeline's duration")
+                refuse("steps", step, "must end: give lasting, or the timeline's duration")
             if (step.until or step.moment) > self._end:
-                refuse("duration", self.duration, f"must not be before the end of {step}")
+                refuse("duration", self.duration, f"must not be before the end of {step!r}")
 
     def __str__(self) -> str:
         drawn = "" if self.seed is None else f", seed {self.seed}"
         return "\n".join([f"timeline of {self._end:.3f} s{drawn}:", *map(str, self.steps)])
+
+
+def _steps(steps: Any) -> tuple[At, ...]:
+    expected = "must be steps, such as [At(0.5, Reset())]"
+    if not isinstance(steps, Iterable):
+        refuse("steps", steps, expected)
+    for step in (found := tuple(steps)):
+        if not isinstance(step, At):
+            refuse("steps", step, expected)
+    return tuple(sorted(found, key=lambda step: step.moment))
+
+
+def _choice(faults: Any) -> tuple[Fault | Draw, ...]:
+    if not isinstance(faults, Iterable):
+        refuse("faults", faults, "must be faults, such as [Reset(), Stall()]")
+    found = tuple(faults)
+    if not found:
+        refuse("faults", found, "must hold one fault or more")
+    for fault in found:
+        if isinstance(fault, type) or not callable(fault):
+            _check_fault("faults", fault)
+    return found
 
 
 def _draw(
