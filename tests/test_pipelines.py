@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -292,6 +293,36 @@ async def test_a_connection_lost_while_watching_is_a_watch_error(
         todo.multi()
         todo.incr("n")
         assert await pipe.execute() == [1]
+
+
+@pytest.mark.parametrize("where", ["read", "exec", "cancelled"])
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_server_that_says_nothing_while_watching_costs_one_budget(
+    proxy: FaultProxy, clean_server: EmbeddedServer, where: str
+) -> None:
+    """Undoing the watch takes no second one."""
+    async with pool_at(clean_server, proxy, command_timeout=0.3) as pool:
+        lease: Any = await pool.get()
+        for client in (pool.client, lease):
+            pipe: Any = client.pipeline()
+            await pipe.watch("k")
+            proxy.stall()
+            begin = monotonic()
+            if where == "read":
+                with pytest.raises(redis.WatchError):
+                    await pipe.get("k")
+            elif where == "exec":
+                pipe.multi()
+                pipe.set("k", 1)
+                with pytest.raises(redis.TimeoutError):
+                    await pipe.execute()
+            else:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(pipe.get("k"), 0.1)
+                await pipe.reset()
+            assert monotonic() - begin < 0.3 + 0.25
+            proxy.restore()
+        lease.release()
 
 
 async def test_watch_again_after_its_connection_was_lost(

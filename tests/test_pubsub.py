@@ -305,6 +305,61 @@ async def test_ping_and_health_checks(clean_server: EmbeddedServer) -> None:
         assert (message["type"], message["data"]) == ("pong", b"hello")
 
 
+@both_protocols
+@pytest.mark.parametrize("how", ["get_message", "listen"])
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_subscription_that_fell_silent_comes_back(
+    proxy: FaultProxy, clean_server: EmbeddedServer, admin: redis.Redis, protocol: int, how: str
+) -> None:
+    """Its server is gone without a word, as behind a firewall that forgot the connection."""
+    options: dict[str, Any] = {"health_check_interval": 0.1, "socket_timeout": 0.2}
+    heard: list[Any] = []
+
+    async def hear(pubsub: PubSub) -> None:
+        messages = pubsub.listen()
+        while b"back" not in heard:
+            message: Any = None
+            if how == "listen":
+                message = await anext(messages)
+            else:
+                message = await pubsub.get_message(timeout=0.05)
+            if message is not None:
+                heard.append(message["data"])
+
+    async with (
+        client_at(clean_server, proxy, protocol=protocol, **options) as client,
+        client_at(clean_server) as speaker,
+        subscribed(client, "news") as pubsub,
+    ):
+        hearing = asyncio.create_task(hear(pubsub))
+        proxy.blackhole()
+        proxy.restore()
+        await until(lambda: proxy.active == 1 and proxy.accepted > 1, "another connection")
+        await until(lambda: admin.pubsub_numsub("news") == [("news", 1)], "another subscription")
+        await speaker.publish("news", "back")
+        async with asyncio.timeout(5):
+            await hearing
+        assert {one for one in heard if isinstance(one, bytes)} == {b"back"}
+
+
+@both_protocols
+@pytest.mark.parametrize("decode", [False, True])
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_subscription_without_news_is_left_alone(
+    proxy: FaultProxy, clean_server: EmbeddedServer, protocol: int, decode: bool
+) -> None:
+    options: dict[str, Any] = {"health_check_interval": 0.03, "socket_timeout": 0.2}
+    async with (
+        client_at(clean_server, proxy, protocol=protocol, decode_responses=decode, **options) as c,
+        subscribed(c, "news") as pubsub,
+    ):
+        accepted = proxy.accepted
+        pings = proxy.to_server.forwarded
+        assert await pubsub.get_message(timeout=0.3) is None
+        assert proxy.to_server.forwarded > pings
+        assert proxy.accepted == accepted
+
+
 async def test_the_client_can_be_closed_before_the_subscription(
     clean_server: EmbeddedServer, admin: redis.Redis
 ) -> None:

@@ -25,6 +25,7 @@ from redis.himport import HImportRegistry
 from redisutils.client.arguments import connect_options, driver_info, pool_settings, refuse_unknown
 from redisutils.client.inbox import Inbox
 from redisutils.client.source import LazySource, Source
+from redisutils.client.vigil import Vigil
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import ConnectFailed, ConnectionLost, LeaseReleased, PoolTimeout
@@ -224,6 +225,7 @@ class AdapterConnection:
         interval = settings.health_check_interval
         self.health_check_interval = 0.0 if interval == inf else interval
         self.next_health_check = 0.0
+        self._vigil = Vigil(interval, self.socket_timeout)
         self.client_name = kwargs.get("client_name")
         self.credential_provider = kwargs.get("credential_provider")
         self._parser = _Pushes()
@@ -258,6 +260,7 @@ class AdapterConnection:
         server = self._pool.source.server()
         lease = await server.checkout_patiently(self.socket_timeout)
         self._lease = lease
+        self._vigil.begin()
         self._retired = False
         # What this connection will be used for cannot be undone by recycling.
         lease.item.tainted = True
@@ -303,7 +306,7 @@ class AdapterConnection:
         bound = self.socket_timeout if timeout is None else timeout
         while True:
             try:
-                value, is_push = await inbox.get(bound)
+                value, is_push = await self._next(inbox, bound)
             except TimeoutError:
                 if timeout is not None:
                     return None
@@ -327,6 +330,24 @@ class AdapterConnection:
         if isinstance(value, ResponseError | UnicodeDecodeError):
             raise value
         return value
+
+    async def _next(self, inbox: Inbox, bound: float) -> tuple[Any, bool]:
+        """The next item. While none comes to a subscription, see to it that its server lives."""
+        if not self._callbacks or self._lease is None:  # MONITOR's; or what is left of a lost one
+            return await inbox.get(bound)
+        connection = self._lease.item
+        end = monotonic() + bound
+        while True:
+            wait = max(0.0, end - monotonic())
+            try:
+                item = await inbox.get(min(wait, self._vigil.left(connection)))
+            except TimeoutError:
+                self._vigil.look(connection)
+                if monotonic() >= end:
+                    raise
+            else:
+                if not self._vigil.is_answer(item[0]):
+                    return item
 
     async def can_read(self) -> bool:
         return bool(self._inbox) or not self.is_connected

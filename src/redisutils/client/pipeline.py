@@ -14,6 +14,7 @@ of its own as well.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from functools import wraps
 from time import monotonic
@@ -332,13 +333,26 @@ class Pipeline(redis.asyncio.client.Pipeline):
         if lease is None:
             return
         try:
+            # Where an answer is owed still, a budget was spent on it, or its caller has gone: it
+            # is not for us to wait again. Such a connection is closed as it is given back.
             if watching and not lease.item.closed:
-                await lease.item.submit(_UNWATCH, False, self._client._timeout)
+                overdue = lease.item.in_flight
+                undone = lease.item.submit(_UNWATCH, False, self._client._timeout)
+                if overdue:
+                    undone.add_done_callback(_forget)
+                else:
+                    await undone
         except RedisError:
             pass  # lost: with it the watch is gone
         finally:
             # With the answer still owed, as to a caller that was cancelled, it is closed.
             lease.release()
+
+
+def _forget(reply: asyncio.Future[Any]) -> None:
+    """Nobody awaits it."""
+    if not reply.cancelled():
+        reply.exception()
 
 
 def _executed_without_multi(refusal: Exception) -> Exception:

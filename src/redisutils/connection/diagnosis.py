@@ -77,7 +77,10 @@ async def _connected(
     options: ConnectOptions, context: ssl.SSLContext | None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection for a look; what goes wrong, patience included, is an OSError."""
-    named: dict[str, Any] = {"server_hostname": options.host} if context is not None else {}
+    named: dict[str, Any] = {}
+    if context is not None:
+        # uvloop keeps what belonged to a handshake that was cut off until its own timeout is over.
+        named = {"server_hostname": options.host, "ssl_handshake_timeout": PATIENCE}
     async with asyncio.timeout(min(PATIENCE, options.timeout)):
         sock = await connect(options.host, options.port)
         reader, writer = await asyncio.open_connection(sock=sock, ssl=context, **named)

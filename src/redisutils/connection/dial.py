@@ -137,6 +137,8 @@ async def _connected(
         sock=sock,
         ssl=context,
         server_hostname=options.host if context is not None else None,
+        # uvloop keeps what belonged to a handshake that was cut off until this is over.
+        ssl_handshake_timeout=min(options.timeout, 60.0) if context is not None else None,
     )
     return connection
 
@@ -154,6 +156,8 @@ async def _suspiciously(connecting: Coroutine[Any, Any, _T], options: ConnectOpt
         if not handshake.done():
             handshake.cancel()
             await asyncio.wait([handshake])
+        if not handshake.cancelled():
+            handshake.exception()  # if we were cancelled, nobody else asks for it
 
 
 def _keep_alive(sock: socket.socket, wanted: Mapping[int, int | bytes] | None) -> None:

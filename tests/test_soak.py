@@ -1,0 +1,141 @@
+"""The soak itself, for a few seconds: it runs, finds nothing, and would find what there is."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redisutils import CommandTimeout, Outcome
+from redisutils.testing import find_servers
+
+from .soak import chart, page
+from .soak.calls import Calls, Pulse
+from .soak.calm import Baseline, Calm
+from .soak.ledger import Ledger, Tally
+from .soak.run import Plan, soak
+from .soak.samples import Sample
+from .soak.verdict import growth, judge
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
+
+
+@needs_proc
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_short_one_finds_nothing(tmp_path: Path) -> None:
+    shown: list[float] = []
+    plan = Plan(seconds=3.5, seed=7, server=next(iter(find_servers())), calm_every=2.0)
+    record = await soak(plan, lambda record: shown.append(record.samples[-1].at))
+    assert record.complaints == []
+    assert len(record.calms) > 1
+    assert len({calm.found for calm in record.calms}) == 1
+    assert record.spells
+    assert record.outcomes["done"] > 500
+    assert shown
+    chart.draw(record, tmp_path / "soak.svg")
+    assert (tmp_path / "soak.svg").stat().st_size > 10_000
+    page.write(record, tmp_path / "soak.md")
+    assert "all is well" in (tmp_path / "soak.md").read_text(encoding="utf-8")
+
+
+# --- it would find what there is ---
+
+
+async def told(outcome: Outcome | None) -> str:
+    if outcome is not None:
+        raise CommandTimeout("too late", outcome=outcome)
+    return "OK"
+
+
+async def written(*outcomes: Outcome | None) -> Ledger:
+    ledger = Ledger("list")
+    for outcome in outcomes:
+        try:
+            await ledger.write([ledger.name()], told(outcome))
+        except CommandTimeout:
+            continue
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("landed", "wrong"),
+    [
+        (["list#1", "list#2", "list#4"], ""),
+        (["list#1", "list#4"], ""),
+        (["list#2", "list#1", "list#4"], ""),  # of unknown fate, it may come late
+        (["list#1"], "gone: .'list#4'"),
+        (["list#1", "list#4", "list#4"], "list#4 is there 2 times"),
+        (["list#1", "list#2", "list#2", "list#4"], "list#2 is there 2 times"),
+        (["list#1", "list#3", "list#4"], "list#3 was not done"),
+        (["list#1", "list#4", "list#9"], "list#9 .* never written"),
+        (["list#4", "list#1"], "out of order"),
+    ],
+)
+async def test_a_ledger_sees(landed: list[str], wrong: str) -> None:
+    ledger = await written(None, Outcome.UNKNOWN, Outcome.NOT_SENT, None)
+    complaints = "; ".join(ledger.audit(landed))
+    if wrong:
+        with pytest.raises(AssertionError, match=wrong):
+            raise AssertionError(complaints)
+    else:
+        assert not complaints
+    assert not list(ledger.audit([])), "the next audit begins anew"
+
+
+async def test_a_queue_may_lose_what_nobody_learnt_of() -> None:
+    assert not list(
+        (await written(None, None, None)).audit(["list#3"], consumed=["list#1"], lost=1)
+    )
+    assert list((await written(None, None, None)).audit(["list#3"], consumed=["list#1"]))
+    assert list((await written(None)).audit(["list#1"], consumed=["list#1"]))
+
+
+async def test_a_tally_sees() -> None:
+    async def value(number: int) -> int:
+        return number
+
+    tally = Tally("number")
+    assert not list(await tally.count(value(1)))
+    assert list(await tally.count(value(1))), "the same twice"
+    assert list(await tally.count(value(4))), "more than were asked for"
+    assert not list(tally.audit(3))
+    assert list(tally.audit(2)), "an acknowledged one is missing"
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_call_that_does_not_end_is_seen() -> None:
+    complaints: list[str] = []
+    calls = Calls(Pulse(), complaints.append)
+    calls_of: Any = calls
+    calls_of._pulse.lost = lambda: 0.0  # this loop has other things to do than to beat
+    call = asyncio.ensure_future(calls.make("it", asyncio.sleep(60), -1.0))
+    await asyncio.sleep(0)
+    calls.look_for_hung()
+    calls.look_for_hung()
+    assert len(complaints) == 1
+    assert "has not ended" in complaints[0]
+    call.cancel()
+    await asyncio.wait([call])
+    with pytest.raises(CommandTimeout):
+        await calls.make("it", told(Outcome.UNKNOWN), 1.0)
+    assert len(complaints) == 1
+    await calls.make("it", told(None), -1.0)
+    assert len(complaints) == 2
+    assert calls.outcomes == {"cancelled": 1, "UNKNOWN": 1, "done": 1}
+
+
+def sample(at: float, memory: float) -> Sample:
+    return Sample(at, int(memory), 1, 1, 1, 1, 1.0, 0.0, 0.0, 0, 0)
+
+
+def test_a_leak_is_seen_and_noise_is_not() -> None:
+    assert growth([(0, 0), (1, 2), (2, 4), (3, 600), (4, 8)]) == 2
+    flat = [sample(at, 60e6 + (at % 7) * 1e6 + (at < 300) * at * 1e5) for at in range(600)]
+    leaking = [sample(at, 60e6 + (at % 7) * 1e6 + at * 2e4) for at in range(600)]
+    calms = [Calm(60.0 * n, Baseline(1, 1, 1), 1, 1000 + n, 0.0) for n in range(10)]
+    assert list(judge(flat, calms)) == []
+    assert "memory grows by 72" in next(judge(leaking, calms))
+    more = [Calm(60.0 * n, Baseline(1, 1, 1), 1, 1000 * n, 0.0) for n in range(10)]
+    assert "Python objects" in next(judge(flat, more))
