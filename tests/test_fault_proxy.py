@@ -289,6 +289,14 @@ async def test_refusing_leaves_open_connections_alone(proxy: FaultProxy, connect
     assert await (await connect()).ask(PING, 7) == PONG
 
 
+async def test_nobody_else_gets_the_port_while_it_refuses(proxy: FaultProxy) -> None:
+    proxy.refuse()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind((proxy.host, proxy.port))
+
+
 async def test_half_closed_toward_the_client(
     proxy: FaultProxy, connect: Connect, admin: redis.Redis
 ) -> None:

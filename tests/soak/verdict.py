@@ -20,8 +20,8 @@ OBJECTS_LIMIT: Final = 500
 """Python objects by which there may be more at the last calm than at the first of the second half:
 the tables of a few caches, and what the collector happens to follow."""
 
-_ENOUGH: Final = 60
-"""Samples below which a slope says nothing."""
+_ENOUGH: Final = 150
+"""Samples below which a slope says nothing: in a run of less than five minutes caches still fill."""
 
 _MEGA: Final = 1_000_000
 

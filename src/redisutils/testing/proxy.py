@@ -7,6 +7,7 @@ takes effect before the next byte is forwarded. How bytes go through it: ``_rela
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import random
 import socket
@@ -62,6 +63,7 @@ class FaultProxy:
         self._blackholed = False
         self._port: int | None = None
         self._listener: socket.socket | None = None
+        self._claim: socket.socket | None = None
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._waiters: list[tuple[Callable[[FaultProxy], bool], asyncio.Future[None]]] = []
         self._failure: BaseException | None = None
@@ -102,7 +104,10 @@ class FaultProxy:
         return len(self._connections)
 
     async def __aenter__(self) -> Self:
-        self._port = free_port()
+        if hasattr(socket, "SO_REUSEPORT"):
+            self._claim = self._claim_port()
+        else:
+            self._port = free_port()
         self._listen()
         return self
 
@@ -113,6 +118,8 @@ class FaultProxy:
         traceback: TracebackType | None,
     ) -> None:
         self.refuse()
+        if self._claim is not None:
+            self._claim.close()
         tasks = list(self._connections.values())
         for task in tasks:
             task.cancel()
@@ -241,13 +248,34 @@ class FaultProxy:
     # --- connections ---
 
     def _listen(self) -> None:
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, self.port))
+        listener = self._bind()
         listener.listen(1024)
         listener.setblocking(False)
         asyncio.get_running_loop().add_reader(listener, self._accept, listener)
         self._listener = listener
+
+    def _claim_port(self) -> socket.socket:
+        """A socket that is bound and never listens: nobody else gets the port while we refuse."""
+        while True:
+            self._port = free_port()
+            try:
+                return self._bind()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                # Somebody had it a moment ago, and the system still remembers him.
+
+    def _bind(self) -> socket.socket:
+        bound = socket.socket()
+        # Not SO_REUSEADDR where it can be helped: with it, Linux would let others bind the port.
+        option = getattr(socket, "SO_REUSEPORT", socket.SO_REUSEADDR)
+        bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        try:
+            bound.bind((HOST, self.port))
+        except OSError:
+            bound.close()
+            raise
+        return bound
 
     def _accept(self, listener: socket.socket) -> None:
         try:
