@@ -6,7 +6,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench compat requirements clean help
+.PHONY: demo test check bench faults soak fuzz compat coverage requirements clean help
 
 # The newest Python that can make a virtual environment; or say make PYTHON=/path/to/python.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -27,9 +27,15 @@ CODE := $(wildcard src tests benchmarks examples scripts)
 demo: $(VENV)/.run  ## run the demo; ARGS="--help" shows what it takes
 	$(BIN)/redisutils demo $(ARGS)
 
-# The whole test suite, against real servers.
+# The whole test suite, against real servers; a file of tests is one process's.
 test: $(VENV)/.dev  ## run the tests; ARGS="-k pool" picks some
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+# Not with the tests, which take twice as long with it.
+coverage: $(VENV)/.dev  ## branches of connection, pool and retry that the tests go through
+	$(BIN)/python -m coverage run -m pytest --ignore tests/redis_py $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 # What can be known without running it: lint, layout, types, and which file may import which.
 check: $(VENV)/.dev  ## lint, types and architecture
@@ -41,6 +47,18 @@ check: $(VENV)/.dev  ## lint, types and architecture
 # Side by side against the peers, in one run; leaves a table and a chart in benchmarks/results.
 bench: $(VENV)/.bench  ## compare with other clients
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# The same faults for redisutils and its peers; leaves docs/faults.md.
+faults: $(VENV)/.bench  ## what callers see when the network and the server fail
+	$(BIN)/python -m benchmarks.faults $(ARGS)
+
+# Everything at once under random faults, and nothing may be lost, doubled, mixed up or left over.
+soak: $(VENV)/.dev  ## ten minutes under fire; ARGS="--minutes 1 --seed 7"
+	$(BIN)/python -m tests.soak $(ARGS)
+
+# Coverage-guided, for what reads the network. Needs Linux.
+fuzz: $(VENV)/.fuzz  ## fuzz what reads the network; ARGS="--seconds 600"
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 # redis-py's own asyncio tests, run on our client.
 compat: $(VENV)/.dev  ## run redis-py's tests on our client
@@ -55,6 +73,7 @@ requirements:  ## pin the dependencies again
 	$(COMPILE) --group build -o requirements/run.txt
 	$(COMPILE) --group dev -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) --group dev --group bench -c requirements/dev.txt -o requirements/bench.txt
+	$(COMPILE) --group dev --group fuzz -c requirements/dev.txt -o requirements/fuzz.txt
 
 # Everything that the other recipes made, but for the results of the benchmarks.
 clean:  ## remove .venv and all caches
