@@ -36,7 +36,8 @@ class Entry:
 ROSTER: dict[str, Entry] = {
     entry.name: entry
     for entry in (
-        Entry(OURS, "redisutils", "redisutils", "ours:Redisutils"),
+        # Its root imports what its names stand for when they are first asked for: all of it is here.
+        Entry(OURS, "redisutils", "redisutils.client.redis_pool", "ours:Redisutils"),
         Entry("redis-py", "redis", "redis.asyncio", "redis_py:RedisPy"),
         Entry("valkey-py", "valkey", "valkey.asyncio", "valkey_py:ValkeyPy"),
         Entry("coredis", "coredis", "coredis", "coredis_client:Coredis"),

@@ -61,6 +61,7 @@ class Scouted:
             self._callers -= 1
             if not self._callers and self._scout is not None:
                 self._scout.cancel()
+                self._scout = None
         return connection
 
     async def _attempt(self) -> Connection | None:
@@ -103,7 +104,8 @@ class Scouted:
             self._scout.add_done_callback(self._returned)
 
     def _returned(self, scout: asyncio.Task[None]) -> None:
-        self._scout = None
+        if self._scout is scout:
+            self._scout = None
         if not scout.cancelled() and (error := scout.exception()) is not None:
             logger.error("looking whether the server can be reached failed", exc_info=error)
 
