@@ -36,7 +36,7 @@ class Entry:
 ROSTER: dict[str, Entry] = {
     entry.name: entry
     for entry in (
-        # Its root imports what its names stand for when they are first asked for: all of it is here.
+        # Its root imports what it names when that is first asked for; this is all of it.
         Entry(OURS, "redisutils", "redisutils.client.redis_pool", "ours:Redisutils"),
         Entry("redis-py", "redis", "redis.asyncio", "redis_py:RedisPy"),
         Entry("valkey-py", "valkey", "valkey.asyncio", "valkey_py:ValkeyPy"),
