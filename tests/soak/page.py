@@ -109,13 +109,14 @@ cancelled anywhere. Meanwhile, on a timeline drawn from the seed:
   the server: acknowledged ones are there once, those of unknown fate once at most, those that were
   not sent or were rejected never, and all in the order of their caller. A transaction is there as a
   whole or not at all. A subscriber hears no message twice.
-- **Every call ends in its budget**, whatever happens; what the event loop itself was late does not
-  count.
+- **Every call ends in its budget**, whatever happens, or at most 0.25 s after it; what the event
+  loop itself was late does not count. The table says how late the latest one was.
 - **Every error says what happened** to its command, and refusals have a reason in the weather.
 - **Nothing is said behind our back**: no warning, no exception that nobody awaited.
 - **All comes back.** Once a minute the faults end and the users stand still. Within a second every
-  lane answers, and every subscriber hears. Then files and sockets, tasks and the server's
-  clients are, to the last one, as many as at the beginning.
+  lane answers, and within ten every subscriber hears, who may first have to find out that his
+  connection is dead. Then files and sockets, tasks and the server's clients are, to the last one,
+  as many as at the beginning.
 - **Memory is flat.** At rest, after a full collection and when malloc was asked to give back what
   it only holds for later (`malloc_trim`; else it runs as it is), the resident memory is taken.
   Theil and Sen's slope of it over the second half (the median of the slopes between all pairs)
