@@ -126,16 +126,17 @@ async def test_a_call_that_does_not_end_is_seen() -> None:
     assert calls.outcomes == {"cancelled": 1, "UNKNOWN": 1, "done": 1}
 
 
-def sample(at: float, memory: float) -> Sample:
-    return Sample(at, int(memory), 1, 1, 1, 1, 1.0, 0.0, 0.0, 0, 0)
+def calm(minute: int, memory: float, objects: int) -> Calm:
+    return Calm(60.0 * minute, Baseline(1, 1, 1), int(memory), objects, 0.0)
 
 
 def test_a_leak_is_seen_and_noise_is_not() -> None:
     assert growth([(0, 0), (1, 2), (2, 4), (3, 600), (4, 8)]) == 2
-    flat = [sample(at, 60e6 + (at % 7) * 1e6 + (at < 300) * at * 1e5) for at in range(600)]
-    leaking = [sample(at, 60e6 + (at % 7) * 1e6 + at * 2e4) for at in range(600)]
-    calms = [Calm(60.0 * n, Baseline(1, 1, 1), 1, 1000 + n, 0.0) for n in range(10)]
-    assert list(judge(flat, calms)) == []
-    assert "memory grows by 72" in next(judge(leaking, calms))
-    more = [Calm(60.0 * n, Baseline(1, 1, 1), 1, 1000 * n, 0.0) for n in range(10)]
-    assert "Python objects" in next(judge(flat, more))
+    flat = [calm(n, 60e6 + n % 3 * 1e5 + (n < 5) * n * 1e6, 1000 + n) for n in range(11)]
+    leaking = [calm(n, 60e6 + n % 3 * 1e5 + n * 1.2e6, 1000) for n in range(11)]
+    more = [calm(n, 60e6, 1000 * n) for n in range(11)]
+    samples = [Sample(1.0, 1, 1, 1, 1, 1, 1.0, 0.0, 0.0, 0, 0)]
+    assert list(judge(samples, flat)) == []
+    assert "memory grows by 7" in next(judge(samples, leaking))
+    assert "Python objects" in next(judge(samples, more))
+    assert list(judge(samples, leaking[:3])) == [], "too short to tell"

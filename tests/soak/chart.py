@@ -89,16 +89,32 @@ def _line(axes: Axes, record: Record, values: Sequence[Any], colour: str, name: 
         )
 
 
+def _dots(axes: Axes, record: Record, values: Sequence[float], colour: str) -> None:
+    """What was found at each calm."""
+    axes.plot(
+        [calm.at / 60 for calm in record.calms],
+        values,
+        "o",
+        markersize=4,
+        color=colour,
+        markeredgecolor="white",
+        markeredgewidth=0.8,
+        zorder=4,
+        clip_on=False,
+    )
+
+
 def _memory(axes: Axes, record: Record) -> None:
     values = [sample.memory / 1e6 for sample in record.samples]
     _line(axes, record, values, _STRONG, f"{values[-1]:.0f} MB")
     axes.set_ylim(0, max(values) * 1.25)
-    slope = memory_growth(record.samples)
+    _dots(axes, record, [calm.memory / 1e6 for calm in record.calms], _STRONG)
+    slope = memory_growth(record.calms)
     if slope is not None:
         half = record.samples[-1].at / 120
         axes.plot([half, 2 * half], [max(values) * 1.1] * 2, color=_FAINT, linewidth=0.8)
         axes.annotate(
-            f"{slope:+.1f} MB per hour",
+            f"at rest {slope:+.1f} MB per hour",
             (1.5 * half, max(values) * 1.1),
             xytext=(0, 3),
             textcoords="offset points",
@@ -106,7 +122,7 @@ def _memory(axes: Axes, record: Record) -> None:
             fontsize=8,
             color=_FAINT,
         )
-    _title(axes, "Resident memory, MB")
+    _title(axes, "Resident memory, MB; dots: at rest")
 
 
 def _calls(axes: Axes, record: Record) -> None:
@@ -122,9 +138,10 @@ def _errors(axes: Axes, record: Record) -> None:
     times = _minutes(record)
     unsent = [sample.not_sent for sample in record.samples]
     unknown = [sample.unknown for sample in record.samples]
-    axes.bar(times, unsent, width=1 / 60, color=_PALE, zorder=2)
-    axes.bar(times, unknown, width=1 / 60, bottom=unsent, color=_STRONG, zorder=3)
-    axes.set_ylim(0, max(10, *map(sum, zip(unsent, unknown, strict=True))) * 1.1)
+    both = [first + second for first, second in zip(unsent, unknown, strict=True)]
+    axes.fill_between(times, both, step="mid", color=_STRONG, linewidth=0, zorder=2)
+    axes.fill_between(times, unsent, step="mid", color=_PALE, linewidth=0, zorder=3)
+    axes.set_ylim(0, max(10, *both) * 1.1)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     for name, colour, place in (("NOT_SENT", _PALE, 0.35), ("UNKNOWN", _STRONG, 0.65)):
         axes.text(
@@ -149,16 +166,8 @@ def _counts(axes: Axes, record: Record) -> None:
     rest = record.calms[-1].found
     names = (("tasks", rest.tasks, _PALE), ("descriptors", rest.descriptors, _BLUE))
     for name, value, colour in (*names, ("server clients", rest.clients, _DARK)):
-        axes.plot(
-            [calm.at / 60 for calm in record.calms],
-            [getattr(calm.found, name.split()[-1]) for calm in record.calms],
-            "o",
-            markersize=4,
-            color=colour,
-            markeredgecolor="white",
-            markeredgewidth=0.8,
-            zorder=4,
-        )
+        kept = [getattr(calm.found, name.split()[-1]) for calm in record.calms]
+        _dots(axes, record, kept, colour)
         axes.annotate(
             f"{value} {name}",
             (1, value),

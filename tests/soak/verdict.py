@@ -1,4 +1,4 @@
-"""What the samples of a run must look like."""
+"""What the figures of a run must look like."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import Final
 from .calm import Calm
 from .samples import Sample
 
-__all__ = ["MEMORY_LIMIT", "growth", "judge", "second_half"]
+__all__ = ["MEMORY_LIMIT", "growth", "judge", "memory_growth"]
 
-MEMORY_LIMIT: Final = 50.0
-"""MB per hour by which resident memory may grow in the second half of a run: 4 MB in ten minutes'
-second five, which is what malloc's own ups and downs come to."""
+MEMORY_LIMIT: Final = 12.0
+"""MB per hour by which resident memory at rest may grow in the second half of a run: 1 MB in ten
+minutes' second five."""
 
 OBJECTS_LIMIT: Final = 500
 """Python objects by which there may be more at the last calm than at the first of the second half:
 the tables of a few caches, and what the collector happens to follow."""
 
-_ENOUGH: Final = 150
-"""Samples below which a slope says nothing: in a run of less than five minutes caches still fill."""
+_ENOUGH: Final = 4
+_LONG_ENOUGH: Final = 150.0
+"""Calms, and seconds, below which a slope says nothing: caches still fill."""
 
 _MEGA: Final = 1_000_000
 
@@ -36,25 +37,25 @@ def growth(points: Sequence[tuple[float, float]]) -> float:
     )
 
 
-def second_half(samples: Sequence[Sample]) -> Sequence[Sample]:
+def second_half(calms: Sequence[Calm]) -> Sequence[Calm]:
     """Without the first, in which caches fill and the allocator finds its size."""
-    return [sample for sample in samples if sample.at >= samples[-1].at / 2]
+    return [calm for calm in calms if calm.at >= calms[-1].at / 2]
 
 
-def memory_growth(samples: Sequence[Sample]) -> float | None:
-    """MB per hour in the second half; None when it is too short to tell."""
-    late = second_half(samples) if samples else []
-    if len(late) < _ENOUGH:
+def memory_growth(calms: Sequence[Calm]) -> float | None:
+    """MB per hour at rest in the second half; None when it is too short to tell."""
+    late = second_half(calms) if calms else []
+    if len(late) < _ENOUGH or late[-1].at - late[0].at < _LONG_ENOUGH:
         return None
-    return growth([(sample.at, sample.memory) for sample in late]) * 3600 / _MEGA
+    return growth([(calm.at, calm.memory) for calm in late]) * 3600 / _MEGA
 
 
 def judge(samples: Sequence[Sample], calms: Sequence[Calm]) -> Iterator[str]:
     """What is wrong with them."""
-    slope = memory_growth(samples)
+    slope = memory_growth(calms)
     if slope is not None and slope > MEMORY_LIMIT:
         yield f"memory grows by {slope:.1f} MB per hour, and may by {MEMORY_LIMIT:.0f}"
-    late = [calm for calm in calms if calm.at >= calms[-1].at / 2]
+    late = second_half(calms)
     if len(late) > 2 and late[-1].objects > late[0].objects + OBJECTS_LIMIT:
         yield f"{late[-1].objects - late[0].objects} Python objects more at the last calm"
     if samples and not any(sample.calls for sample in samples):
