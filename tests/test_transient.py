@@ -107,6 +107,34 @@ async def test_LOADING(clean_server: EmbeddedServer, admin: redis.Redis) -> None
         assert set(pool.metrics().retries) == {"LOADING"}
 
 
+async def test_LOADING_for_a_command_that_blocks(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """It has a connection of its own, and is repeated by itself as any other."""
+    admin.rpush("list", "item")
+    async with (
+        pool_at(clean_server, **QUICK) as pool,
+        pool_at(clean_server, retry="never") as never,
+    ):
+        await asyncio.gather(
+            pool.client.blpop(["none"], 0.001), never.client.blpop(["none"], 0.001)
+        )
+        async with loading(clean_server, admin):
+            while not never.metrics().errors:
+                await asyncio.gather(never.client.get("k"), return_exceptions=True)
+            with pytest.raises(redis.exceptions.BusyLoadingError) as caught:
+                await never.client.blpop(["list"], timeout=10)
+            assert outcome_of(caught.value) is Outcome.REJECTED
+            started = monotonic()
+            with pytest.raises(redis.exceptions.BusyLoadingError):
+                await pool.client.with_timeout(0.01).blpop(["list"], timeout=10)
+            assert monotonic() - started < 5, "what it waits for is no time to be repeated in"
+            assert await pool.client.blpop(["list"], timeout=10) == (b"list", b"item")
+        assert pool.metrics().retries["LOADING"] > 0
+        assert pool.status().available == pool.status().size
+        assert "LOADING" not in never.metrics().retries
+
+
 async def test_a_connection_made_while_the_server_loads(
     clean_server: EmbeddedServer, admin: redis.Redis
 ) -> None:

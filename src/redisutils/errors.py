@@ -166,3 +166,15 @@ def outcome_of(error: BaseException) -> Outcome | None:
     """What ``error`` says about its command, or None when it says nothing."""
     outcome = getattr(error, "outcome", None)
     return outcome if isinstance(outcome, Outcome) else None
+
+
+def with_code(error: _E, code: str) -> _E:
+    """Mark a server's refusal with its first word, such as LOADING, and return it."""
+    error.code = code  # type: ignore[attr-defined]  # exceptions have a __dict__
+    return error
+
+
+def code_of(error: BaseException) -> str:
+    """The first word of a server's refusal; empty for every other error."""
+    code = getattr(error, "code", "")
+    return code if isinstance(code, str) else ""

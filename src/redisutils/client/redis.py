@@ -23,7 +23,7 @@ import redis.asyncio
 from hiredis import pack_command
 from redis._parsers.response_callbacks import get_response_callbacks
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from redisutils.client.adapter import AdapterPool
 from redisutils.client.arguments import kwargs_from_url, positive
@@ -34,7 +34,7 @@ from redisutils.client.source import DeferredLane, LaneLike, LazySource, Source
 from redisutils.commands import Command, block_timeout, is_blocking, is_container, lookup
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER
-from redisutils.errors import CommandTimeout
+from redisutils.errors import CommandTimeout, code_of
 from redisutils.pool.lane import Lane
 from redisutils.secret import Secret, hide
 from redisutils.topology.standalone import DEFAULT_LANE
@@ -293,15 +293,36 @@ class Redis(redis.asyncio.Redis):
         refuse_shared(command)
         if not blocking:
             return await self._ask(self._lane, args, options, timeout)
+        return await self._execute_blocking(args, options, timeout)
+
+    async def _execute_blocking(
+        self, args: tuple[Any, ...], options: dict[str, Any], timeout: float
+    ) -> Any:
+        """A command that blocks, on a connection of its own."""
         pack(args, *self._encoding)  # bad arguments are told before a connection is taken
+        server = self._source.server()
+        policy = server.settings.retry
         started = monotonic()
-        lease = await self._source.server().checkout_patiently(self._timeout)
-        try:
-            return await self._ask(lease.item, args, options, timeout - (monotonic() - started))
-        finally:
-            # A caller that goes away leaves the answer owed: such a connection is not reused
-            # but closed, and the server stops waiting on its behalf.
-            lease.release()
+        attempts = 0
+        while True:
+            spent = monotonic() - started
+            lease = await server.checkout_patiently(self._timeout - spent)
+            try:
+                spent = monotonic() - started
+                return await self._ask(lease.item, args, options, timeout - spent)
+            except RedisError as error:
+                attempts += 1
+                delay = policy.backoff.delay(attempts)
+                repeated = policy.may_repeat_rejected(code_of(error))
+                in_time = monotonic() - started + delay < self._timeout
+                if not repeated or attempts > policy.max_retries or not in_time:
+                    raise
+                server.metrics.retries[code_of(error)] += 1
+            finally:
+                # A caller that goes away leaves the answer owed: such a connection is not reused
+                # but closed, and the server stops waiting on its behalf.
+                lease.release()
+            await asyncio.sleep(delay)
 
     def _budget(self, command: Command, args: tuple[Any, ...]) -> float:
         """The seconds that a command has: for one that blocks, on top of what it asks for."""

@@ -48,6 +48,7 @@ from redisutils.errors import (
     Outcome,
     ProtocolError,
     WrongLoop,
+    with_code,
     with_outcome,
 )
 from redisutils.metrics import FOLD_AT, PoolMetrics
@@ -632,8 +633,9 @@ class Connection(asyncio.Protocol):
             error: Exception = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]
         except ValueError:  # MOVED or ASK without an address
             error = ResponseError(message)
-        with_outcome(error, Outcome.REJECTED)
-        self._error_replies.append((error, message.split(" ", 1)[0]))
+        code = message.split(" ", 1)[0]
+        with_outcome(with_code(error, code), Outcome.REJECTED)
+        self._error_replies.append((error, code))
         return error
 
     def _protocol_error(self, cause: Exception) -> ProtocolError:
