@@ -241,6 +241,7 @@ async def test_what_ran_out_while_it_waited_never_lands(
             run_out(piped(brief, False, ("INCR", "k")).execute(), 0.05),
         )
         assert {outcome_of(error) for error in errors} == {Outcome.NOT_SENT}
+        assert pool.metrics().timeouts == len(errors)
         proxy.restore()
         assert await pool.client.ping() is True
         assert admin.get("k") is None

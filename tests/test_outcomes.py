@@ -26,6 +26,7 @@ from redisutils import (
     outcome_of,
 )
 from redisutils.connection.embedded import free_port
+from redisutils.connection.packing import pack
 from redisutils.errors import AuthenticationFailed, ConnectFailed, ConnectionLost
 from redisutils.testing import EmbeddedServer, FaultProxy
 
@@ -216,6 +217,24 @@ async def test_a_command_that_was_never_written_is_sent_when_it_can_be(
             assert await waiting is None
             assert admin.get("log") == "1"
             assert pool.metrics().retries["connect"] >= 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_was_issued_and_not_written_when_the_connection_died(
+    clean_server: EmbeddedServer, admin: redis.Redis, mode: Mode
+) -> None:
+    """Of two commands of a turn the first has left at once; the second is still with us."""
+    async with pool_at(clean_server, retry=mode, **QUICK) as pool:
+        await pool.client.ping()
+        await asyncio.sleep(0)  # whoever is woken by a reply writes when the read callback ends
+        lane = pool.server.lane()
+        written = lane.submit(pack(("INCR", "written")), False, 5.0)
+        unwritten = lane.submit(pack(("INCR", "unwritten")), False, 5.0)
+        assert lane.connection is not None
+        lane.connection.close()
+        assert await outcome_after(written) is (None if mode == "always" else Outcome.UNKNOWN)
+        assert await outcome_after(unwritten) is (Outcome.NOT_SENT if mode == "never" else None)
+    assert admin.get("unwritten") == (None if mode == "never" else "1")
 
 
 @pytest.mark.parametrize("mode", MODES)

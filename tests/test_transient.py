@@ -15,7 +15,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from redisutils import Outcome, RedisPool, outcome_of
+from redisutils import CommandTimeout, Outcome, RedisPool, outcome_of
 from redisutils.connection.embedded import free_port
 from redisutils.errors import AuthenticationFailed
 from redisutils.testing import EmbeddedServer, FaultProxy
@@ -196,6 +196,29 @@ async def test_no_longer_than_the_budget(
         assert monotonic() - started < 0.2 + 0.3
         assert outcome_of(caught.value) is Outcome.REJECTED
         assert pool.metrics().retries["READONLY"] >= 2
+
+
+@pytest.mark.parametrize("transaction", [False, True])
+async def test_one_who_waits_behind_what_was_refused_is_told_of_the_refusal(
+    clean_server: EmbeddedServer,
+    admin: redis.Redis,
+    replica: Callable[[], object],
+    transaction: bool,
+) -> None:
+    async with pool_at(clean_server, **QUICK) as pool:
+        replica()
+        refused = (
+            piped(pool.client, True, ("SET", "k", "v")).execute()
+            if transaction
+            else pool.client.set("k", "v")
+        )
+        writing = asyncio.ensure_future(refused)
+        await repeats(pool, "READONLY", 2)
+        with pytest.raises(CommandTimeout, match="read only replica") as caught:
+            await pool.client.with_timeout(0.02).get("k")
+        assert caught.value.outcome is Outcome.NOT_SENT
+        admin.replicaof("NO", "ONE")
+        assert await writing == ([True] if transaction else True)
 
 
 async def test_not_at_all_when_never(
