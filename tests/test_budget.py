@@ -21,6 +21,7 @@ from redisutils.pool import manager
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import piped, pool_at, until
+from .peers import Wire
 
 # 50 ms of the loop's time are allowed; the rest is for a machine that does other things too.
 SLACK = 0.5
@@ -159,6 +160,39 @@ async def test_each_caller_has_its_own(proxy: FaultProxy, server: EmbeddedServer
         assert await waiting is None  # the late answers before it were read and dropped
         assert proxy.accepted == 1
         assert pool.metrics().timeouts == 4
+
+
+async def test_each_keeps_its_own_when_the_connection_is_lost(
+    proxy: FaultProxy, server: EmbeddedServer
+) -> None:
+    async with pool_at(server, proxy, **QUICK) as pool:
+        await pool.client.ping()
+        proxy.stall()
+        brief = asyncio.create_task(run_out(pool.client.with_timeout(0.3).get("a"), 0.3))
+        patient = asyncio.create_task(pool.client.with_timeout(3).get("b"))
+        await until(lambda: pool.server.lane().depth == 2)
+        proxy.blackhole()
+        proxy.reset()
+        assert outcome_of(await brief) is Outcome.UNKNOWN
+        assert not patient.done()
+        patient.cancel()
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])  # where the alarm comes before the turn's write
+async def test_what_ran_out_before_its_turn_was_over_is_not_written() -> None:
+    async with Wire() as wire:
+        first = wire.ask("FIRST", timeout=0.0)  # is written at once, and sets the alarm
+        spent = wire.ask("SPENT", timeout=0.0)
+        live = wire.ask("LIVE")
+        errors = await asyncio.gather(first, spent, return_exceptions=True)
+        assert [outcome_of(e) for e in errors if isinstance(e, CommandTimeout)] == [
+            Outcome.UNKNOWN,
+            Outcome.NOT_SENT,
+        ]
+        assert await wire.heard(2) == [[b"FIRST"], [b"LIVE"]]
+        await wire.say(b"+one\r\n+two\r\n")
+        assert await live == b"two"
+        assert wire.metrics.timeouts == 2
 
 
 async def test_a_frozen_server(clean_server: EmbeddedServer, admin: redis.Redis) -> None:

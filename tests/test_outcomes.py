@@ -328,6 +328,15 @@ async def test_closing_tells_each_caller_what_became_of_its_command(
     assert admin.get("log") == "1"
 
 
+async def test_closing_tells_everyone_who_waits(proxy: FaultProxy, server: EmbeddedServer) -> None:
+    proxy.blackhole()
+    async with pool_at(server, proxy) as pool:
+        waiting = [asyncio.create_task(outcome_after(pool.client.incr("log"))) for _ in range(5)]
+        await until(lambda: pool.server.lane().depth == 5)
+        await pool.close()
+        assert await asyncio.gather(*waiting) == [Outcome.NOT_SENT] * 5
+
+
 async def test_every_error_says_what_became_of_its_command(
     clean_server: EmbeddedServer, admin: redis.Redis, proxy: FaultProxy
 ) -> None:

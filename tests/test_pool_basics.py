@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -239,12 +240,17 @@ async def test_a_closed_pool_refuses_whoever_waits_and_whoever_comes() -> None:
     things = Things()
     pool = pool_of(things, 1)
     lease = await pool.get()
-    waiters = [asyncio.create_task(pool.get()) for _ in range(2)]
+    waiters = [asyncio.create_task(pool.get()) for _ in range(3)]
+    told: list[asyncio.Task[Any]] = []
+    for waiter in waiters:
+        waiter.add_done_callback(told.append)
     await turns()
     pool.close()
     for waiter in waiters:
         with pytest.raises(PoolClosed, match="things is closed"):
             await waiter
+    await turns()
+    assert told == waiters  # first come, first served
     for wait in (0, 1, float("inf")):
         with pytest.raises(PoolClosed):
             await pool.get(wait=wait)

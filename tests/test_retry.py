@@ -5,11 +5,23 @@ What becomes of commands by it, on servers, is in ``test_outcomes`` and ``test_t
 
 from __future__ import annotations
 
+import asyncio
+from typing import TypeAlias
+
 import pytest
 
+from redisutils.connection.packing import pack_many
+from redisutils.connection.reply import Batch, new_batch
+from redisutils.pool.judgement import blocks, refused_by_the_server, repeatable
 from redisutils.retry import TRANSIENT, Backoff, RetryMode, RetryPolicy
 
 BACKOFF = Backoff(base=0.5, cap=5.0)
+
+Calls: TypeAlias = list[tuple[str, ...]]
+
+GET, SET, INCR = ("GET", "k"), ("SET", "k", "v"), ("INCR", "k")
+EVAL, BLPOP, ODD = ("EVAL", "return 1", "0"), ("BLPOP", "k", "0"), ("MODULE.DO", "k")
+MULTI, EXEC = ("MULTI",), ("EXEC",)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +66,54 @@ def test_the_delay_is_any_part_of_its_bound() -> None:
     drawn = [BACKOFF.delay(3) for _ in range(1000)]
     assert 0.0 <= min(drawn) < 0.5
     assert 1.5 < max(drawn) <= 2.0
+
+
+# -- what is written in one piece is judged as one --
+
+
+def batch(calls: Calls) -> Batch:
+    payload = pack_many(calls)
+    return new_batch(asyncio.get_running_loop(), payload, len(calls), False, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("calls", "may"),
+    [
+        ([GET], True),
+        ([SET, GET], True),
+        ([MULTI, SET, GET, EXEC], True),
+        ([INCR], False),
+        ([GET, INCR], False),
+        ([INCR, GET], False),
+        ([MULTI, GET, INCR, EXEC], False),
+        ([ODD], False),
+        ([EVAL], False),
+        ([BLPOP], False),
+    ],
+)
+async def test_all_must_be_repeatable(calls: Calls, may: bool) -> None:
+    assert repeatable(batch(calls)) is may
+
+
+@pytest.mark.parametrize(
+    ("calls", "blocking"),
+    [([GET, SET], False), ([GET, BLPOP], True), ([BLPOP, GET], True), ([BLPOP], True)],
+)
+async def test_one_that_blocks_is_enough(calls: Calls, blocking: bool) -> None:
+    assert blocks(batch(calls)) is blocking
+
+
+@pytest.mark.parametrize(
+    ("calls", "its_own"),
+    [
+        ([GET, INCR], True),
+        ([MULTI, INCR, EXEC], True),
+        ([EVAL], False),
+        ([INCR, EVAL], False),
+        ([("EVALSHA", "0" * 40, "0"), INCR], False),
+        ([("FCALL", "f", "0")], False),
+        ([ODD], False),
+    ],
+)
+async def test_one_that_runs_code_may_refuse_for_itself(calls: Calls, its_own: bool) -> None:
+    assert refused_by_the_server(batch(calls)) is its_own

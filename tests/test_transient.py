@@ -15,7 +15,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from redisutils import CommandTimeout, Outcome, RedisPool, outcome_of
+from redisutils import CommandTimeout, Outcome, PoolClosed, RedisPool, outcome_of
 from redisutils.connection.embedded import free_port
 from redisutils.errors import AuthenticationFailed
 from redisutils.testing import EmbeddedServer, FaultProxy
@@ -219,6 +219,24 @@ async def test_one_who_waits_behind_what_was_refused_is_told_of_the_refusal(
         assert caught.value.outcome is Outcome.NOT_SENT
         admin.replicaof("NO", "ONE")
         assert await writing == ([True] if transaction else True)
+
+
+async def test_a_draining_close_repeats_what_was_refused_and_takes_nothing_new(
+    clean_server: EmbeddedServer, admin: redis.Redis, replica: Callable[[], object]
+) -> None:
+    pool = await pool_at(clean_server, **QUICK)
+    await pool.client.ping()
+    replica()
+    writing = asyncio.ensure_future(pool.client.set("k", "v"))
+    await repeats(pool, "READONLY")
+    closing = asyncio.create_task(pool.close(drain=5))
+    for count in range(2, 6):
+        await repeats(pool, "READONLY", count)
+        with pytest.raises(PoolClosed):
+            await pool.client.get("other")
+    admin.replicaof("NO", "ONE")
+    assert await writing is True
+    await closing
 
 
 async def test_not_at_all_when_never(
