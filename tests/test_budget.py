@@ -178,6 +178,16 @@ async def test_each_keeps_its_own_when_the_connection_is_lost(
         patient.cancel()
 
 
+async def test_the_next_to_run_out_is_not_the_last_that_was_issued() -> None:
+    async with Wire() as wire:
+        brief, longer, patient = (wire.ask(timeout=timeout) for timeout in (0.02, 0.05, 60))
+        async with asyncio.timeout(5):
+            errors = await asyncio.gather(brief, longer, return_exceptions=True)
+        assert [type(error) for error in errors] == [CommandTimeout] * 2
+        await wire.say(b"+late\r\n+late\r\n+PONG\r\n")
+        assert await patient == b"PONG"
+
+
 @pytest.mark.asyncio(loop_factories=["uvloop"])  # where the alarm comes before the turn's write
 async def test_what_ran_out_before_its_turn_was_over_is_not_written() -> None:
     async with Wire() as wire:

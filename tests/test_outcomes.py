@@ -219,6 +219,21 @@ async def test_a_command_that_was_never_written_is_sent_when_it_can_be(
             assert pool.metrics().retries["connect"] >= 1
 
 
+async def test_one_who_gives_up_while_connecting_fails_takes_nobody_along(
+    proxy: FaultProxy, server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    proxy.refuse()
+    async with pool_at(server, proxy, **QUICK, max_retries=1000) as pool:
+        waiting = [asyncio.ensure_future(pool.client.rpush("log", n)) for n in range(3)]
+        await until(lambda: pool.metrics().retries.get("connect", 0) > 0)
+        waiting[0].cancel()
+        failures = pool.metrics().errors["ConnectFailed"]
+        await until(lambda: pool.metrics().errors["ConnectFailed"] > failures + 1)
+        proxy.restore()
+        assert await asyncio.gather(*waiting[1:]) == [1, 2]
+    assert admin.lrange("log", 0, -1) == ["1", "2"]
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_what_was_issued_and_not_written_when_the_connection_died(
     clean_server: EmbeddedServer, admin: redis.Redis, mode: Mode

@@ -87,6 +87,21 @@ async def test_queue_mode(mode: str, order: list[int]) -> None:
     assert [(await pool.get()).item.number for _ in range(3)] == order
 
 
+@pytest.mark.parametrize(("mode", "order"), [("fifo", [0, 1, 2]), ("lifo", [2, 1, 0])])
+async def test_queue_mode_of_those_that_need_no_recycling(mode: Any, order: list[int]) -> None:
+    things = Things()
+    pool = pool_of(things, 3, queue_mode=mode)
+    for lease in [await pool.get() for _ in range(3)]:
+        lease.item.fresh = True
+        lease.release()
+    leases = [pool.get_at_once() for _ in range(4)]
+    assert [lease and lease.item.number for lease in leases] == [*order, None]
+    for each in leases:
+        if each is not None:
+            each.release()
+    await assert_whole(pool, things)
+
+
 async def test_three_things_serve_a_hundred_and_are_all_back_afterwards() -> None:
     things = Things()
     pool = pool_of(things, 3)

@@ -92,6 +92,22 @@ async def test_many_connections_ask_once(clean_server: EmbeddedServer, resolver:
             lease.release()
 
 
+async def test_one_who_gives_up_takes_the_answer_from_nobody(resolver: Resolver) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        first, second = (asyncio.create_task(connect(NAME, port)) for _ in range(2))
+        await until(lambda: resolver.asked)
+        first.cancel()
+        await asyncio.wait([first])
+        third = asyncio.create_task(connect(NAME, port))
+        await asyncio.sleep(0)
+        resolver.mend()
+        for task in (second, third):
+            (await task).close()
+    assert resolver.asked == 1
+    await until(lambda: not lookups())
+
+
 async def test_a_name_that_moves_is_found_again(
     clean_server: EmbeddedServer, resolver: Resolver, admin: redis.Redis
 ) -> None:
