@@ -321,6 +321,26 @@ async def test_a_peer_that_does_not_read(
         assert await pool.client.dbsize() == 3000  # the late one was never sent
 
 
+async def test_answers_do_not_let_callers_on_while_the_peer_does_not_read() -> None:
+    """It answers what it has read, and what it has not read fills our memory."""
+    async with Wire() as wire:
+        connection = wire.connection
+        replies = []
+        while not connection.blocked:
+            replies.append(wire.ask("SET", "k", b"x" * 100_000))
+        count = len(replies)
+        assert connection.unwritten > 2**20
+        await wire.say(b"+OK\r\n" * 3)
+        assert connection.in_flight == count - 3
+        assert connection.blocked
+        assert len(await wire.heard(count)) == count
+        await until(lambda: not connection.blocked)
+        assert not connection.unwritten
+        await wire.say(b"+OK\r\n" * (count - 3))
+        assert await asyncio.gather(*replies) == [b"OK"] * count
+        assert is_clean(connection)
+
+
 async def test_callers_held_back_may_leave(proxy: FaultProxy, server: EmbeddedServer) -> None:
     """Those who are cancelled while they wait at the bound are not sent, the others are."""
     async with create_redis_pool(

@@ -21,6 +21,7 @@ from redisutils.pool import manager
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import piped, pool_at, until
+from .peers import Wire
 
 # 50 ms of the loop's time are allowed; the rest is for a machine that does other things too.
 SLACK = 0.5
@@ -162,6 +163,49 @@ async def test_each_caller_has_its_own(proxy: FaultProxy, server: EmbeddedServer
         assert pool.metrics().timeouts == 4
 
 
+async def test_each_keeps_its_own_when_the_connection_is_lost(
+    proxy: FaultProxy, server: EmbeddedServer
+) -> None:
+    async with pool_at(server, proxy, **QUICK) as pool:
+        await pool.client.ping()
+        proxy.stall()
+        brief = asyncio.create_task(run_out(pool.client.with_timeout(0.3).get("a"), 0.3))
+        patient = asyncio.create_task(pool.client.with_timeout(3).get("b"))
+        await until(lambda: pool.server.lane().depth == 2)
+        proxy.blackhole()
+        proxy.reset()
+        assert outcome_of(await brief) is Outcome.UNKNOWN
+        assert not patient.done()
+        patient.cancel()
+
+
+async def test_the_next_to_run_out_is_not_the_last_that_was_issued() -> None:
+    async with Wire() as wire:
+        brief, longer, patient = (wire.ask(timeout=timeout) for timeout in (0.02, 0.05, 60))
+        async with asyncio.timeout(5):
+            errors = await asyncio.gather(brief, longer, return_exceptions=True)
+        assert [type(error) for error in errors] == [CommandTimeout] * 2
+        await wire.say(b"+late\r\n+late\r\n+PONG\r\n")
+        assert await patient == b"PONG"
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])  # where the alarm comes before the turn's write
+async def test_what_ran_out_before_its_turn_was_over_is_not_written() -> None:
+    async with Wire() as wire:
+        first = wire.ask("FIRST", timeout=0.0)  # is written at once, and sets the alarm
+        spent = wire.ask("SPENT", timeout=0.0)
+        live = wire.ask("LIVE")
+        errors = await asyncio.gather(first, spent, return_exceptions=True)
+        assert [outcome_of(e) for e in errors if isinstance(e, CommandTimeout)] == [
+            Outcome.UNKNOWN,
+            Outcome.NOT_SENT,
+        ]
+        assert await wire.heard(2) == [[b"FIRST"], [b"LIVE"]]
+        await wire.say(b"+one\r\n+two\r\n")
+        assert await live == b"two"
+        assert wire.metrics.timeouts == 2
+
+
 async def test_a_frozen_server(clean_server: EmbeddedServer, admin: redis.Redis) -> None:
     async with pool_at(clean_server, command_timeout=0.2, pool_max_size=4) as pool:
         await pool.client.ping()
@@ -244,6 +288,7 @@ async def test_what_ran_out_while_it_waited_never_lands(
             run_out(piped(brief, False, ("INCR", "k")).execute(), 0.05),
         )
         assert {outcome_of(error) for error in errors} == {Outcome.NOT_SENT}
+        assert pool.metrics().timeouts == len(errors)
         proxy.restore()
         assert await pool.client.ping() is True
         assert admin.get("k") is None

@@ -466,6 +466,7 @@ OUT_ALL_THE_SAME: list[Call] = [
     ("EXPIREAT", "string", SOON),
     ("EXPIRE", "string", "soon"),
     ("EXPIRE", "string"),
+    ("EXPIREAT", "string"),
     ("LTRIM", "list", 0),
     ("GETEX", "string", "EX", 100),
     ("PUBLISH", "channel", "m"),

@@ -26,6 +26,7 @@ from redisutils import (
     outcome_of,
 )
 from redisutils.connection.embedded import free_port
+from redisutils.connection.packing import pack
 from redisutils.errors import AuthenticationFailed, ConnectFailed, ConnectionLost
 from redisutils.testing import EmbeddedServer, FaultProxy
 
@@ -218,6 +219,39 @@ async def test_a_command_that_was_never_written_is_sent_when_it_can_be(
             assert pool.metrics().retries["connect"] >= 1
 
 
+async def test_one_who_gives_up_while_connecting_fails_takes_nobody_along(
+    proxy: FaultProxy, server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    proxy.refuse()
+    async with pool_at(server, proxy, **QUICK, max_retries=1000) as pool:
+        waiting = [asyncio.ensure_future(pool.client.rpush("log", n)) for n in range(3)]
+        await until(lambda: pool.metrics().retries.get("connect", 0) > 0)
+        waiting[0].cancel()
+        failures = pool.metrics().errors["ConnectFailed"]
+        await until(lambda: pool.metrics().errors["ConnectFailed"] > failures + 1)
+        proxy.restore()
+        assert await asyncio.gather(*waiting[1:]) == [1, 2]
+    assert admin.lrange("log", 0, -1) == ["1", "2"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_was_issued_and_not_written_when_the_connection_died(
+    clean_server: EmbeddedServer, admin: redis.Redis, mode: Mode
+) -> None:
+    """Of two commands of a turn the first has left at once; the second is still with us."""
+    async with pool_at(clean_server, retry=mode, **QUICK) as pool:
+        await pool.client.ping()
+        await asyncio.sleep(0)  # whoever is woken by a reply writes when the read callback ends
+        lane = pool.server.lane()
+        written = lane.submit(pack(("INCR", "written")), False, 5.0)
+        unwritten = lane.submit(pack(("INCR", "unwritten")), False, 5.0)
+        assert lane.connection is not None
+        lane.connection.close()
+        assert await outcome_after(written) is (None if mode == "always" else Outcome.UNKNOWN)
+        assert await outcome_after(unwritten) is (Outcome.NOT_SENT if mode == "never" else None)
+    assert admin.get("unwritten") == (None if mode == "never" else "1")
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_any_other_error_of_the_server_is_final(
     clean_server: EmbeddedServer, admin: redis.Redis, mode: Mode
@@ -307,6 +341,15 @@ async def test_closing_tells_each_caller_what_became_of_its_command(
         await pool.close()
         assert await waiting is Outcome.NOT_SENT
     assert admin.get("log") == "1"
+
+
+async def test_closing_tells_everyone_who_waits(proxy: FaultProxy, server: EmbeddedServer) -> None:
+    proxy.blackhole()
+    async with pool_at(server, proxy) as pool:
+        waiting = [asyncio.create_task(outcome_after(pool.client.incr("log"))) for _ in range(5)]
+        await until(lambda: pool.server.lane().depth == 5)
+        await pool.close()
+        assert await asyncio.gather(*waiting) == [Outcome.NOT_SENT] * 5
 
 
 async def test_every_error_says_what_became_of_its_command(

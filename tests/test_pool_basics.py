@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,21 @@ async def test_queue_mode(mode: str, order: list[int]) -> None:
     for lease in leases:
         lease.release()
     assert [(await pool.get()).item.number for _ in range(3)] == order
+
+
+@pytest.mark.parametrize(("mode", "order"), [("fifo", [0, 1, 2]), ("lifo", [2, 1, 0])])
+async def test_queue_mode_of_those_that_need_no_recycling(mode: Any, order: list[int]) -> None:
+    things = Things()
+    pool = pool_of(things, 3, queue_mode=mode)
+    for lease in [await pool.get() for _ in range(3)]:
+        lease.item.fresh = True
+        lease.release()
+    leases = [pool.get_at_once() for _ in range(4)]
+    assert [lease and lease.item.number for lease in leases] == [*order, None]
+    for each in leases:
+        if each is not None:
+            each.release()
+    await assert_whole(pool, things)
 
 
 async def test_three_things_serve_a_hundred_and_are_all_back_afterwards() -> None:
@@ -239,12 +255,17 @@ async def test_a_closed_pool_refuses_whoever_waits_and_whoever_comes() -> None:
     things = Things()
     pool = pool_of(things, 1)
     lease = await pool.get()
-    waiters = [asyncio.create_task(pool.get()) for _ in range(2)]
+    waiters = [asyncio.create_task(pool.get()) for _ in range(3)]
+    told: list[asyncio.Task[Any]] = []
+    for waiter in waiters:
+        waiter.add_done_callback(told.append)
     await turns()
     pool.close()
     for waiter in waiters:
         with pytest.raises(PoolClosed, match="things is closed"):
             await waiter
+    await turns()
+    assert told == waiters  # first come, first served
     for wait in (0, 1, float("inf")):
         with pytest.raises(PoolClosed):
             await pool.get(wait=wait)

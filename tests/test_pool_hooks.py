@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from redisutils.connection.protocol import Connection
-from redisutils.errors import PoolClosed
+from redisutils.errors import ConnectFailed, Outcome, PoolClosed
 from redisutils.pool.pool import Usage
 from redisutils.testing import EmbeddedServer
 
@@ -181,6 +181,28 @@ async def test_a_hook_prepares_every_connection_lanes_included(
             other.release()
             async with pool.get() as again:  # not made anew: not called
                 assert await again.execute("CLIENT", "GETNAME") == b"hooked2"
+
+
+async def test_commands_are_told_what_the_hook_of_their_connection_raised(
+    clean_server: EmbeddedServer,
+) -> None:
+    async with pool_at(clean_server) as pool:
+        refusal = Refused("not this one")
+
+        async def hook(connection: Connection, usage: Usage) -> None:
+            raise refusal
+
+        pool.post_create.append(hook)
+        gets = (pool.client.get(key) for key in "abc")
+        errors = await asyncio.gather(*gets, return_exceptions=True)
+        for error in errors:
+            assert isinstance(error, ConnectFailed)
+            assert "Refused: not this one" in str(error)
+            assert error.__cause__ is refusal
+            assert error.outcome is Outcome.NOT_SENT
+        assert len(set(map(id, errors))) == 3  # an error of his own for each: tracebacks grow
+        pool.post_create.clear()
+        assert await pool.client.ping() is True
 
 
 async def test_a_hook_that_refuses_leaves_no_socket_behind(

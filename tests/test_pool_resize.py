@@ -282,6 +282,41 @@ async def test_take_detaches_for_good() -> None:
 # -- close and drain --
 
 
+async def test_a_place_that_is_vacated_again_is_counted_once() -> None:
+    things = Things()
+    pool = pool_of(things, 2)
+    lease, given_back = await pool.get(), await pool.get()
+    given_back.release()
+    pool.vacate(given_back)
+    assert (status(pool), pool.in_use) == ((2, 1, 0), 1)
+    for _ in range(2):
+        pool.vacate(lease)
+        assert (status(pool), pool.in_use) == ((1, 1, 0), 1)
+    assert [thing.closings for thing in things.made] == [1, 0]
+    await pool.refill(lease, create=1, recycle=1)
+    assert (status(pool), pool.in_use) == ((1, 0, 0), 1)
+    lease.release()
+    await assert_whole(pool, things)
+
+
+async def test_a_place_that_is_given_back_while_it_is_filled_keeps_nothing() -> None:
+    things = Things()
+    pool = pool_of(things, 1)
+    lease = await pool.get()
+    pool.vacate(lease)
+    gate = Gate()
+    things.parts["create"] = gate
+    filling = asyncio.create_task(pool.refill(lease, create=1, recycle=1))
+    await turns()
+    lease.release()
+    gate.open()
+    with pytest.raises(PoolClosed):
+        await filling
+    assert [thing.closings for thing in things.made] == [1, 1]
+    assert (status(pool), pool.in_use) == ((0, 0, 0), 0)
+    await assert_whole(pool, things)
+
+
 async def test_close_and_then_resize_does_nothing() -> None:
     things = Things()
     pool = pool_of(things, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from time import monotonic
 
 import pytest
@@ -77,6 +78,23 @@ async def test_a_place_that_comes_free_as_the_time_runs_out_is_not_lost() -> Non
         await first
     (await second).release()
     await assert_whole(pool, things)
+
+
+async def test_time_that_runs_out_as_a_place_comes_free_takes_nothing_away() -> None:
+    """In one turn of the loop: a thing comes back, and then the waiter's alarm, due as well."""
+    things = Things()
+    pool = pool_of(things, 1)
+    lease = await pool.get()
+    loop = asyncio.get_running_loop()
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    waiter = asyncio.create_task(pool.get(wait=SHORT))
+    await turns()
+    loop.call_later(SHORT * 0.3, time.sleep, SHORT * 2)  # until both are due
+    loop.call_later(SHORT * 0.7, lease.release)
+    (await waiter).release()
+    await assert_whole(pool, things)
+    assert not complaints
 
 
 async def test_create_and_its_hook() -> None:

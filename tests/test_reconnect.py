@@ -12,6 +12,8 @@ import pytest
 import redis
 
 from redisutils import ConnectFailed, ConnectionLost, Outcome, outcome_of, retry
+from redisutils.errors import ConnectTimeout
+from redisutils.pool import connecting
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .conftest import StartServer
@@ -210,6 +212,24 @@ async def test_a_server_that_comes_late(start_server: StartServer) -> None:
         first, popped, (second,) = await waiting
         assert {first, second} == {1, 2}
         assert popped == (b"list", b"x")
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
+async def test_no_attempt_outlasts_a_budget(
+    proxy: FaultProxy, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """Nobody who waited when it began would be there for its end."""
+    monkeypatch.setattr(connecting, "SHORTEST_ATTEMPT", 0.02)
+    settings: dict[str, Any] = {"command_timeout": 0.1, "connection_timeout": 60, "max_retries": 0}
+    async with pool_at(server, proxy, **settings) as pool:
+        if again:
+            await pool.client.with_timeout(5).ping()
+        proxy.blackhole()
+        proxy.reset()
+        await until(lambda: pool.server.lane().connection is None)
+        with pytest.raises(ConnectTimeout, match=r"took longer than 0\.1 s") as caught:
+            await pool.client.with_timeout(5).get("k")
+        assert caught.value.outcome is Outcome.NOT_SENT
 
 
 async def test_many_connections_at_once_die(

@@ -242,6 +242,7 @@ async def test_scouts_end_with_those_who_wait(
     before = asyncio.all_tasks()
     async with pool_at(server, proxy) as pool:
         proxy.blackhole()
+        idle = asyncio.all_tasks()
         opening = [asyncio.ensure_future(pool.get()) for _ in range(3)]
         await proxy.wait_accepted(4)
         for task in opening:
@@ -249,6 +250,7 @@ async def test_scouts_end_with_those_who_wait(
         await asyncio.wait(opening)
         assert pool.status().size == pool.status().waiting == 0
         await proxy.wait_active(0)
+        await until(lambda: asyncio.all_tasks() <= idle, "the end of the scout")
         proxy.restore()
         assert await pool.client.ping() is True
     await proxy.wait_active(0)

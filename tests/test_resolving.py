@@ -15,6 +15,8 @@ import pytest
 import redis
 
 from redisutils import ConnectFailed, Outcome, create_redis_pool, outcome_of
+from redisutils.connection.embedded import free_port
+from redisutils.connection.reach import connect
 from redisutils.testing import EmbeddedServer
 
 from .ours import pool_at, until
@@ -90,6 +92,22 @@ async def test_many_connections_ask_once(clean_server: EmbeddedServer, resolver:
             lease.release()
 
 
+async def test_one_who_gives_up_takes_the_answer_from_nobody(resolver: Resolver) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        first, second = (asyncio.create_task(connect(NAME, port)) for _ in range(2))
+        await until(lambda: resolver.asked)
+        first.cancel()
+        await asyncio.wait([first])
+        third = asyncio.create_task(connect(NAME, port))
+        await asyncio.sleep(0)
+        resolver.mend()
+        for task in (second, third):
+            (await task).close()
+    assert resolver.asked == 1
+    await until(lambda: not lookups())
+
+
 async def test_a_name_that_moves_is_found_again(
     clean_server: EmbeddedServer, resolver: Resolver, admin: redis.Redis
 ) -> None:
@@ -117,6 +135,27 @@ async def test_each_address_of_a_name_is_tried(
     monkeypatch.setattr(socket, "getaddrinfo", two)
     async with pool_at(clean_server, host=NAME, **QUICK | {"max_retries": 0}) as pool:
         assert await pool.client.ping() is True
+
+
+@pytest.mark.parametrize(
+    ("addresses", "kind", "words"),
+    [
+        (["127.0.0.2", "127.0.0.3"], ConnectionRefusedError, "127.0.0.2"),
+        (["127.0.0.2", "255.255.255.255"], OSError, "refused|Connect call failed.*; "),
+        ([], OSError, "the name has no address"),
+    ],
+)
+async def test_why_none_of_the_addresses_of_a_name_accepts(
+    monkeypatch: pytest.MonkeyPatch, addresses: list[str], kind: type[OSError], words: str
+) -> None:
+    """One error if all fail alike, all of them if not."""
+    port = free_port()
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(OSError, match=words) as caught:
+        await connect(NAME, port)
+    assert type(caught.value) is kind
+    assert str(caught.value).count(";") == (kind is OSError and bool(addresses))
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 64 + ".example", "bad..name"])

@@ -15,7 +15,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from redisutils import Outcome, RedisPool, outcome_of
+from redisutils import CommandTimeout, Outcome, PoolClosed, RedisPool, outcome_of
 from redisutils.connection.embedded import free_port
 from redisutils.errors import AuthenticationFailed
 from redisutils.testing import EmbeddedServer, FaultProxy
@@ -224,6 +224,47 @@ async def test_no_longer_than_the_budget(
         assert monotonic() - started < 0.2 + 0.3
         assert outcome_of(caught.value) is Outcome.REJECTED
         assert pool.metrics().retries["READONLY"] >= 2
+
+
+@pytest.mark.parametrize("transaction", [False, True])
+async def test_one_who_waits_behind_what_was_refused_is_told_of_the_refusal(
+    clean_server: EmbeddedServer,
+    admin: redis.Redis,
+    replica: Callable[[], object],
+    transaction: bool,
+) -> None:
+    async with pool_at(clean_server, **QUICK) as pool:
+        replica()
+        refused = (
+            piped(pool.client, True, ("SET", "k", "v")).execute()
+            if transaction
+            else pool.client.set("k", "v")
+        )
+        writing = asyncio.ensure_future(refused)
+        await repeats(pool, "READONLY", 2)
+        with pytest.raises(CommandTimeout, match="read only replica") as caught:
+            await pool.client.with_timeout(0.02).get("k")
+        assert caught.value.outcome is Outcome.NOT_SENT
+        admin.replicaof("NO", "ONE")
+        assert await writing == ([True] if transaction else True)
+
+
+async def test_a_draining_close_repeats_what_was_refused_and_takes_nothing_new(
+    clean_server: EmbeddedServer, admin: redis.Redis, replica: Callable[[], object]
+) -> None:
+    pool = await pool_at(clean_server, **QUICK)
+    await pool.client.ping()
+    replica()
+    writing = asyncio.ensure_future(pool.client.set("k", "v"))
+    await repeats(pool, "READONLY")
+    closing = asyncio.create_task(pool.close(drain=5))
+    for count in range(2, 6):
+        await repeats(pool, "READONLY", count)
+        with pytest.raises(PoolClosed):
+            await pool.client.get("other")
+    admin.replicaof("NO", "ONE")
+    assert await writing is True
+    await closing
 
 
 async def test_not_at_all_when_never(
