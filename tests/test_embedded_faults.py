@@ -1,0 +1,122 @@
+"""What a private server does when what it stands on is broken: one clear error, and nothing left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from redisutils.connection import embedded, supervision
+from redisutils.connection.embedded import ServerProcess, embedded_binary, start_embedded
+from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
+
+from .servers import ending, gone, needs_pidfd, parent_of
+
+# All of it is in threads and processes: on one loop it proves as much as on two.
+pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
+
+HANGS_UP = f"""#!{sys.executable} -IS
+import socket
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("redis.sock")
+listener.listen()
+while True:
+    client, _ = listener.accept()
+    client.recv(4096)
+    client.close()
+"""
+
+
+def place(server: ServerProcess) -> tuple[int, int, Path]:
+    """The numbers of the supervisor and the server, and the directory."""
+    assert server.pid is not None
+    assert server.directory is not None
+    return parent_of(server.pid), server.pid, server.directory
+
+
+async def test_windows_is_told_to_name_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "win32")
+        with pytest.raises(ConfigError, match="on Windows name a server instead"):
+            embedded_binary()
+
+
+async def test_an_interpreter_that_cannot_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a program that is frozen, or embedded in another."""
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(ConfigError, match="sys.executable='/nowhere/python' cannot be run"):
+        await start_embedded()
+
+
+async def test_no_port_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server((ServerProcess.host, 0)) as occupied:
+        tried = []
+
+        def occupied_port() -> int:
+            tried.append(port := int(occupied.getsockname()[1]))
+            return port
+
+        monkeypatch.setattr(embedded, "free_port", occupied_port)
+        with pytest.raises(ConnectFailed, match="Address already in use"):
+            await start_embedded(tcp=True)
+    assert 1 < len(tried) < 10
+
+
+async def test_a_server_that_hangs_up_on_everybody_is_not_taken_for_started(tmp_path: Path) -> None:
+    program = tmp_path / "rude-server"
+    program.write_text(HANGS_UP)
+    program.chmod(0o700)
+    with pytest.raises(ConnectTimeout, match=r"rude-server did not answer within 0\.5 s"):
+        await ServerProcess(program, startup_timeout=0.5).start()
+
+
+async def test_a_log_that_somebody_has_removed() -> None:
+    async with ServerProcess(embedded_binary()) as server:
+        _, _, directory = place(server)
+        assert "Ready to accept connections" in server.log()
+        (directory / "server.log").unlink()
+        assert server.log() == ""
+    assert server.log() == ""
+
+
+@needs_pidfd
+async def test_a_supervisor_that_stands_still_is_waited_for_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = await start_embedded()
+    supervisor, pid, directory = place(server)
+    os.kill(supervisor, signal.SIGSTOP)
+    monkeypatch.setattr(supervision, "_PATIENCE", 0.05)
+    with pytest.raises(ConnectTimeout, match="does not answer"):
+        server.signal(signal.SIGCONT)
+    # It dies with our request unread, which the system reports to us in another way.
+    with ending(supervisor, pid):
+        os.kill(supervisor, signal.SIGKILL)
+        with pytest.raises(ConnectFailed, match="supervisor has gone"):
+            server.signal(signal.SIGCONT)
+    assert gone(directory)
+    await server.stop()
+
+
+@needs_pidfd
+@pytest.mark.parametrize("heard", [True, False])
+async def test_the_supervisor_dies_after_its_server(heard: bool) -> None:
+    server = await start_embedded()
+    supervisor, pid, directory = place(server)
+    if heard:
+        server.terminate()
+        assert not server.running
+    else:
+        os.kill(supervisor, signal.SIGSTOP)
+        with ending(pid):
+            os.kill(pid, signal.SIGKILL)
+    assert not gone(directory)
+    with ending(supervisor):
+        os.kill(supervisor, signal.SIGKILL)
+    assert not server.running
+    assert gone(directory)
+    await server.stop()
