@@ -1,5 +1,5 @@
-"""What redis-py takes as an argument is sent as redis-py sends it; what has no one meaning is refused
-before anything is sent.
+"""What redis-py takes as an argument is sent as redis-py sends it; what has no one meaning is
+refused before anything is sent.
 """
 
 from __future__ import annotations

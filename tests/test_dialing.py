@@ -110,9 +110,10 @@ async def test_keepalive_is_as_it_was_asked_for(
 
 
 async def test_a_socket_option_that_the_system_does_not_know(clean_server: EmbeddedServer) -> None:
-    options = {"socket_keepalive_options": {9999: 1}, "retry": Retry(NoBackoff(), 0)}
-    async with client_at(clean_server, **options) as client:
-        with pytest.raises(ConnectFailed, match="cannot connect to .*: Protocol not available"):
+    unknown = {9999: 1}
+    once = Retry(NoBackoff(), 0)
+    async with client_at(clean_server, socket_keepalive_options=unknown, retry=once) as client:
+        with pytest.raises(ConnectFailed, match=r"cannot connect to .*: Protocol not available"):
             await client.ping()
 
 
@@ -138,7 +139,7 @@ def plain_peer(to_ping: bytes | None) -> Serve:
 
 @pytest.mark.parametrize("to_ping", [b"+PONG\r\n", b"-ERR no\r\n", b"?", b"", None])
 async def test_hung_up_on_hello(to_ping: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the server speaks TLS is looked at then; whatever comes of it, this is what is told."""
+    """Whether the server speaks TLS is looked at then; whatever comes of it, this is told."""
     monkeypatch.setattr(diagnosis, "PATIENCE", 0.1)
     async with serving(plain_peer(to_ping)) as server:
         error = await told(pool_of(server), "hung up during the handshake:")

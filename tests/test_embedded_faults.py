@@ -1,7 +1,8 @@
-"""What a private server does when what it stands on is broken: one clear error, and nothing left."""
+"""A private server when what it stands on is broken: one clear error, and nothing is left."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from redisutils.connection import embedded, supervision
-from redisutils.connection.embedded import ServerProcess, embedded_binary, start_embedded
+from redisutils.connection.embedded import ServerProcess, embedded_binary, free_port, start_embedded
 from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
 
-from .servers import ending, gone, needs_pidfd, parent_of
+from .servers import ending, gone, needs_pidfd, parent_of, running
 
 # All of it is in threads and processes: on one loop it proves as much as on two.
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
@@ -48,7 +49,7 @@ async def test_windows_is_told_to_name_a_server(monkeypatch: pytest.MonkeyPatch)
 async def test_an_interpreter_that_cannot_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a program that is frozen, or embedded in another."""
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(ConfigError, match="sys.executable='/nowhere/python' cannot be run"):
+    with pytest.raises(ConfigError, match=r"sys\.executable='/nowhere/python' cannot be run"):
         await start_embedded()
 
 
@@ -120,3 +121,74 @@ async def test_the_supervisor_dies_after_its_server(heard: bool) -> None:
     assert not server.running
     assert gone(directory)
     await server.stop()
+
+
+@needs_pidfd
+async def test_the_supervisor_dies_while_the_server_is_being_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = await start_embedded()
+    supervisor, pid, directory = place(server)
+    os.kill(supervisor, signal.SIGSTOP)
+    monkeypatch.setattr(supervision, "_PATIENCE", 0.05)
+    with ending(supervisor, pid):
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0.1)  # it has been asked for the signal, in vain
+        os.kill(supervisor, signal.SIGKILL)
+        await stopping
+    assert gone(directory)
+
+
+async def test_a_server_that_takes_too_long_to_end_is_killed() -> None:
+    server = ServerProcess(embedded_binary(), config={"enable-debug-command": "local"})
+    await server.start()
+    _, pid, directory = place(server)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(server.unix_socket)
+        client.sendall(f"AUTH {server.password}\r\n".encode())
+        assert client.recv(5) == b"+OK\r\n"
+        client.sendall(b"DEBUG SLEEP 30\r\n")
+        await server.stop(grace=0.05)
+    assert not running(pid)
+    assert gone(directory)
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+async def test_a_stop_that_is_cancelled_over_and_over_is_finished_all_the_same(turns: int) -> None:
+    server = await start_embedded()
+    _, pid, directory = place(server)
+    stopping = asyncio.create_task(server.stop())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+        stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert not running(pid)
+    assert gone(directory)
+
+
+async def test_what_is_asked_of_a_server_that_was_never_started() -> None:
+    server = ServerProcess(embedded_binary())
+    for ask in (lambda: server.unix_socket, lambda: server.signal(signal.SIGCONT)):
+        with pytest.raises(ConnectFailed, match="not running"):
+            ask()
+    with pytest.raises(ConfigError, match="no TLS port"):
+        _ = server.tls_url
+    assert (server.log(), server.running) == ("", False)
+    await server.stop()
+
+
+async def test_a_signal_of_no_consequence() -> None:
+    async with ServerProcess(embedded_binary()) as server:
+        server.signal(signal.SIGWINCH)
+        assert server.running
+        assert not server.paused
+
+
+async def test_all_ports_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server((ServerProcess.host, 0)) as occupied:
+        port = occupied.getsockname()[1]
+        with monkeypatch.context() as patch:
+            patch.setattr("random.sample", lambda *_: [port, port])
+            with pytest.raises(ConnectFailed, match="no free port"):
+                free_port()
