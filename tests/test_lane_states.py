@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import redis
 
-from redisutils import CommandTimeout, Outcome, create_redis_pool, outcome_of
+from redisutils import CommandTimeout, Outcome, PoolClosed, create_redis_pool, outcome_of
 from redisutils.connection import protocol
-from redisutils.testing import EmbeddedServer
+from redisutils.testing import EmbeddedServer, FaultProxy
 
-from .ours import client_at, piped
+from .ours import client_at, clients_named, piped
 from .peers import Peer, until
 from .things import pool_at
 
@@ -265,3 +265,102 @@ async def test_a_connection_with_a_state_of_its_own_is_not_renewed(
             lane.renew()
         assert await client.get("k") == b"v"
         assert await client.client_id() == before
+
+
+# -- full ----------------------------------------------------------------------------------------
+
+
+async def test_large_values_that_waited_for_a_connection(clean_server: EmbeddedServer) -> None:
+    values = [bytes([number]) * 100_000 for number in range(5)]
+    async with pool_at(clean_server) as pool:
+        await asyncio.gather(*(pool.client.set(f"k{i}", value) for i, value in enumerate(values)))
+        assert await pool.client.mget(*(f"k{i}" for i in range(5))) == values
+
+
+async def test_a_checkout_beyond_the_bound_on_a_network_that_takes_nothing(
+    proxy: FaultProxy, server: EmbeddedServer, bound: int
+) -> None:
+    """Nobody holds back whoever has a connection of his own; nothing of it is lost."""
+    async with pool_at(server, proxy) as pool, pool.get() as conn:
+        await conn.ping()
+        proxy.stall()
+        counting = [asyncio.ensure_future(conn.incr("n")) for _ in range(2 * bound)]
+        await asyncio.sleep(0)
+        big = asyncio.ensure_future(conn.set("big", b"x" * 8_000_000))
+        await until(lambda: conn._lease.item.unwritten)
+        proxy.restore()
+        assert await asyncio.gather(*counting) == list(range(1, 2 * bound + 1))
+        assert await big is True
+
+
+# -- a client's single connection ----------------------------------------------------------------
+
+
+async def test_a_single_connection_is_opened_once(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    async with client_at(clean_server, single_connection_client=True, client_name="one") as client:
+        assert await client.initialize() is client
+        assert await client.initialize() is client
+        assert len(clients_named(admin, "one")) == 1
+
+
+async def test_a_blocking_command_that_is_given_up_holds_up_nobody(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    async with client_at(clean_server, single_connection_client=True) as client:
+        popping = asyncio.ensure_future(client.blpop(["list"], timeout=0))
+        await until(lambda: int(admin.info("clients")["blocked_clients"]) == 1)
+        popping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await popping
+        assert await client.rpush("list", "x") == 1
+        assert await client.lrange("list", 0, -1) == [b"x"]
+
+
+async def test_a_single_connection_that_was_never_closed(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    async with pool_at(clean_server, client_name="one") as pool:
+        clients = [pool.make_client().client()]
+        assert await clients[0].ping()
+        assert len(clients_named(admin, "one")) == 1
+        with pytest.warns(ResourceWarning, match="never closed"):
+            clients.clear()
+        await until(lambda: pool.server.pool.in_use == 0)
+
+
+# -- the end -------------------------------------------------------------------------------------
+
+
+async def test_draining_waits_for_what_is_held_back(
+    proxy: FaultProxy, server: EmbeddedServer, bound: int
+) -> None:
+    pool = await pool_at(server, proxy)
+    _ = pool.server.lane("never used")
+    await pool.client.ping()
+    proxy.stall()
+    counting = [asyncio.ensure_future(pool.client.incr("n")) for _ in range(3 * bound)]
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(pool.close(drain=5))
+    await asyncio.sleep(0)
+    proxy.restore()
+    await closing
+    assert await asyncio.gather(*counting) == list(range(1, 3 * bound + 1))
+    await proxy.wait_active(0)
+
+
+async def test_draining_does_not_wait_for_a_connection(
+    proxy: FaultProxy, server: EmbeddedServer
+) -> None:
+    pool = await pool_at(server, proxy)
+    proxy.stall()
+    waiting = asyncio.ensure_future(pool.client.incr("n"))
+    await proxy.wait_accepted(1)
+    closing = asyncio.ensure_future(pool.close(drain=5))
+    await asyncio.sleep(0)
+    proxy.restore()
+    await closing
+    with pytest.raises(PoolClosed) as failure:
+        await waiting
+    assert failure.value.outcome is Outcome.NOT_SENT
