@@ -157,6 +157,7 @@ async def test_lost_when_the_budget_is_over_already() -> None:
         assert failure.value.outcome is Outcome.UNKNOWN
         await client.ping()
         assert [words[0] for words in peer.heard] == [b"PING", b"GET", b"PING"]
+        assert pool.metrics().retries == {}
 
 
 # -- renewed -------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ async def test_a_server_that_cannot_be_asked_whether_it_lets_us_wait(
             assert await client.get("k") is None
             assert monotonic() - started < 0.7, "found out before the budget was over"
             assert proxy.accepted == 2
+            ours: Any = client._source.server()
+            assert ours.pool.in_use == 1, "the old one's place is free"
     finally:
         admin.acl_deluser("plain")
 
@@ -132,9 +134,10 @@ async def test_silent_while_the_pool_is_closing(proxy: FaultProxy, server: Embed
 async def test_a_blocking_command_on_a_single_connection_may_be_silent(
     clean_server: EmbeddedServer, admin: redis.Redis
 ) -> None:
+    """Also where the server cannot be asked whether it lets us wait."""
     patience = 0.05
     async with client_at(
-        clean_server, single_connection_client=True, socket_timeout=patience
+        clean_server, single_connection_client=True, socket_timeout=patience, protocol=2
     ) as client:
         before = await client.client_id()
         waiting = asyncio.ensure_future(client.blpop(["list"], timeout=0))
