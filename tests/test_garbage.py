@@ -12,6 +12,7 @@ import redis
 from redisutils import create_redis_pool
 from redisutils.connection import protocol
 from redisutils.errors import (
+    CommandTimeout,
     ConnectFailed,
     ConnectionLost,
     Outcome,
@@ -324,3 +325,22 @@ async def test_a_stream_cut_within_a_reply(proxy: FaultProxy, server: EmbeddedSe
             await pool.client.incr("n")
         assert outcome_of(e.value) is Outcome.UNKNOWN
         assert await pool.client.get("n") == b"2"
+
+
+async def test_a_push_that_is_no_text_for_nobody() -> None:
+    """Whoever asked for text has gone, and what he had asked for still comes."""
+    async with Wire() as wire:
+        wire.connection.decode_pushes = True
+        await wire.say(b">1\r\n$1\r\n\xff\r\n")
+        assert wire.connection.closed
+        with pytest.raises(ConnectionLost, match="closed"):
+            await wire.ask()
+
+
+async def test_nobody_waits_any_more_and_the_answer_comes_at_last() -> None:
+    async with Wire() as wire:
+        with pytest.raises(CommandTimeout):
+            await wire.ask(timeout=0.01)
+        later = wire.ask()
+        await wire.say(b"+late\r\n+mine\r\n")
+        assert await later == b"mine"

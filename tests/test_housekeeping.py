@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 import redis
 
+from redisutils import create_redis_pool
 from redisutils.connection.protocol import Connection
 from redisutils.errors import PoolTimeout
 from redisutils.pool.pool import Usage
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .conftest import StartServer
-from .ours import clients_named, until
+from .ours import client_at, clients_named, until
+from .peers import Peer
 from .things import Refused, pool_at
 
 NAME = "kept"
@@ -48,6 +50,10 @@ async def _fill(pool: Any, count: int) -> list[Connection]:
     for connection in held:
         connection.release()
     return inner
+
+
+def _pool_of(**settings: Any) -> Any:
+    return create_redis_pool(retry_delay_ms=5, **settings)
 
 
 # -- PING --
@@ -495,3 +501,47 @@ async def test_max_lifetime_renews_lanes_too_and_no_command_notices(
             await call()
         assert await pool.client.incr("n") == calls + 1
         assert not pool.metrics().errors
+
+
+@pytest.mark.parametrize("answer", [b"-LOADING soon\r\n", None], ids=["refused", "hung up"])
+async def test_a_lane_that_is_mended_by_housekeeping_and_the_server_is_not_well(
+    answer: bytes | None,
+) -> None:
+    """A refusal is an answer; a connection that is lost again is counted."""
+
+    def answers(command: list[bytes]) -> bytes | None:
+        return answer if command[0] == b"PING" else b":1\r\n"
+
+    async with Peer(answers) as peer, _pool_of(url=peer.url, max_retries=0) as pool:
+        assert await pool.client.incr("n") == 1
+        _hang_up(peer)
+        await until(lambda: pool.server.lane().lost)
+        await pool.server._housekeeper.round()
+        assert peer.heard[-1] == [b"PING"]
+        assert pool.metrics().background_errors == (answer is None)
+        assert await pool.client.incr("n") == 1
+
+
+async def test_a_lane_that_somebody_uses_as_a_round_begins_needs_no_mending() -> None:
+    async with Peer(lambda _: b":1\r\n") as peer, _pool_of(url=peer.url) as pool:
+        assert await pool.client.incr("n") == 1
+        _hang_up(peer)
+        await until(lambda: pool.server.lane().lost)
+        round_ = asyncio.ensure_future(pool.server._housekeeper.round())
+        assert await pool.client.incr("n") == 1
+        await round_
+        assert [command[0] for command in peer.heard] == [b"INCRBY"] * 2
+
+
+def _hang_up(peer: Peer) -> None:
+    for transport in list(peer.open):
+        transport.abort()
+
+
+async def test_a_client_that_is_dropped_ends_its_housekeeping(clean_server: EmbeddedServer) -> None:
+    clients: Any = [client_at(clean_server, health_check_interval=OFTEN)]
+    assert await clients[0].ping()
+    before = len(asyncio.all_tasks())
+    with pytest.warns(ResourceWarning, match="never closed"):
+        clients.clear()
+    await until(lambda: len(asyncio.all_tasks()) == before - 1, "the end of the task")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from typing import Any
 
 import pytest
@@ -287,3 +288,62 @@ async def test_repr_and_the_message_of_a_wait_in_vain_say_how_things_stand() -> 
     lease.release()
     pool.close()
     assert repr(pool).startswith("<Pool things closed: size 0")
+
+
+# -- a place without its thing --
+
+
+async def test_a_vacated_place_is_filled_again_or_given_back() -> None:
+    things = Things()
+    pool = pool_of(things, 1)
+    lease = await pool.get()
+    pool.vacate(lease)
+    pool.vacate(lease)  # is vacant already
+    assert things.made[0].closings == 1
+    assert (pool.in_use, *status(pool)) == (1, 0, 0, 0)
+    await pool.refill(lease, create=inf, recycle=inf)
+    assert lease.item is things.made[1]
+    assert (pool.in_use, *status(pool)) == (1, 1, 0, 0)
+    lease.release()
+    pool.vacate(lease)  # is nobody's place any more
+    await assert_whole(pool, things)
+
+
+@pytest.mark.parametrize("how", ["release", "take"])
+async def test_a_vacated_place_that_is_given_back_while_it_is_filled(how: str) -> None:
+    things = Things()
+    pool = pool_of(things, 1)
+    lease = await pool.get()
+    pool.vacate(lease)
+    gate = things.parts["create"] = Gate()
+    filling = asyncio.create_task(pool.refill(lease, create=inf, recycle=inf))
+    await turns()
+    getattr(lease, how)()
+    getattr(lease, how)()  # only once
+    gate.open()
+    with pytest.raises(PoolClosed):
+        await filling
+    assert things.made[1].closings == 1
+    await assert_whole(pool, things)
+
+
+@pytest.mark.parametrize("queue_mode", ["fifo", "lifo"])
+async def test_what_is_fit_as_it_is_is_handed_out_at_once(queue_mode: Any) -> None:
+    things = Things()
+    pool = pool_of(things, 2, queue_mode=queue_mode)
+    assert pool.get_at_once() is None  # there is none yet
+    leases = [await pool.get(), await pool.get()]
+    for lease in leases:
+        lease.release()
+    assert pool.get_at_once() is None  # each is to be recycled first
+    for thing in things.made:
+        thing.fresh = True
+    first, second = pool.get_at_once(), pool.get_at_once()
+    assert first is not None
+    assert second is not None
+    expected = things.made if queue_mode == "fifo" else things.made[::-1]
+    assert [first.item, second.item] == expected
+    assert pool.get_at_once() is None
+    first.release()
+    second.release()
+    await assert_whole(pool, things)

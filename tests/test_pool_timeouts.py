@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 import redis
@@ -17,6 +17,11 @@ from .things import Gate, Thing, Things, assert_whole, pool_at, pool_of, status,
 
 SHORT = 0.02
 """A time that is to run out, s."""
+
+
+def hold_up(seconds: float) -> None:
+    """Block the loop, as a program does that computes something in it."""
+    sleep(seconds)
 
 
 async def test_wait() -> None:
@@ -242,3 +247,15 @@ async def test_a_stale_connection_that_no_longer_answers_is_replaced_within_the_
             assert await connection.execute("PING") is True
         assert pool.status().size == 1
         assert pool.metrics().connections_discarded == 3
+
+
+async def test_a_permit_that_comes_at_the_last_moment_counts() -> None:
+    things = Things()
+    pool = pool_of(things, 1)
+    lease = await pool.get()
+    waiting = asyncio.create_task(pool.get(wait=SHORT))
+    await turns()
+    lease.release()
+    hold_up(2 * SHORT)  # the time is over before the loop turns again
+    (await waiting).release()
+    await assert_whole(pool, things)

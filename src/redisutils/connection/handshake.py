@@ -84,8 +84,6 @@ async def _ask(
     commands: list[tuple[Any, ...]],
     credentials: tuple[str, ...],
 ) -> list[Any]:
-    if not commands:
-        return []
     # Dial bounds the connect as a whole.
     batch = new_batch(connection.loop, _packed(options, commands), len(commands), False, FOREVER)
     connection.send(batch)

@@ -189,8 +189,7 @@ async def in_thread(work: Callable[[], _T], give_up: Callable[[], None] | None =
                 await asyncio.wait([future])
             except asyncio.CancelledError:
                 continue  # Once more changes nothing: the end is near, and must be waited for.
-        if not future.cancelled():
-            future.exception()  # Seen; the cancellation is what the caller hears of.
+        future.exception()  # Seen; the cancellation is what the caller hears of.
         raise
     finally:
         executor.shutdown(wait=False)

@@ -48,7 +48,7 @@ class Connector:
         metrics: where errors and repetitions are counted.
         parked: the commands that wait for the connection, and fail when it cannot be had.
         patience: the seconds that whoever waits has at most.
-        spare: asked first for a connection that was opened for something else.
+        spare: asked first for a connection that was opened for something else, with its place.
         adopt: called with the new connection.
         wanted: asked, when that is done, whether another connection is needed.
     """
@@ -111,9 +111,13 @@ class Connector:
 
     def open_at_once(self) -> bool:
         """Take one that stands ready, if there is one: no more is to be waited for."""
-        if self._opening is not None or self._lease is not None:  # a place that is to be refilled
+        if self._opening is not None:
             return False
-        lease = self._spare() or self._pool.get_at_once()
+        lease = self._spare()
+        if lease is not None:
+            self.leave()
+        elif self._lease is None:  # no place that is to be refilled
+            lease = self._pool.get_at_once()
         if lease is None:
             return False
         self._lease = lease
@@ -122,8 +126,8 @@ class Connector:
 
     def vacate(self) -> None:
         """The connection is lost. Its place in the pool is kept."""
-        if self._lease is not None:
-            self._pool.vacate(self._lease)
+        assert self._lease is not None  # nothing is adopted without
+        self._pool.vacate(self._lease)
 
     def leave(self) -> None:
         """Give the place in the pool back, and the connection if there is one."""
@@ -154,17 +158,11 @@ class Connector:
                 if self._parked:
                     await asyncio.sleep(reconnecting.pause(now))
             else:
-                if self._lease is not lease:
-                    self.leave()
-                self._lease = lease
                 self._adopt(lease.item)
                 return
 
     async def _take(self) -> Lease[Connection]:
-        """The spare connection, or the pool's next."""
-        spare = self._spare()
-        if spare is not None:
-            return spare
+        """The pool's next."""
         # Nobody who waits now will be there when an attempt outlasts a whole budget; the next
         # one may find the network mended.
         timeouts = self._pool.timeouts

@@ -78,7 +78,7 @@ class Cooling:
         *,
         hold: Callable[[], None],
         admit: Callable[[Connection], None],
-        finish: Callable[[], None],
+        finish: Callable[[Connection], None],
     ) -> None:
         self._connection = connection
         self._parked = parked
@@ -161,7 +161,7 @@ class Cooling:
                 self._awaited = awaited
                 awaited.future.add_done_callback(self._advance)
         elif self._trial is not None or not self._try_again():
-            self._finish()
+            self._finish(self._connection)
 
     def _try_again(self) -> bool:
         """Begin a trial: repeat what was refused. Returns False if there is nothing."""
@@ -172,7 +172,7 @@ class Cooling:
         self._parked.put_back([reply for reply in waiting if reply not in again])
         for reply in trial:
             self._connection.send(reply)
-        if trial and not self._stopped:  # the connection lives
+        if trial:
             self._admit(self._connection)
             self._advance()
         return bool(trial)

@@ -221,17 +221,14 @@ class Lane(Owner[Connection]):
             return self._pool.shortage() or "no connection yet"
         return f"{self._connection.in_flight} commands were in flight before it"
 
-    def _release(self) -> None:
+    def _release(self, connection: Connection) -> None:
         """Send what is parked; open the lane if all of it could be sent."""
-        connection = self._connection
-        if connection is None or self._cooling is not None:
+        if self._cooling is not None:  # which goes on when it may
             return
         now = monotonic()
         parked = self._parked
         while not connection.blocked and (reply := parked.take(now)) is not None:
             connection.send(reply)
-            if connection.closed:  # the write itself found it dead: on_lost has parked it
-                return
         if not parked and not connection.blocked and not self._draining:
             self._parked.trouble = None
             self.submit = connection.submit
@@ -260,7 +257,7 @@ class Lane(Owner[Connection]):
         connection.tainted = self._tainted
         self._parked.trouble = None  # what was wrong before is mended
         logger.debug("lane %s: connected to %s", self.name, self.peer)
-        self._release()
+        self._release(connection)
 
     # -- what the connection tells us ----------------------------------------------
 
@@ -369,10 +366,10 @@ class Lane(Owner[Connection]):
         else:
             connection.send(reply)
 
-    def _cooled(self) -> None:
+    def _cooled(self, connection: Connection) -> None:
         """Nothing is left to be repeated."""
         self._stop_cooling()
-        self._release()
+        self._release(connection)
 
     def _stop_cooling(self) -> Cooling | None:
         cooling, self._cooling = self._cooling, None
@@ -384,7 +381,7 @@ class Lane(Owner[Connection]):
         self._hold()
 
     def on_unblocked(self, connection: Connection) -> None:
-        self._release()
+        self._release(connection)
 
     def on_silent(self, connection: Connection, seconds: float) -> None:
         self._prober.suspect(connection, seconds)
@@ -397,7 +394,7 @@ class Lane(Owner[Connection]):
         connection = self._connection
         if connection is None or connection.blocked or self._cooling is not None:
             return
-        if self._tainted or self._draining:
+        if self._tainted:
             return
         self._hold()
         awaited = [reply for reply in connection.owed() if not reply.done()]
@@ -412,7 +409,7 @@ class Lane(Owner[Connection]):
         if old is not self._connection:
             return  # it was lost meanwhile, which comes to the same
         if old.in_flight:
-            self._release()  # answers are owed to callers who have gone: another time
+            self._release(old)  # answers are owed to callers who have gone: another time
         else:
             old.close()
 

@@ -47,7 +47,7 @@ _PING: Final = pack(("PING",))
 class Prober:
     """Finds out about silent connections of a lane, and closes those that are dead.
 
-    The connection by which it found out is kept, to take the dead one's place.
+    The connection by which it found out takes the dead one's place, if another is wanted.
 
     Args:
         name: the lane's, for messages.
@@ -100,20 +100,17 @@ class Prober:
             self._probing.add_done_callback(self._probed)
 
     def take_spare(self) -> Lease[Connection] | None:
-        """The connection that answered while another was silent, if it still lives."""
-        lease, self._spare = self._spare, None
-        if lease is not None and lease.item.closed:
-            lease.release(discard=True)
-            lease = None
+        """The connection that answers while another is silent, as that one is closed; else None."""
+        lease = self._spare
+        if lease is None or lease.item.closed:
+            return None
+        self._spare = None
         return lease
 
     def close(self) -> None:
-        """Ask no more, and give the spare connection back."""
+        """Ask no more."""
         if self._probing is not None:
             self._probing.cancel()
-        if self._spare is not None:
-            self._spare.release()
-            self._spare = None
 
     async def _probe(self, connection: Connection) -> None:
         """Ask until the server answers somebody, or the connection is heard from or given up."""
@@ -150,13 +147,18 @@ class Prober:
             raise
         silent = connection.last_heard == heard and connection.unwritten >= unwritten
         if silent and not held_up and not connection.closed:
-            if self._spare is not None:
-                self._spare.release()
             self._spare = lease
             connection.abort(_silent(self._peer, monotonic() - heard, "while it answers others"))
+            self._release_spare()
         else:
             lease.release()
         return True
+
+    def _release_spare(self) -> None:
+        """Nobody has taken it: no command waits for another connection."""
+        lease, self._spare = self._spare, None
+        if lease is not None:
+            lease.release()
 
     def _probed(self, task: asyncio.Task[None]) -> None:
         self._probing = None
