@@ -17,7 +17,7 @@ from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, Outcome
 from redisutils.testing import EmbeddedServer, FaultProxy
 
-from .peers import DEADLINE, Recorder, Wire, turns, until
+from .peers import DEADLINE, Peer, Recorder, Wire, turns, until
 
 PING = pack(("PING",))
 
@@ -339,6 +339,30 @@ async def test_answers_do_not_let_callers_on_while_the_peer_does_not_read() -> N
         await wire.say(b"+OK\r\n" * (count - 3))
         assert await asyncio.gather(*replies) == [b"OK"] * count
         assert is_clean(connection)
+
+
+async def test_the_bound_holds_while_a_refused_command_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The refusal comes while callers are held back."""
+    monkeypatch.setattr(protocol, "MAX_IN_FLIGHT", 8)
+    monkeypatch.setattr(protocol, "FLUSH_AT_MOST", 4)
+
+    def answer(command: list[bytes]) -> bytes:
+        return b"-READONLY not now\r\n" if command[0] == b"SET" else b""
+
+    settings: dict[str, Any] = {"command_timeout": 1000, "retry_delay_ms": 1000}
+    async with Peer(answer) as peer, create_redis_pool(url=peer.url, **settings) as pool:
+        client = pool.client
+        tasks = [asyncio.ensure_future(client.set("k", "v"))]
+        tasks += [asyncio.ensure_future(client.get(f"before {i}")) for i in range(20)]
+        await until(lambda: pool.metrics().retries.get("READONLY"))
+        tasks += [asyncio.ensure_future(client.get(f"after {i}")) for i in range(100)]
+        await turns(10)
+        assert 8 - 1 <= connection_of(pool).in_flight < 8 + 4
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def test_callers_held_back_may_leave(proxy: FaultProxy, server: EmbeddedServer) -> None:

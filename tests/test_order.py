@@ -164,15 +164,19 @@ async def test_through_reconnects(
     assert tuple(admin.get(key) for key in KEYS) in worlds
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("seed", "bound"), [(0, 8192), (1, 8192), (2, 8)])
 async def test_through_refusals(
     proxy: FaultProxy,
     server: EmbeddedServer,
     admin: redis.Redis,
     empty_values: set[World],
+    monkeypatch: pytest.MonkeyPatch,
     seed: int,
+    bound: int,
 ) -> None:
     """The server becomes a replica and a primary again, at any moment of a burst."""
+    monkeypatch.setattr(protocol, "MAX_IN_FLIGHT", bound)
+    monkeypatch.setattr(protocol, "FLUSH_AT_MOST", min(bound, protocol.FLUSH_AT_MOST))
     dice = random.Random(seed)
     serial = iter(range(1_000_000))
     worlds = empty_values
@@ -210,10 +214,15 @@ async def test_while_callers_are_held_back_at_the_bound(
     """More than may be in flight at once: what waits leaves in its order, and so does what is
     issued as there is room again."""
     monkeypatch.setattr(protocol, "MAX_IN_FLIGHT", 64)
+    monkeypatch.setattr(protocol, "FLUSH_AT_MOST", 16)
     async with pool_at(clean_server) as pool:
         count = 1_000
-        first = asyncio.gather(*(pool.client.rpush("list", i) for i in range(count)))
-        await until(lambda: admin.llen("list") > 0)
+        tasks = [asyncio.ensure_future(pool.client.rpush("list", i)) for i in range(count)]
+        first = asyncio.gather(*tasks)
+        await tasks[100]
+        lane = pool.server.lane()
+        assert lane.connection is not None
+        assert lane.connection.in_flight <= 64 + 16 < lane.depth
         second = asyncio.gather(*(pool.client.rpush("list", count + i) for i in range(100)))
         assert await first == list(range(1, count + 1))
         assert await second == list(range(count + 1, count + 101))

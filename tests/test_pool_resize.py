@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from redisutils.connection.protocol import Connection
-from redisutils.errors import ConfigError, LeaseReleased, PoolClosed
+from redisutils.errors import ConfigError, LeaseReleased, PoolClosed, PoolTimeout
 from redisutils.pool.pool import Lease, Pool, Usage
 from redisutils.testing import EmbeddedServer
 
@@ -295,6 +295,37 @@ async def test_a_place_that_is_vacated_again_is_counted_once() -> None:
     assert [thing.closings for thing in things.made] == [1, 0]
     await pool.refill(lease, create=1, recycle=1)
     assert (status(pool), pool.in_use) == ((1, 0, 0), 1)
+    lease.release()
+    await assert_whole(pool, things)
+
+
+async def test_a_reserved_place_is_nobody_elses_until_it_is_given_back() -> None:
+    things = Things()
+    pool = pool_of(things, 2)
+    lease = await pool.get()
+    assert pool.reserve()
+    assert not pool.reserve()
+    assert pool.in_use == 2
+    waiter = asyncio.create_task(pool.get())
+    await turns()
+    assert not waiter.done()
+    pool.unreserve()
+    (await waiter).release()
+    assert not pool.reserve()  # there is room for nothing that is not the pool's
+    lease.release()
+    await assert_whole(pool, things)
+
+
+async def test_filling_a_place_again_takes_no_longer_than_making_may() -> None:
+    things = Things()
+    pool = pool_of(things, 1)
+    lease = await pool.get()
+    pool.vacate(lease)
+    things.parts["create"] = Gate()
+    async with asyncio.timeout(5):
+        with pytest.raises(PoolTimeout) as caught:
+            await pool.refill(lease, create=0.01, recycle=60)
+    assert caught.value.phase == "create"
     lease.release()
     await assert_whole(pool, things)
 

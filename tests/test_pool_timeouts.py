@@ -179,6 +179,22 @@ async def test_arguments_of_get_go_before_the_pools_timeouts() -> None:
         await pool.get()
 
 
+async def test_a_total_bounds_all_phases_together() -> None:
+    things = Things()
+    pool = pool_of(things, 1)
+    things.parts["create"] = lambda _: asyncio.sleep(SHORT)
+    lease = await pool.get(wait=0, create=60, total=60)
+    with pytest.raises(PoolTimeout) as caught:
+        await pool.get(wait=60, total=SHORT)
+    assert caught.value.phase == "wait"
+    things.parts["create"] = Gate()
+    asyncio.get_running_loop().call_later(SHORT, lambda: lease.release(discard=True))
+    with pytest.raises(PoolTimeout) as caught:
+        await pool.get(wait=60, create=60, total=3 * SHORT)
+    assert caught.value.phase == "create"
+    await assert_whole(pool, things)
+
+
 async def test_a_timeout_does_not_swallow_a_cancellation() -> None:
     things = Things()
     pool = pool_of(things, 1)

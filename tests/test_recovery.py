@@ -13,11 +13,13 @@ import pytest
 import redis
 
 from redisutils import RedisPool, create_redis_pool
+from redisutils.connection.protocol import Connection
 from redisutils.pool import scouting
 from redisutils.retry import LONGEST_PAUSE, Backoff, Reconnecting, RetryPolicy
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import pool_at, until
+from .peers import Wire
 
 # Seconds pass by in these: on one loop they prove as much as on two.
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
@@ -239,6 +241,8 @@ async def test_scouts_end_with_those_who_wait(
     proxy: FaultProxy, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scouting, "SCOUT_AFTER", 0.0)
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     before = asyncio.all_tasks()
     async with pool_at(server, proxy) as pool:
         proxy.blackhole()
@@ -255,6 +259,31 @@ async def test_scouts_end_with_those_who_wait(
         assert await pool.client.ping() is True
     await proxy.wait_active(0)
     await until(lambda: asyncio.all_tasks() <= before, "the end of all tasks")
+    assert not complaints
+
+
+async def test_what_a_scout_found_is_closed_if_he_who_waited_leaves_in_that_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scouting, "SCOUT_AFTER", 0.0)
+    async with Wire() as wire:
+        attempts = 0
+
+        async def dial() -> Connection:
+            nonlocal attempts
+            attempts += 1
+            if attempts == 1:
+                await asyncio.Event().wait()
+            asyncio.get_running_loop().call_soon(waiting.cancel)
+            return wire.connection
+
+        scouted = scouting.Scouted(dial)
+        scouted.reserve = lambda: True
+        waiting = asyncio.create_task(scouted.dial())
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert attempts == 2
+        assert wire.connection.closed
 
 
 async def test_idle_connections_that_are_silent_are_not_waited_for_one_by_one(

@@ -277,6 +277,19 @@ async def test_not_at_all_when_never(
         assert pool.metrics().retries == {}
 
 
+async def test_a_script_that_says_BUSY_itself_has_run_and_is_not_repeated(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    script = "redis.call('INCR', 'n') return redis.error_reply('BUSY come back')"
+    async with pool_at(clean_server, **QUICK) as pool:
+        with pytest.raises(redis.ResponseError, match="come back"):
+            await pool.client.eval(script, 0)
+        with pytest.raises(redis.ResponseError, match="come back"):
+            await piped(pool.client, False, ("EVAL", script, 0)).execute()
+        assert pool.metrics().retries == {}
+    assert admin.get("n") == "2"
+
+
 # --- many at once ---
 
 

@@ -349,7 +349,7 @@ def _key_positions(command: Command, args: Sequence[EncodableT]) -> Iterator[int
         at, step = command.numkeys
         number = _number(args[at]) if at < count else None
         first = at + 1
-        if number is not None and number > 0 and first + (number - 1) * step < count:
+        if number is not None and first + (number - 1) * step < count:
             yield from range(first, first + int(number) * step, step)
     for positions in listed:
         yield from positions
