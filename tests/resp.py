@@ -187,7 +187,8 @@ def _aggregate(kind: str, line: bytes, data: bytes, at: int, depth: int) -> tupl
         raise Broken
     values: list[Node] = []
     for number in range(int(line) * (2 if kind == "%" else 1)):
-        if kind == "%" and number % 2 == 0 and data[at : at + 1] in AGGREGATES:
+        null = b"*-1".startswith(data[at : at + 2])  # or perhaps: no more has come yet
+        if kind == "%" and number % 2 == 0 and data[at : at + 1] in AGGREGATES and not null:
             raise Broken  # no key of a dictionary
         one = parse(data, at, depth + 1)
         if one is INCOMPLETE:
