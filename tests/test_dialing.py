@@ -19,7 +19,8 @@ from redisutils import ConnectFailed, Outcome, RedisPool, create_redis_pool, out
 from redisutils.connection import diagnosis, dial
 from redisutils.testing import EmbeddedServer, FaultProxy
 
-from .ours import client_at
+from .ours import client_at, clients_named
+from .peers import Peer
 from .terminator import Terminator
 
 AUTHORITY = trustme.CA()
@@ -220,3 +221,47 @@ async def test_a_slow_tls_server_is_not_taken_for_a_plain_one(
             proxy.restore()
             assert await first == 1
             assert pool.metrics().errors == {}
+
+
+# -- what the server says ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["before it is asked", "as an answer"])
+async def test_a_server_that_has_too_many_clients_says_so_and_hangs_up(when: str) -> None:
+    words = b"-ERR max number of clients reached\r\n"
+
+    async def serve(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> None:
+        if when == "as an answer":
+            await reader.read(4096)
+        writer.write(words)
+        await writer.drain()
+        if when == "before it is asked":
+            await reader.read(4096)
+
+    async with serving(serve) as server:
+        error = await told(pool_of(server), "refused the connection: max number of clients reached")
+        assert not error.fatal
+
+
+async def test_a_client_that_does_not_say_what_it_is(
+    clean_server: EmbeddedServer, admin: Any
+) -> None:
+    async with client_at(clean_server, driver_info=None, client_name="nobody") as client:
+        assert await client.ping()
+        (found,) = clients_named(admin, "nobody")
+        assert not found.get("lib-name")
+
+
+async def test_a_client_made_when_the_server_is_known_to_speak_resp2() -> None:
+    def answer(command: list[bytes]) -> bytes:
+        if command[0] == b"HELLO":
+            return b"-ERR unknown command 'HELLO'\r\n"
+        return b"*2\r\n+f\r\n+v\r\n" if command[0] == b"HGETALL" else b"+OK\r\n"
+
+    async with Peer(answer, polite=False) as peer, create_redis_pool(url=peer.url) as pool:
+        assert await pool.client.hgetall("h") == {b"f": b"v"}
+        later = pool.make_client(decode_responses=True)
+        assert await later.hgetall("h") == {"f": "v"}
+        assert peer.accepted == 1

@@ -193,3 +193,52 @@ def test_a_program_ends_while_a_name_server_hangs(run: str) -> None:
         [sys.executable, "-c", program], timeout=30, capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, "told in time", "")
+
+
+async def test_addresses_that_fail_in_different_ways_are_all_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second is one to which nobody can connect."""
+    ask = socket.getaddrinfo
+
+    def two(host: str, port: int, **more: Any) -> Any:
+        if host != NAME or more.get("flags"):
+            return ask(host, port, **more)
+        return [*ask("127.0.0.1", 1, **more), *ask("255.255.255.255", 1, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    async with create_redis_pool(host=NAME, max_retries=0) as pool:
+        with pytest.raises(ConnectFailed, match=r"127.*: Connection refused; 255.*: "):
+            await pool.client.get("k")
+
+
+async def test_an_address_that_cannot_be_reached_is_not_one_that_refuses() -> None:
+    async with create_redis_pool(host="255.255.255.255", max_retries=0) as pool:
+        with pytest.raises(ConnectFailed, match=r"unreachable|ermission denied") as failure:
+            await pool.client.get("k")
+        assert "refused" not in str(failure.value)
+
+
+async def test_no_thread_is_to_be_had_for_a_lookup(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("redisutils-resolve"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    settings: dict[str, Any] = {
+        "host": "localhost",
+        "port": server.port,
+        "password": server.password,
+    }
+    async with create_redis_pool(**settings) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(ConnectFailed, match="RuntimeError: can't start new thread") as why:
+                await pool.client.get("k")
+        assert why.value.outcome is Outcome.NOT_SENT
+        assert "connecting failed" in caplog.text
+        assert await pool.client.ping()

@@ -10,10 +10,11 @@ from math import inf
 from typing import Any, Final, TypeVar
 
 from redisutils.connection.diagnosis import speaks_plain, speaks_tls, tls_refusal
-from redisutils.connection.handshake import shake_hands
+from redisutils.connection.handshake import Greeting, refusal, shake_hands
 from redisutils.connection.options import ConnectOptions
+from redisutils.connection.owner import NOBODY
 from redisutils.connection.protocol import Connection
-from redisutils.connection.reach import connect
+from redisutils.connection.reach import connect, why
 from redisutils.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -69,6 +70,7 @@ async def dial(
         ConfigError: a TLS or password file cannot be read.
     """
     connection: Connection | None = None
+    greeting = Greeting()
 
     def make() -> Connection:
         nonlocal connection
@@ -79,6 +81,7 @@ async def dial(
             encoding=options.encoding,
             errors=options.encoding_errors,
         )
+        connection.owner = greeting
         return connection
 
     done = False
@@ -86,6 +89,7 @@ async def dial(
         async with asyncio.timeout(None if options.timeout == inf else options.timeout):
             opened = await _open(options, make)
             await shake_hands(opened, options)
+        opened.owner = NOBODY
         opened.count_into(metrics)
         done = True
         return opened
@@ -99,6 +103,8 @@ async def dial(
     except ProtocolError as error:
         raise _not_redis(options, error) from error
     except ConnectionLost as error:
+        if greeting.said is not None:
+            raise refusal(options, greeting.said, ()) from None
         raise await _hung_up(options, error) from error
     except OSError as error:
         raise ConnectFailed(f"cannot connect to {options.peer}: {_reason(error)}") from error
@@ -176,11 +182,11 @@ def _keep_alive(sock: socket.socket, wanted: Mapping[int, int | bytes] | None) -
 def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"the name does not resolve ({error.strerror})"
-    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
+    if isinstance(error, ConnectionRefusedError):
         return "connection refused (is the server running, and on this port?)"
     if isinstance(error, ConnectionError) and not str(error):
         return "it hung up during the TLS handshake"  # the event loops' own errors for it
-    return error.strerror or str(error)
+    return why(error)
 
 
 def _tls_failed(options: ConnectOptions, error: ssl.SSLError) -> ConnectFailed:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from redis.exceptions import AuthenticationError, DataError, NoPermissionError
 
 from redisutils.connection.options import ConnectOptions
+from redisutils.connection.owner import Owner
 from redisutils.connection.packing import pack_many
 from redisutils.connection.protocol import FOREVER, Connection
 from redisutils.connection.reply import new_batch
@@ -25,10 +26,25 @@ from redisutils.errors import (
 )
 from redisutils.secret import hidden
 
-__all__ = ["shake_hands"]
+__all__ = ["Greeting", "refusal", "shake_hands"]
 
 LONGEST_REFUSAL: Final = 300
 """Characters of a refusal that are told: what is no server may answer with anything."""
+
+
+class Greeting(Owner[Connection]):
+    """Owns a connection until it has shaken hands. Keeps what a server says that wants no more
+    clients, before it has been asked anything."""
+
+    __slots__ = ("said",)
+
+    def __init__(self) -> None:
+        self.said: Exception | None = None
+
+    def on_unsolicited(self, connection: Connection, value: Any) -> None:
+        if isinstance(value, Exception):
+            self.said = value
+        super().on_unsolicited(connection, value)
 
 
 async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
@@ -56,7 +72,7 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
             options.dialect.heard(3)
             return
         if not _means_no_hello(hello, credentials):
-            raise _refusal(options, hello, credentials)
+            raise refusal(options, hello, credentials)
     commands = _resp2(options, credentials)
     answers = await _ask(connection, options, commands, credentials)
     connection.protocol_version = 2
@@ -95,7 +111,7 @@ async def _ask(
         said = next((value for value in answers if isinstance(value, Exception)), None)
         if said is None:
             raise
-        raise _refusal(options, said, ()) from None
+        raise refusal(options, said, ()) from None
     return [_without_echo(value, credentials) for value in answers]
 
 
@@ -168,7 +184,7 @@ def _check(
     """Raise for the first refusal that matters."""
     for command, answer in zip(commands, answers, strict=True):
         if isinstance(answer, Exception) and not _is_courtesy(command, answer):
-            raise _refusal(options, answer, credentials)
+            raise refusal(options, answer, credentials)
 
 
 def _is_courtesy(command: tuple[Any, ...], refusal: Exception) -> bool:
@@ -190,7 +206,7 @@ def _means_no_hello(answer: Any, credentials: tuple[str, ...]) -> bool:
     return "unknown command" in text or "noproto" in text or "unsupported protocol" in text
 
 
-def _refusal(options: ConnectOptions, answer: Any, credentials: tuple[str, ...]) -> ConnectFailed:
+def refusal(options: ConnectOptions, answer: Any, credentials: tuple[str, ...]) -> ConnectFailed:
     """Our error for the server's, in the words of the one who has to mend it."""
     text = str(answer)
     if len(text) > LONGEST_REFUSAL:

@@ -17,10 +17,6 @@ Credentials = Callable[[], Awaitable[tuple[str, ...]]]
 T = TypeVar("T")
 
 
-async def no_credentials() -> tuple[str, ...]:
-    return ()
-
-
 class Dialect:
     """Which RESP version a server that was asked for RESP3 turned out to speak, told to those
     who shape its replies before the first of them comes."""
@@ -58,7 +54,7 @@ class ConnectOptions:
     path: str | None = None
     """A Unix socket instead of host and port."""
     database: int = 0
-    credentials: Credentials = field(default=no_credentials, repr=False)
+    credentials: Credentials = field(kw_only=True, repr=False)
     client_name: str | None = None
     timeout: float = 30.0
     """Connect, TLS and handshake together, in seconds."""

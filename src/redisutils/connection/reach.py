@@ -17,7 +17,7 @@ import threading
 from concurrent.futures import Future
 from typing import Any, Final, TypeAlias
 
-__all__ = ["connect"]
+__all__ = ["connect", "why"]
 
 Addresses: TypeAlias = list[tuple[Any, Any, int, str, Any]]
 """What ``socket.getaddrinfo`` returns."""
@@ -36,14 +36,25 @@ async def connect(host: str, port: int) -> socket.socket:
         UnicodeError, OverflowError: no host can have this name, or no port this number.
     """
     failures: list[OSError] = []
+    told: list[str] = []
     for family, kind, protocol, _, address in await _resolve(host, port):
         try:
             return await _connect_to(family, kind, protocol, address)
         except OSError as error:
             failures.append(error)
+            told.append(f"{address[0]}: {why(error)}")
     if len({error.errno for error in failures}) == 1:
         raise failures[0]
-    raise OSError("; ".join(str(error) for error in failures) or "the name has no address")
+    raise OSError("; ".join(told) or "the name has no address")
+
+
+def why(error: OSError) -> str:
+    """What the system says of it. The event loops have words of their own, which are the same for
+    whatever can go wrong with a connect."""
+    said = error.strerror or str(error)
+    if error.errno and said.startswith("Connect call failed"):
+        return os.strerror(error.errno)
+    return said
 
 
 async def _connect_to(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
