@@ -46,3 +46,12 @@ def piped(client: Redis, transaction: bool, *commands: tuple[Any, ...]) -> Any:
     for command in commands:
         pipe.execute_command(*command)
     return pipe
+
+
+def our_tasks() -> set[asyncio.Task[Any]]:
+    """All but the proxy's, which has some for each connection."""
+    return {
+        task
+        for task in asyncio.all_tasks()
+        if not getattr(task.get_coro(), "cr_code").co_filename.endswith("_relay.py")  # noqa: B009
+    }

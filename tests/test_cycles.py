@@ -277,7 +277,13 @@ async def test_a_tls_handshake_that_was_cut_off_is_soon_forgotten(
     dice = random.Random(who)
     context = ssl.create_default_context()
     port = dumb if who == "dumb" else rude
-    options = ConnectOptions(host="127.0.0.1", port=port, timeout=0.1, tls=lambda: context)
+
+    async def nobody() -> tuple[str, ...]:
+        return ()
+
+    options = ConnectOptions(
+        host="127.0.0.1", port=port, timeout=0.1, tls=lambda: context, credentials=nobody
+    )
     before = bios()
     await asyncio.gather(*(look() for _ in range(20)), return_exceptions=True)
     await until(lambda: bios() <= before, "the end of all handshakes")

@@ -21,7 +21,7 @@ from redisutils.connection.protocol import FOREVER
 from redisutils.errors import ConnectionLost
 from redisutils.testing import EmbeddedServer, FaultProxy
 
-from .ours import clients_named, pool_at, until
+from .ours import clients_named, our_tasks, pool_at, until
 from .peers import Wire
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
@@ -103,15 +103,6 @@ async def test_no_task_future_or_socket_is_left(
     del pool, status
     gc.collect()
     assert not connections
-
-
-def our_tasks() -> set[asyncio.Task[Any]]:
-    """All but the proxy's, which has some for each connection."""
-    return {
-        task
-        for task in asyncio.all_tasks()
-        if not getattr(task.get_coro(), "cr_code").co_filename.endswith("_relay.py")  # noqa: B009
-    }
 
 
 async def test_no_cycle_keeps_a_reply_or_an_error(clean_server: EmbeddedServer) -> None:

@@ -299,23 +299,6 @@ async def test_a_place_that_is_vacated_again_is_counted_once() -> None:
     await assert_whole(pool, things)
 
 
-async def test_a_reserved_place_is_nobody_elses_until_it_is_given_back() -> None:
-    things = Things()
-    pool = pool_of(things, 2)
-    lease = await pool.get()
-    assert pool.reserve()
-    assert not pool.reserve()
-    assert pool.in_use == 2
-    waiter = asyncio.create_task(pool.get())
-    await turns()
-    assert not waiter.done()
-    pool.unreserve()
-    (await waiter).release()
-    assert not pool.reserve()  # there is room for nothing that is not the pool's
-    lease.release()
-    await assert_whole(pool, things)
-
-
 async def test_filling_a_place_again_takes_no_longer_than_making_may() -> None:
     things = Things()
     pool = pool_of(things, 1)

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import redis
 
-from redisutils import RedisPool, create_redis_pool
+from redisutils import ConfigError, PoolTimeout, RedisPool, create_redis_pool
 from redisutils.connection.protocol import Connection
-from redisutils.pool import scouting
+from redisutils.pool import manager, scouting
 from redisutils.retry import LONGEST_PAUSE, Backoff, Reconnecting, RetryPolicy
 from redisutils.testing import EmbeddedServer, FaultProxy
 
-from .ours import pool_at, until
+from .ours import our_tasks, pool_at, until
 from .peers import Wire
 
 # Seconds pass by in these: on one loop they prove as much as on two.
@@ -30,6 +30,8 @@ LASTING = 1.5
 WITHIN = 1.0 + 1.0
 """Seconds: the promise, and room for a machine that does other things too. Without what holds it,
 each of these takes five to twenty."""
+
+QUICK: dict[str, Any] = {"retry_delay_ms": 5, "retry_max_delay_ms": 20}
 
 Switch = Callable[[EmbeddedServer, FaultProxy], Awaitable[None]]
 
@@ -169,13 +171,12 @@ async def test_within_a_second(server_kind: str) -> None:
 # -- scouts ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [11, 10])
 async def test_one_that_gets_through_frees_everyone_who_hangs(
-    proxy: FaultProxy, server: EmbeddedServer, admin: redis.Redis, size: int
+    proxy: FaultProxy, server: EmbeddedServer, admin: redis.Redis
 ) -> None:
-    """Ten connections are being made when the network falls silent, and hang for good. With room
-    for an eleventh, a scout gets through; without, the youngest begins anew."""
-    async with pool_at(server, proxy, connection_timeout=60, pool_max_size=size) as pool:
+    """Ten connections are being made when the network falls silent, and hang for good. A scout
+    gets through, and nobody waits for the end of what hangs."""
+    async with pool_at(server, proxy, connection_timeout=60) as pool:
         proxy.blackhole()
         opening = [asyncio.ensure_future(pool.get()) for _ in range(10)]
         await proxy.wait_accepted(10)
@@ -184,7 +185,7 @@ async def test_one_that_gets_through_frees_everyone_who_hangs(
             leases = await asyncio.gather(*opening)
         for lease in leases:
             assert await lease.ping() is True
-        # Ten that hung; the scout's one, or the youngest's second; and the nine others' second.
+        # Ten that hung, the scout's one, and one for each of the nine others.
         # A machine that is slow itself has more scouts.
         assert 20 <= proxy.accepted < 40
         await proxy.wait_active(10)
@@ -216,25 +217,44 @@ async def test_a_slow_server_is_waited_for(
         assert pool.server.pool.in_use == 0
 
 
-@pytest.mark.parametrize("count", [1, 3])
-async def test_a_slow_server_is_waited_for_without_room_for_a_scout(
-    proxy: FaultProxy, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, count: int
+@pytest.mark.parametrize("size", [1, 4])
+async def test_a_server_slower_than_every_scout_is_reached(
+    proxy: FaultProxy, server: EmbeddedServer, size: int
 ) -> None:
-    """The youngest begins anew, in the end with enough time; there is never a socket more than
-    the pool may have."""
-    monkeypatch.setattr(scouting, "SCOUT_AFTER", 0.02)
-    monkeypatch.setattr(scouting, "SCOUT_FOR", 0.05)
-    proxy.to_client.latency = 0.3
-    async with pool_at(server, proxy, pool_max_size=count) as pool:
-        opened: set[int] = set()
-        leases = await asyncio.gather(*(pool.get() for _ in range(count)))
-        assert proxy.accepted > count
-        proxy.restore()
-        for lease in leases:
-            opened.add(await lease.client_id())
-            lease.release()
-        assert len(opened) == count
-        await proxy.wait_active(count)
+    """With little more time than it takes, and in a pool that has no room to spare."""
+    async with pool_at(server, proxy, command_timeout=1.0, pool_max_size=size) as pool:
+        proxy.to_client.latency = 0.8
+        assert await pool.client.with_timeout(1.9).get("k") is None
+        assert proxy.accepted <= 3
+
+
+async def test_a_full_pool_recovers_as_soon(proxy: FaultProxy, server: EmbeddedServer) -> None:
+    """Its lane lost the connection and is connecting; the other places are taken."""
+    async with pool_at(server, proxy, pool_max_size=3) as pool:
+        await pool.client.ping()
+        async with pool.get(), pool.get():
+            proxy.blackhole()
+            proxy.reset()
+            waiting = asyncio.ensure_future(pool.client.with_timeout(30).get("k"))
+            await asyncio.sleep(2 * LASTING)
+            proxy.restore()
+            ended = monotonic()
+            assert await waiting is None
+            assert monotonic() - ended < WITHIN
+
+
+async def test_nothing_of_an_attempt_is_left_when_a_pool_is_closed(
+    proxy: FaultProxy, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scouting, "SCOUT_AFTER", 0.0)
+    proxy.blackhole()
+    before = asyncio.all_tasks()
+    async with pool_at(server, proxy) as pool:
+        waiting = asyncio.ensure_future(pool.client.get("k"))
+        await proxy.wait_accepted(2)
+    assert our_tasks() <= {*before, waiting}
+    with pytest.raises(redis.ConnectionError):
+        await waiting
 
 
 async def test_scouts_end_with_those_who_wait(
@@ -278,12 +298,14 @@ async def test_what_a_scout_found_is_closed_if_he_who_waited_leaves_in_that_turn
             return wire.connection
 
         scouted = scouting.Scouted(dial)
-        scouted.reserve = lambda: True
         waiting = asyncio.create_task(scouted.dial())
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert attempts == 2
         assert wire.connection.closed
+
+
+# -- idle connections ----------------------------------------------------------
 
 
 async def test_idle_connections_that_are_silent_are_not_waited_for_one_by_one(
@@ -294,12 +316,62 @@ async def test_idle_connections_that_are_silent_are_not_waited_for_one_by_one(
             lease.release()
         proxy.blackhole()
         proxy.restore()
-        await asyncio.sleep(0.6)  # until they have to show that they live
+        await asyncio.sleep(manager.FRESH_FOR)  # until they have to show that they live
         started = monotonic()
         async with pool.get() as connection:
             assert await connection.ping() is True
         assert monotonic() - started < 3.0, "not even two of the eight may be waited for"
+        await proxy.wait_active(1)  # the others were found out meanwhile
         assert proxy.accepted == 9
+
+
+async def test_a_server_that_stands_still_for_a_moment_costs_one_idle_connection(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """The others are asked when it answers again, and stay."""
+    settings = {"command_timeout": 1.0, "pool_max_size": 20, "health_check_interval": 0}
+    async with pool_at(clean_server, **settings) as pool:
+        for lease in [await pool.get() for _ in range(20)]:
+            lease.release()
+        await asyncio.sleep(manager.FRESH_FOR)
+        await clean_server.pause()
+        waiting = asyncio.ensure_future(pool.get())
+        await asyncio.sleep(0.5)  # twice as long as it is waited for
+        await clean_server.resume()
+        async with await waiting as connection:
+            assert await connection.ping() is True
+        assert pool.status().size == 20
+        assert len([lease for lease, _ in pool.server.pool.idle() if not lease.closed]) == 20
+
+
+async def test_a_checkout_out_of_time_spoils_no_idle_connection(
+    proxy: FaultProxy, server: EmbeddedServer
+) -> None:
+    async with pool_at(server, proxy, health_check_interval=0) as pool:
+        for lease in [await pool.get() for _ in range(8)]:
+            lease.release()
+        await asyncio.sleep(manager.FRESH_FOR)
+        proxy.to_client.latency = 0.2
+        for timeout in (0.05, 0.001):
+            with pytest.raises(PoolTimeout) as caught:
+                _ = await pool.get(timeout=timeout)
+            assert caught.value.phase == "recycle"
+        assert pool.status().size >= 6
+        proxy.restore()
+        async with pool.get() as connection:
+            assert await connection.ping() is True
+        assert proxy.accepted == 8
+
+
+@pytest.mark.parametrize("timeout", [-1, -0.001, float("nan"), "1"])
+async def test_a_timeout_that_cannot_be_is_refused(
+    clean_server: EmbeddedServer, timeout: Any
+) -> None:
+    async with pool_at(clean_server) as pool:
+        async with pool.get():
+            pass
+        with pytest.raises(ConfigError, match="timeout"):
+            _ = await pool.get(timeout=timeout)
         assert pool.status().size == 1
 
 
@@ -319,11 +391,11 @@ async def test_attempts_between_those_of_the_backoff_count_for_nobody(
     counted = []
     for _ in range(100):
         counted.append(reconnecting.failed(policy(delay=8.0), now))
-        assert reconnecting.pause(now) <= LONGEST_PAUSE
-        now += reconnecting.pause(now)
-    # Every six seconds, which are eight pauses.
-    assert counted == ([True] + [False] * 7) * 12 + [True] + [False] * 3
-    assert (reconnecting.attempts, reconnecting.failures) == (100, 13)
+        assert reconnecting.pause <= LONGEST_PAUSE
+        now += reconnecting.pause
+    # Every six seconds, which are ten pauses and a part of one.
+    assert counted == ([True] + [False] * 10) * 9 + [True]
+    assert (reconnecting.attempts, reconnecting.failures) == (100, 10)
     assert reconnecting.times() == "100 times"
 
 
@@ -332,7 +404,7 @@ async def test_with_a_short_backoff_every_attempt_counts() -> None:
     for attempt in range(1, 10):
         assert reconnecting.failed(policy(delay=0.01), now=0.0)  # a clock that stands still, too
         assert reconnecting.failures == reconnecting.attempts == attempt
-        assert 0 <= reconnecting.pause(now=0.0) <= 0.01
+        assert 0 <= reconnecting.pause <= 0.01
 
 
 async def test_an_attempt_counts_when_no_other_would_fare_better() -> None:

@@ -33,7 +33,6 @@ def scouted(*attempts: Callable[[], Awaitable[Dialed]]) -> Any:
         return await left.pop(0)()
 
     made: Any = Scouted(dial)  # type: ignore[arg-type]  # of connections it knows how to close them
-    made.reserve = lambda: True
     return made
 
 

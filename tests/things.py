@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -48,6 +48,7 @@ class Things:
         self.made: list[Thing] = []
         self.detached: set[Thing] = set()
         self.parts: dict[str, Callable[[Thing | None], Awaitable[None] | None]] = {}
+        self.doubted: list[Thing] = []
         self.log: list[str] = []
         """The phases gone through, in order."""
 
@@ -84,6 +85,9 @@ class Things:
 
     def discard(self, item: Thing) -> None:
         item.closings += 1
+
+    def doubt(self, items: Sequence[Thing]) -> None:
+        self.doubted += items
 
     def reusable(self, item: Thing) -> bool:
         return item.fit

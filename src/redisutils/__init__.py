@@ -73,6 +73,9 @@ __all__ = [
 
 __version__ = VERSION
 
+_FLOORS = frozenset({"client", "commands", "connection", "errors", "metrics", "pool", "retry"})
+"""What ``import redisutils`` alone has always offered as attributes."""
+
 
 def __getattr__(name: str) -> Any:
     # With redis-py, what the names stand for takes a sixth of a second to import, and pytest, which
@@ -80,6 +83,8 @@ def __getattr__(name: str) -> Any:
     if name == "RedisConfig":
         # pydantic takes another quarter of a second: only for those who make a RedisConfig.
         return import_module("redisutils.config").RedisConfig
+    if name in _FLOORS:
+        return import_module(f"{__name__}.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     for home in (

@@ -117,13 +117,13 @@ class CommandTimeout(RedisUtilsError, rpy.TimeoutError):
 class PoolTimeout(RedisUtilsError, rpy.TimeoutError, rpy.MaxConnectionsError):
     """A checkout took longer than its phase allows.
 
-    ``phase`` is ``"wait"`` (for a free connection) or ``"create"``.
+    ``phase`` is ``"wait"`` (for a free connection), ``"recycle"`` (of idle ones) or ``"create"``.
     """
 
     outcome = Outcome.NOT_SENT
 
     # The default is for unpickling, which gives only the message and sets the rest itself.
-    def __init__(self, message: str, phase: Literal["wait", "create"] = "wait") -> None:
+    def __init__(self, message: str, phase: Literal["wait", "recycle", "create"] = "wait") -> None:
         super().__init__(message)
         self.phase = phase
 

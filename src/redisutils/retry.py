@@ -94,13 +94,15 @@ class Reconnecting:
     server has been gone for long would wait for the backoff's cap after it has come back.
     """
 
-    __slots__ = ("_due", "_next_counts", "attempts", "failures")
+    __slots__ = ("_due", "_next_counts", "attempts", "failures", "pause")
 
     def __init__(self) -> None:
         self.attempts = 0
         """How many have failed."""
         self.failures = 0
         """How many of these counted."""
+        self.pause = 0.0
+        """Seconds from the last failure until the next attempt."""
         self._due = 0.0
         self._next_counts = True
 
@@ -116,12 +118,10 @@ class Reconnecting:
         if counts:
             self.failures += 1
             self._due = now + policy.backoff.delay(self.failures, _half_certain)
-        self._next_counts = self._due - now <= LONGEST_PAUSE
+        left = max(0.0, self._due - now)
+        self._next_counts = left <= LONGEST_PAUSE
+        self.pause = left if self._next_counts else LONGEST_PAUSE * _half_certain()
         return counts
-
-    def pause(self, now: float) -> float:
-        """Seconds until the next attempt."""
-        return min(LONGEST_PAUSE, max(0.0, self._due - now))
 
     def times(self) -> str:
         """How often, for messages: ``"1 time"``."""

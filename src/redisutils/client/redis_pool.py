@@ -252,9 +252,16 @@ class RedisPool:
                 it each has its own bound, ``timeouts``. 0 waits for nobody, and takes an idle
                 or a new one.
 
+        Raises:
+            ConfigError: ``timeout`` is no number of seconds.
+
         Raises (when awaited or entered):
             PoolTimeout, ConnectFailed, PoolClosed, WrongLoop
         """
+        if timeout is not None:
+            given: Any = timeout
+            if not (isinstance(given, int | float) and given >= 0):
+                raise ConfigError(f"timeout={timeout!r} must be a number of seconds, 0 or more")
         return Checkout(self, timeout)
 
     # -- figures -------------------------------------------------------------------------

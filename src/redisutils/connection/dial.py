@@ -89,6 +89,7 @@ async def dial(
         async with asyncio.timeout(None if options.timeout == inf else options.timeout):
             opened = await _open(options, make)
             await shake_hands(opened, options)
+        options.dialect.spoken = True
         opened.owner = NOBODY
         opened.count_into(metrics)
         done = True
@@ -124,6 +125,8 @@ async def _open(options: ConnectOptions, make: Callable[[], Connection]) -> Conn
         return connection
     if options.tls is None:
         return await _connected(options, make, None)
+    if options.dialect.spoken:
+        return await _connected(options, make, options.tls())
     return await _suspiciously(_connected(options, make, options.tls()), options)
 
 
@@ -226,7 +229,7 @@ async def _hung_up(options: ConnectOptions, error: ConnectionLost) -> ConnectFai
             refusal = await tls_refusal(options)
         if refusal is not None:
             return _tls_failed(options, refusal)
-    elif options.path is None and await speaks_tls(options):
+    elif options.path is None and not options.dialect.spoken and await speaks_tls(options):
         return _speaks_tls(options)
     hint = " (does it ask for a client certificate?)" if options.tls is not None else ""
     return ConnectFailed(f"{options.peer} hung up during the handshake{hint}: {error}")

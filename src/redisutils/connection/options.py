@@ -21,10 +21,13 @@ class Dialect:
     """Which RESP version a server that was asked for RESP3 turned out to speak, told to those
     who shape its replies before the first of them comes."""
 
-    __slots__ = ("_listeners", "version")
+    __slots__ = ("_listeners", "spoken", "version")
 
     def __init__(self) -> None:
         self.version = 3
+        self.spoken = False
+        """Whether it has ever been spoken: then the server is one, and speaks TLS or plain as it
+        was spoken to."""
         # Methods are kept apart from their objects, which they would keep alive.
         self._listeners: weakref.WeakKeyDictionary[Any, Callable[[Any, int], None]] = (
             weakref.WeakKeyDictionary()

@@ -156,7 +156,7 @@ class Connector:
                     tried = f"tried {reconnecting.times()} in {now - started:.2g} s"
                     self._disappoint(error, fatal, tried)
                 if self._parked:
-                    await asyncio.sleep(reconnecting.pause(now))
+                    await asyncio.sleep(reconnecting.pause)
             else:
                 self._adopt(lease.item)
                 return

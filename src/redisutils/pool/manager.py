@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from asyncio import Future
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
-from redisutils.connection.packing import pack_many
+from redisutils.connection.packing import pack, pack_many
 from redisutils.connection.protocol import FOREVER, Connection
 from redisutils.errors import CommandTimeout, ConnectionLost
 from redisutils.metrics import PoolMetrics
@@ -29,6 +30,9 @@ again. A server that dies within them is met by the first command, as it always 
 LIFETIME_JITTER: Final = 0.1
 """The part of ``max_lifetime`` by which connections' ends are spread, so that those that were
 opened together are not all replaced together."""
+
+
+_PING: Final = pack(("PING",))
 
 
 class ConnectionManager:
@@ -89,6 +93,13 @@ class ConnectionManager:
             raise ConnectionLost(f"{item!r} answered PING {number!r} with {answers[1]!r}")
         item.needs_reset = False
 
+    def doubt(self, items: Sequence[Connection]) -> None:
+        """PING them. The server has just answered somebody, so whoever stays silent is dead."""
+        for item in items:
+            if not item.closed:
+                answer = item.submit(_PING, False, self._patience)
+                answer.add_done_callback(partial(_judge, item))
+
     def expired(self, item: Connection, usage: Usage) -> bool:
         """Whether an idle connection is of no more use: closed, too old, or idle for too long. A
         health check is no use, or nothing would ever be idle."""
@@ -115,3 +126,8 @@ class ConnectionManager:
                 self.on_abandoned(item)
         finally:
             item.close()
+
+
+def _judge(item: Connection, answer: Future[Any]) -> None:
+    if not answer.cancelled() and isinstance(answer.exception(), CommandTimeout):
+        item.close()

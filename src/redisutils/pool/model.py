@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -57,8 +57,8 @@ class Expired(Exception):
 
 
 class Silent(Exception):
-    """An idle thing did not answer. It is discarded, and with it all other idle ones that are not
-    fit as they are: what is wrong with one may be wrong with each."""
+    """An idle thing did not answer. It is discarded, and a new one made instead of trying the other
+    idle ones; if that succeeds, the manager is to look at these: ``Manager.doubt``."""
 
 
 class Manager(Protocol[T]):
@@ -73,6 +73,10 @@ class Manager(Protocol[T]):
     async def recycle(self, item: T, usage: Usage) -> None:
         """Make an idle one that is not fit so before it is handed out again. Raise to discard it:
         ``Expired`` if nothing is wrong with it, ``Silent`` if others are suspect, too."""
+
+    def doubt(self, items: Sequence[T]) -> None:
+        """A thing was silent, and another could be made: find out which of these idle ones are as
+        silent, and close them. Quick: no waiting."""
 
     def discard(self, item: T) -> None:
         """Close one that leaves the pool for good."""

@@ -100,6 +100,9 @@ class Lease(Generic[T]):
 
 _UNSET: Final[Any] = object()
 
+_TICK: Final = 0.002
+"""Seconds by which an event loop's timer may be early."""
+
 
 class Pool(Generic[T]):
     """See the module's docstring.
@@ -237,24 +240,22 @@ class Pool(Generic[T]):
         if self.closed:  # while the permit was on its way to us
             raise self._is_closed()
         while self._idle:
+            if monotonic() >= end - _TICK:
+                raise PoolTimeout(
+                    f"{self.name}: the idle connections were not fit in time", "recycle"
+                )
             item, usage = self._idle.popleft() if self.queue_mode == "fifo" else self._idle.pop()
-            if await self._recycled(item, usage, _at_most(recycle, end)):
-                return item, usage
+            try:
+                if await self._recycled(item, usage, _at_most(recycle, end)):
+                    return item, usage
+            except Silent as why:
+                # Another idle one may be as silent, and cost as long: a new one is quicker, and
+                # shows that it is not the server that is slow to answer.
+                logger.debug("%s: %s", self.name, why)
+                made = await self._create(_at_most(create, end))
+                self.manager.doubt([item for item, _ in self._idle])
+                return made
         return await self._create(_at_most(create, end))
-
-    def reserve(self) -> bool:
-        """Take a place for something that is not the pool's; False if none is free. It counts as
-        long as it is not given back by :meth:`unreserve`."""
-        if not self._permits or self._size + self._making >= self._max_size:
-            return False
-        self._permits -= 1
-        self._making += 1
-        return True
-
-    def unreserve(self) -> None:
-        """Give back what :meth:`reserve` took."""
-        self._making -= 1
-        self._give_permit()
 
     def vacate(self, lease: Lease[T]) -> None:
         """Close a lease's thing and keep its permit, for :meth:`refill`: a holder for life need
@@ -327,11 +328,8 @@ class Pool(Generic[T]):
         # deadpool's rule: an idle thing that is unfit is no error, the next one is tried.
         except Expired as why:
             logger.debug("%s: %s", self.name, why)
-        except Silent as why:
-            # The caller must not wait for each of the others in turn.
-            logger.debug("%s: %s; closing all that may be as silent", self.name, why)
-            for suspect in self.retain(self.manager.fit).removed:
-                self.discard(suspect)
+        except Silent:
+            raise
         except Exception as error:
             self.metrics.errors[type(error).__name__] += 1
             logger.debug("%s: %r is not fit for reuse", self.name, item, exc_info=error)

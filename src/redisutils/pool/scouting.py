@@ -7,8 +7,8 @@ and over, giving up quickly each time. When it gets through, the oldest of those
 connection, and the others begin anew: the server has answered somebody who came after them. A
 server that is slow to answer is waited for all the same, by the attempts that do not give up.
 
-A scout takes a free place of the pool. Where there is none, the youngest attempt begins anew
-instead, and is the scout; if it is the only one, ever more rarely.
+There is one scout at a time: a pool has one socket more than it may have connections, and only
+while connecting takes long.
 """
 
 from __future__ import annotations
@@ -40,15 +40,13 @@ class Scouted:
 
     def __init__(self, dial: Callable[[], Coroutine[Any, Any, Connection]]) -> None:
         self._dial = dial
-        self.reserve: Callable[[], bool] = lambda: False
-        """Asked for a place for a scout; False if there is none."""
-        self.unreserve: Callable[[], None] = lambda: None
-        """Told when the scout needs its place no more."""
         # Who waits since when, oldest first. What they are told: a connection, or None to begin
         # anew.
         self._waiting: dict[asyncio.Future[Connection | None], float] = {}
         self._callers = 0
         self._scout: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[Any]] = set()
+        """Tasks that were cancelled and have not ended yet."""
 
     async def dial(self) -> Connection:
         """A new connection. Raises what ``dial`` does."""
@@ -60,9 +58,20 @@ class Scouted:
         finally:
             self._callers -= 1
             if not self._callers and self._scout is not None:
-                self._scout.cancel()
+                self._cancel(self._scout)
                 self._scout = None
         return connection
+
+    async def ended(self) -> None:
+        """Wait until nothing is left of attempts and scouts that nobody wants any more."""
+        while self._ending:
+            await asyncio.wait(self._ending)
+
+    def _cancel(self, task: asyncio.Task[Any]) -> None:
+        if not task.done():
+            task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     async def _attempt(self) -> Connection | None:
         """A connection, or None when it is better to begin anew."""
@@ -75,7 +84,7 @@ class Scouted:
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
-            _dismiss(own)
+            self._dismiss(own)
             if told.done() and (found := told.result()) is not None:
                 found.close()
             raise
@@ -83,12 +92,17 @@ class Scouted:
             timer.cancel()
             del self._waiting[told]
         if told.done():
-            _dismiss(own)
+            self._dismiss(own)
             return told.result()
         connection = own.result()
         if monotonic() - began < SCOUT_FOR:
             self._overtaken(began)
         return connection
+
+    def _dismiss(self, attempt: asyncio.Task[Connection]) -> None:
+        """Nobody wants its connection any more."""
+        self._cancel(attempt)
+        attempt.add_done_callback(_close_unwanted)
 
     def _overtaken(self, began: float) -> None:
         """One that began then has got through quickly: whoever has hung for long begins anew."""
@@ -111,20 +125,12 @@ class Scouted:
 
     async def _try_over_and_over(self) -> None:
         """The scout's life, which ends with the last caller."""
-        pause = SCOUT_FOR
         while True:
             now = monotonic()
             until = min(self._waiting.values(), default=now) + SCOUT_AFTER
             if until <= now:  # somebody has waited for long
                 until = now + SCOUT_FOR
-                if self.reserve():
-                    try:
-                        await self._try()
-                    finally:
-                        self.unreserve()
-                elif self._restart_youngest():
-                    until += pause
-                    pause *= 2
+                await self._try()
             await asyncio.sleep(until - monotonic())
 
     async def _try(self) -> None:
@@ -141,19 +147,6 @@ class Scouted:
         else:
             oldest.set_result(connection)
             self._overtaken(began)
-
-    def _restart_youngest(self) -> bool:
-        """Have the youngest attempt begin anew; True if it is the only one."""
-        *_, youngest = self._waiting
-        if not youngest.done():
-            youngest.set_result(None)
-        return len(self._waiting) == 1
-
-
-def _dismiss(attempt: asyncio.Task[Connection]) -> None:
-    """Nobody wants its connection any more."""
-    attempt.cancel()
-    attempt.add_done_callback(_close_unwanted)
 
 
 def _close_unwanted(attempt: asyncio.Task[Connection]) -> None:

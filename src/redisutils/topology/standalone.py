@@ -78,8 +78,6 @@ class Standalone:
             name=f"pool of {options.peer}",
         )
         self.pool.describe_users = self._describe_users
-        self._manager.scouted.reserve = self.pool.reserve
-        self._manager.scouted.unreserve = self.pool.unreserve
         self._lanes: dict[str, Lane] = {}
         self._private: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._housekeeper = Housekeeper(
@@ -181,12 +179,12 @@ class Standalone:
                 took = now - started
                 counts = reconnecting.failed(policy, now)
                 spent = counts and reconnecting.failures > allowed
-                if spent or took + reconnecting.pause(now) >= budget:
+                if spent or took + reconnecting.pause >= budget:
                     raise type(error)(
                         f"{error}; tried {reconnecting.times()} in {took:.2g} s"
                     ) from error
                 self.metrics.retries["connect"] += 1
-                await asyncio.sleep(reconnecting.pause(now))
+                await asyncio.sleep(reconnecting.pause)
 
     def _no_time(self, budget: float) -> CommandTimeout:
         return CommandTimeout(
@@ -291,6 +289,7 @@ class Standalone:
         for lease in list(self._lent):
             if not lease.released:
                 lease.item.abort(ConnectionLost(f"{self.pool.name} was closed"))
+        await self._manager.scouted.ended()
         # One turn, so that transports let go of their sockets before the loop may end.
         await asyncio.sleep(0)
 
