@@ -7,6 +7,8 @@ with and without somebody who waits behind. Afterwards size, users and permits a
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import types
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
@@ -310,6 +312,27 @@ async def test_a_checkout_that_connects_cancelled_ever_later(
             assert inner.in_use == inner.status().size == inner.status().waiting == 0
         await until(lambda: len(clients_named(admin, "cut")) == 1)
         assert pool.status().size == pool.status().available == 1
+
+
+async def test_a_cancelled_connect_closes_nobody_elses_descriptor(
+    clean_server: EmbeddedServer,
+) -> None:
+    """A descriptor that was closed twice may have been given to somebody else in between."""
+    async with pool_at(clean_server, pool_max_size=1) as pool:
+        for count in range(12):
+            task = asyncio.ensure_future(pool.get())
+            await turns(count)
+            task.cancel()
+            await asyncio.wait([task])
+            await turns(3)
+            others = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+            if not task.cancelled():
+                task.result().release()
+            del task
+            gc.collect()
+            await turns(3)
+            for other in others:
+                os.close(other)  # EBADF if it is closed already
 
 
 async def test_recycling_at_every_await(

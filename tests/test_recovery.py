@@ -329,8 +329,9 @@ async def test_a_server_that_stands_still_for_a_moment_costs_one_idle_connection
     clean_server: EmbeddedServer, admin: redis.Redis
 ) -> None:
     """The others are asked when it answers again, and stay."""
-    settings = {"command_timeout": 1.0, "pool_max_size": 20, "health_check_interval": 0}
-    async with pool_at(clean_server, **settings) as pool:
+    async with pool_at(
+        clean_server, command_timeout=1.0, pool_max_size=20, health_check_interval=0
+    ) as pool:
         for lease in [await pool.get() for _ in range(20)]:
             lease.release()
         await asyncio.sleep(manager.FRESH_FOR)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from redisutils.connection.options import ConnectOptions
-from redisutils.connection.reach import connect
+from redisutils.connection.reach import addresses
 
 __all__ = ["speaks_plain", "speaks_tls", "tls_refusal"]
 
@@ -82,8 +82,9 @@ async def _connected(
         # uvloop keeps what belonged to a handshake that was cut off until its own timeout is over.
         named = {"server_hostname": options.host, "ssl_handshake_timeout": PATIENCE}
     async with asyncio.timeout(min(PATIENCE, options.timeout)):
-        sock = await connect(options.host, options.port)
-        reader, writer = await asyncio.open_connection(sock=sock, ssl=context, **named)
+        found = await addresses(options.host, options.port)
+        address = found[0] if found else options.host
+        reader, writer = await asyncio.open_connection(address, options.port, ssl=context, **named)
         try:
             yield reader, writer
         finally:

@@ -14,7 +14,7 @@ from redisutils.connection.handshake import Greeting, refusal, shake_hands
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.owner import NOBODY
 from redisutils.connection.protocol import Connection
-from redisutils.connection.reach import connect, why
+from redisutils.connection.reach import addresses, why
 from redisutils.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -133,23 +133,35 @@ async def _open(options: ConnectOptions, make: Callable[[], Connection]) -> Conn
 async def _connected(
     options: ConnectOptions, make: Callable[[], Connection], context: ssl.SSLContext | None
 ) -> Connection:
-    sock = await connect(options.host, options.port)
-    if options.keepalive:
+    """A connection to the first of the host's addresses that accepts."""
+    loop = asyncio.get_running_loop()
+    failures: list[tuple[str, OSError]] = []
+    for address in await addresses(options.host, options.port):
         try:
-            _keep_alive(sock, options.keepalive_options)
-        except BaseException:
-            sock.close()
-            raise
-    # From here on the socket is the transport's, which closes it whatever happens.
-    _, connection = await asyncio.get_running_loop().create_connection(
-        make,
-        sock=sock,
-        ssl=context,
-        server_hostname=options.host if context is not None else None,
-        # uvloop keeps what belonged to a handshake that was cut off until this is over.
-        ssl_handshake_timeout=min(options.timeout, 60.0) if context is not None else None,
-    )
-    return connection
+            # Not a socket of ours: uvloop may close that behind our back, and its descriptor may
+            # be somebody else's when we close it too.
+            transport, connection = await loop.create_connection(
+                make,
+                address,
+                options.port,
+                ssl=context,
+                server_hostname=options.host if context is not None else None,
+                # uvloop keeps what belonged to a handshake that was cut off until this is over.
+                ssl_handshake_timeout=min(options.timeout, 60.0) if context is not None else None,
+            )
+        except ssl.SSLError:
+            raise  # who speaks there is the one who was meant
+        except OSError as error:
+            failures.append((address, error))
+        else:
+            sock = transport.get_extra_info("socket")
+            if options.keepalive and sock is not None:  # None: it is gone again already
+                _keep_alive(sock, options.keepalive_options)
+            return connection
+    if len({error.errno for _, error in failures}) == 1:
+        raise failures[0][1]
+    told = "; ".join(f"{address}: {why(error)}" for address, error in failures)
+    raise OSError(told or "the name has no address")
 
 
 async def _suspiciously(connecting: Coroutine[Any, Any, _T], options: ConnectOptions) -> _T:

@@ -1,11 +1,14 @@
-"""From a host name to a connected socket.
+"""From a host name to addresses.
 
 The system's resolver blocks, and a name server that does not answer makes it block for half a
 minute. A caller's budget ends before that, and its next attempt asks again: waited for on the
 event loop's executor, a few of these would occupy all of its threads, those that the program
-wants for other work included, and hold up the program's end. So each name is asked for once at a
-time, however many connections want it, in a thread that nobody has to wait for. Nothing is
-remembered: a name that has moved is found at the next connect.
+wants for other work included, and hold up the program's end. So whoever wants a name joins those
+who want it already, and the asking is done by threads that nobody has to wait for.
+
+A query may get lost: when one has not been answered for a while, the next who comes asks anew,
+ever more rarely, and the first answer is everybody's. Nothing is remembered: a name that has
+moved is found at the next connect.
 """
 
 from __future__ import annotations
@@ -14,91 +17,108 @@ import asyncio
 import os
 import socket
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from time import monotonic
 from typing import Any, Final, TypeAlias
 
-__all__ = ["connect", "why"]
+__all__ = ["addresses", "why"]
 
-Addresses: TypeAlias = list[tuple[Any, Any, int, str, Any]]
+Resolved: TypeAlias = list[tuple[Any, Any, int, str, Any]]
 """What ``socket.getaddrinfo`` returns."""
 
-_under_way: Final[dict[tuple[int, str, int], Future[Addresses]]] = {}
-"""The lookups that have not ended, by process (the child of a fork has no thread of its
+ASK_AGAIN: Final = 0.5
+"""Seconds after which a name is asked for anew, doubled each time."""
+
+MOST_THREADS: Final = 8
+"""How many may be asking for one name: the last of them begins after a minute."""
+
+
+class _Question:
+    """A name that is being asked for."""
+
+    __slots__ = ("again", "answer", "threads")
+
+    def __init__(self) -> None:
+        self.answer: Future[Resolved] = Future()
+        self.answer.set_running_or_notify_cancel()  # one who gives up cancels it for nobody else
+        self.threads = 0
+        self.again = 0.0
+        """When to ask once more (``time.monotonic``)."""
+
+
+_open: Final[dict[tuple[int, str, int], _Question]] = {}
+"""The questions without an answer, by process (the child of a fork has no thread of its
 parent's), host and port."""
 
 
-async def connect(host: str, port: int) -> socket.socket:
-    """A socket without blocking that is connected to the first of the host's addresses that
-    accepts.
+async def addresses(host: str, port: int) -> list[str]:
+    """The host's addresses in figures, in the order in which they are to be tried.
 
     Raises:
-        OSError: the name does not resolve (``socket.gaierror``), or no address accepts.
+        OSError: the name does not resolve (``socket.gaierror``), or cannot be asked for.
         UnicodeError, OverflowError: no host can have this name, or no port this number.
     """
-    failures: list[OSError] = []
-    told: list[str] = []
-    for family, kind, protocol, _, address in await _resolve(host, port):
-        try:
-            return await _connect_to(family, kind, protocol, address)
-        except OSError as error:
-            failures.append(error)
-            told.append(f"{address[0]}: {why(error)}")
-    if len({error.errno for error in failures}) == 1:
-        raise failures[0]
-    raise OSError("; ".join(told) or "the name has no address")
+    try:  # An address in figures is nothing to ask anybody for.
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return [host]
+    except socket.gaierror:
+        resolved = await asyncio.wrap_future(_ask(host, port))
+    return [_figures(address) for *_, address in resolved]
 
 
 def why(error: OSError) -> str:
     """What the system says of it. The event loops have words of their own, which are the same for
     whatever can go wrong with a connect."""
     said = error.strerror or str(error)
-    if error.errno and said.startswith("Connect call failed"):
+    if error.errno and "onnect call failed" in said:
         return os.strerror(error.errno)
     return said
 
 
-async def _connect_to(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
-    connection = socket.socket(family, kind, protocol)
-    try:
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(connection, address)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _figures(address: Any) -> str:
+    """Of a link-local address, its interface is a part."""
+    host: str = address[0]
+    scope = address[3] if len(address) == 4 else 0
+    return f"{host}%{scope}" if scope and "%" not in host else host
 
 
-async def _resolve(host: str, port: int) -> Addresses:
-    try:  # An address in figures is nothing to ask anybody for.
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        return await asyncio.wrap_future(_lookup(host, port))
-
-
-def _lookup(host: str, port: int) -> Future[Addresses]:
-    """The lookup that is under way, or one that begins now."""
+def _ask(host: str, port: int) -> Future[Resolved]:
+    """Join the question for this name, or begin it. Ask, unless somebody has just done so."""
     key = os.getpid(), host, port
-    mine: Future[Addresses] = Future()
-    mine.set_running_or_notify_cancel()  # one who gives up cancels it for nobody else
-    lookup = _under_way.setdefault(key, mine)  # atomic: loops in other threads ask here, too
-    if lookup is mine:
-        name = f"redisutils-resolve-{host}"
+    question = _open.setdefault(key, _Question())  # atomic: loops in other threads ask here, too
+    now = monotonic()
+    if now >= question.again and question.threads < MOST_THREADS:
+        question.again = now + ASK_AGAIN * 2**question.threads
+        question.threads += 1
+        thread = threading.Thread(
+            target=_look_up, args=(key, question), name=f"redisutils-resolve-{host}", daemon=True
+        )
         try:
-            threading.Thread(target=_ask, args=(key, mine), name=name, daemon=True).start()
-        except BaseException:  # no thread to be had: the next one may have more luck
-            del _under_way[key]
-            raise
-    return lookup
+            thread.start()
+        except RuntimeError as error:  # no thread is to be had
+            _settle(key, question, OSError(f"the name cannot be looked up: {error}"))
+    return question.answer
 
 
-def _ask(key: tuple[int, str, int], lookup: Future[Addresses]) -> None:
+def _look_up(key: tuple[int, str, int], question: _Question) -> None:
     _, host, port = key
+    answer: Resolved | BaseException
     try:
-        addresses: Addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        answer = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except BaseException as error:  # noqa: BLE001  # told to those who asked
-        del _under_way[key]
-        lookup.set_exception(error)
-    else:
-        del _under_way[key]
-        lookup.set_result(addresses)
+        answer = error
+    _settle(key, question, answer)
+
+
+def _settle(
+    key: tuple[int, str, int], question: _Question, answer: Resolved | BaseException
+) -> None:
+    if _open.get(key) is question:
+        _open.pop(key, None)
+    try:
+        if isinstance(answer, BaseException):
+            question.answer.set_exception(answer)
+        else:
+            question.answer.set_result(answer)
+    except InvalidStateError:
+        pass  # Another thread was quicker.

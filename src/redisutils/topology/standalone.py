@@ -289,8 +289,10 @@ class Standalone:
         for lease in list(self._lent):
             if not lease.released:
                 lease.item.abort(ConnectionLost(f"{self.pool.name} was closed"))
+        # One turn, in which lanes stop connecting, and transports let go of their sockets; and
+        # another, for those of the connections that were being made.
+        await asyncio.sleep(0)
         await self._manager.scouted.ended()
-        # One turn, so that transports let go of their sockets before the loop may end.
         await asyncio.sleep(0)
 
     def set_policy(self, policy: RetryPolicy) -> None:

@@ -41,14 +41,14 @@ def _redirect(ports: dict[int, int]) -> None:
     they must neither meet a stranger's server nor one another.
     """
     base: Any = asyncio.base_events.BaseEventLoop
-    selecting: Any = asyncio.selector_events.BaseSelectorEventLoop
-    connect, serve = selecting.sock_connect, base.create_server
+    connect, serve = base.create_connection, base.create_server
     loopback = ("localhost", "127.0.0.1", "::1")
 
-    async def sock_connect(self: Any, sock: Any, address: Any) -> Any:
-        if isinstance(address, tuple) and address[0] in loopback:
-            address = (address[0], ports.get(address[1], address[1]), *address[2:])
-        return await connect(self, sock, address)
+    async def create_connection(
+        self: Any, factory: Any, host: Any = None, port: Any = None, **options: Any
+    ) -> Any:
+        port = ports.get(port, port) if host in loopback else port
+        return await connect(self, factory, host, port, **options)
 
     async def create_server(
         self: Any, factory: Any, host: Any = None, port: Any = None, **options: Any
@@ -56,7 +56,7 @@ def _redirect(ports: dict[int, int]) -> None:
         port = ports.get(port, port) if host in loopback else port
         return await serve(self, factory, host, port, **options)
 
-    selecting.sock_connect = sock_connect  # of each client, ours and redis-py's
+    base.create_connection = create_connection
     base.create_server = create_server
 
 
