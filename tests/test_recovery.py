@@ -286,6 +286,36 @@ async def test_what_a_scout_found_is_closed_if_he_who_waited_leaves_in_that_turn
         assert wire.connection.closed
 
 
+async def test_one_who_began_shortly_before_the_scout_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """He has not waited for long when the scout sets out, and has when it comes back: it tells
+    nothing of him, and another one is sent."""
+    monkeypatch.setattr(scouting, "SCOUT_AFTER", 0.05)
+    async with Wire() as one, Wire() as other:
+        found = [one.connection, other.connection]
+        attempts = 0
+
+        async def dial() -> Connection:
+            nonlocal attempts
+            attempts += 1
+            if attempts <= 2:
+                await asyncio.Event().wait()
+            if attempts == 3:
+                await asyncio.sleep(0.1)
+            return found.pop(0)
+
+        scouted = scouting.Scouted(dial)
+        scouted.reserve = lambda: True
+        first = asyncio.create_task(scouted.dial())
+        await asyncio.sleep(0.02)
+        second = asyncio.create_task(scouted.dial())
+        async with asyncio.timeout(5):
+            assert await first is one.connection
+            assert await second is other.connection
+        assert attempts == 4
+
+
 async def test_idle_connections_that_are_silent_are_not_waited_for_one_by_one(
     proxy: FaultProxy, server: EmbeddedServer
 ) -> None:

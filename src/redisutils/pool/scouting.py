@@ -103,8 +103,16 @@ class Scouted:
 
     def _returned(self, scout: asyncio.Task[None]) -> None:
         self._scout = None
-        if not scout.cancelled() and (error := scout.exception()) is not None:
+        if scout.cancelled():
+            return
+        if (error := scout.exception()) is not None:
             logger.error("looking whether the server can be reached failed", exc_info=error)
+            return
+        # Whoever had just begun when it set out has not been overtaken, and his alarm found it
+        # under way.
+        late = monotonic() - SCOUT_AFTER
+        if any(since <= late and not told.done() for told, since in self._waiting.items()):
+            self._send_scout()
 
     async def _try_over_and_over(self) -> None:
         pause = SCOUT_FOR
