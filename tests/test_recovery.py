@@ -305,6 +305,34 @@ async def test_what_a_scout_found_is_closed_if_he_who_waited_leaves_in_that_turn
         assert wire.connection.closed
 
 
+async def test_one_who_began_shortly_before_the_scout_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """He has not waited for long when the scout sets out, and has when it comes back."""
+    monkeypatch.setattr(scouting, "SCOUT_AFTER", 0.05)
+    async with Wire() as one, Wire() as other:
+        found = [one.connection, other.connection]
+        attempts = 0
+
+        async def dial() -> Connection:
+            nonlocal attempts
+            attempts += 1
+            if attempts <= 2:
+                await asyncio.Event().wait()
+            if attempts == 3:
+                await asyncio.sleep(0.1)
+            return found.pop(0)
+
+        scouted = scouting.Scouted(dial)
+        first = asyncio.create_task(scouted.dial())
+        await asyncio.sleep(0.02)
+        second = asyncio.create_task(scouted.dial())
+        async with asyncio.timeout(5):
+            assert await first is one.connection
+            assert await second is other.connection
+        assert attempts == 4
+
+
 # -- idle connections ----------------------------------------------------------
 
 
@@ -403,7 +431,7 @@ async def test_attempts_between_those_of_the_backoff_count_for_nobody(
 async def test_with_a_short_backoff_every_attempt_counts() -> None:
     reconnecting = Reconnecting()
     for attempt in range(1, 10):
-        assert reconnecting.failed(policy(delay=0.01), now=0.0)  # a clock that stands still, too
+        assert reconnecting.failed(policy(delay=0.01), now=1000.0)  # a clock that stands still, too
         assert reconnecting.failures == reconnecting.attempts == attempt
         assert 0 <= reconnecting.pause <= 0.01
 

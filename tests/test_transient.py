@@ -22,6 +22,7 @@ from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .conftest import StartServer
 from .ours import piped, pool_at, until
+from .peers import turns
 from .servers import client_of
 
 QUICK: dict[str, Any] = {"retry_delay_ms": 10, "retry_max_delay_ms": 40, "max_retries": 1000}
@@ -258,6 +259,7 @@ async def test_a_draining_close_repeats_what_was_refused_and_takes_nothing_new(
     writing = asyncio.ensure_future(pool.client.set("k", "v"))
     await repeats(pool, "READONLY")
     closing = asyncio.create_task(pool.close(drain=5))
+    await turns(5)  # it has begun
     for count in range(2, 6):
         await repeats(pool, "READONLY", count)
         with pytest.raises(PoolClosed):
