@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import stat
@@ -24,6 +25,7 @@ from redisutils.connection.embedded import (
     start_embedded,
 )
 from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
+from redisutils.testing import FaultProxy, Reset, Timeline
 
 from .servers import client_of, ending, gone, needs_pidfd, parent_of, running
 
@@ -356,5 +358,23 @@ async def test_another_port_is_taken_for_a_cluster_bus_too(
             assert [server.port, server.bus_port] == free
 
 
+async def test_many_programs_may_be_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server((ServerProcess.host, 0)) as occupied:
+        free = free_port()
+        choices = iter([*[occupied.getsockname()[1]] * 10, free])
+        monkeypatch.setattr(embedded, "free_port", lambda: next(choices))
+        async with ServerProcess(embedded_binary(), port=0) as server:
+            assert server.port == free
+
+
 def test_chosen_ports_are_never_those_of_outgoing_connections() -> None:
     assert all(16384 <= free_port() < 32768 for _ in range(20))
+
+
+def test_what_is_drawn_leaves_the_program_s_own_draws_alone() -> None:
+    # Test suites seed the global generator, alike in all their processes.
+    before = random.getstate()
+    free_port()
+    FaultProxy("127.0.0.1", 1)
+    Timeline.random(duration=1, faults=[Reset()])
+    assert random.getstate() == before

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import resource
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -344,6 +346,64 @@ async def test_a_predicate_that_raises_is_heard_of(clean_server: EmbeddedServer)
     client.close()
     with pytest.raises(ZeroDivisionError):
         await proxy.__aexit__(None, None, None)
+
+
+async def test_a_connection_that_cannot_be_accepted_is_heard_of() -> None:
+    proxy = FaultProxy("127.0.0.1", 1)
+    await proxy.__aenter__()
+    client = RawClient(proxy.port)
+    client.socket.setblocking(True)
+    client.socket.connect((proxy.host, proxy.port))  # The system accepts it, the proxy not yet.
+    client.socket.setblocking(False)
+    with no_more_files(), pytest.raises(ConnectionResetError):
+        await client.receive(1)
+    client.close()
+    another = RawClient(proxy.port)
+    with pytest.raises(ConnectionRefusedError):
+        await another.connect()
+    another.close()
+    proxy.restore()
+    again = await RawClient(proxy.port).connect()
+    await proxy.wait_accepted(1)
+    again.close()
+    with pytest.raises(OSError, match="Too many open files"):
+        await proxy.__aexit__(None, None, None)
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """No file and no socket can be opened; the first number that is free is over the limit."""
+    with socket.socket() as lowest:
+        limit = lowest.fileno()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_on_another_loop_than_its_own_it_says_so() -> None:
+    async def knock(proxy: FaultProxy) -> None:
+        for deed in (lambda: proxy.port, proxy.refuse):
+            with pytest.raises(RuntimeError, match="another event loop"):
+                deed()
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await proxy.wait_accepted(1)
+
+    proxy = FaultProxy("127.0.0.1", 1)
+    with asyncio.Runner() as home, asyncio.Runner() as abroad:
+        home.run(proxy.__aenter__())
+        assert proxy.port > 0  # where no loop runs, one may ask
+        abroad.run(knock(proxy))
+        home.run(proxy.__aexit__(None, None, None))
+
+
+async def test_clients_may_be_on_another_loop_while_its_own_runs(proxy: FaultProxy) -> None:
+    async def port() -> int:
+        return proxy.port
+
+    assert await asyncio.to_thread(asyncio.run, port()) == proxy.port
 
 
 async def test_leaving_ends_connections_tasks_and_listening(clean_server: EmbeddedServer) -> None:

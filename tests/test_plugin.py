@@ -234,6 +234,38 @@ def test_it_can_be_said_which_servers(pytester: pytest.Pytester, run: Run) -> No
 
     def test_none():
         pass
+
+    class TestParametrized:
+        @pytest.fixture(params=[{kind!r}])
+        def redis_server_kind(self, request):
+            return request.param
+
+        def test_own(self, redis_server, redis_server_kind):
+            assert redis_server_kind == {kind!r}
+
+    class TestFixed:
+        @pytest.fixture
+        def redis_server_kind(self):
+            return {kind!r}
+
+        def test_own(self, redis_server):
+            pass
+
+    class TestWrapped:
+        @pytest.fixture
+        def redis_server_kind(self, redis_server_kind):
+            return redis_server_kind
+
+        def test_ours(self, redis_server):
+            pass
+
+    class TestBoth:
+        @pytest.fixture(params=[{kind!r}])
+        def redis_server_kind(self, request, redis_server_kind):
+            return redis_server_kind
+
+        def test_own(self, redis_server):
+            pass
         """
     )
     ids = [line for line in run("--co", "-q").outlines if "::" in line]
@@ -242,10 +274,14 @@ def test_it_can_be_said_which_servers(pytester: pytest.Pytester, run: Run) -> No
         *(f"{name}test_counts[{kind}]" for kind in KINDS),
         f"{name}test_one[{kind}]",
         f"{name}test_none",
+        f"{name}TestParametrized::test_own[{kind}]",
+        f"{name}TestFixed::test_own",
+        *(f"{name}TestWrapped::test_ours[{kind}]" for kind in KINDS),
+        f"{name}TestBoth::test_own[{kind}]",
     ]
     result = run("-v", "-o", f"redis_server={program}")
     result.stdout.fnmatch_lines([f"*test_counts[[]{Path(program).name}] PASSED*"])
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=7)
     result = run("-o", f"redis_server={program}", "--redis-server", "/nowhere/server")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --redis-server: no server '/nowhere/server' on this*"])

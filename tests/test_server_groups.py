@@ -201,12 +201,12 @@ async def test_a_start_cancelled_while_it_arranges_leaves_nothing() -> None:
 
 PROGRAM = """
 import asyncio, sys
-from redisutils.testing import EmbeddedCluster
+from redisutils.testing import EmbeddedReplication
 
 async def main():
-    async with EmbeddedCluster() as cluster:
-        for node in cluster.nodes:
-            print(node.pid, node.process.directory, flush=True)
+    async with EmbeddedReplication(2) as group:
+        for member in group.members:
+            print(member.pid, member.process.directory, flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main())

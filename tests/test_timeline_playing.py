@@ -338,6 +338,31 @@ async def test_a_step_is_finished_before_a_cancelled_timeline_ends(
     assert done == ["begun", "ended"]
 
 
+@pytest.mark.parametrize("moment", [0, 0.001])
+async def test_cancelled_over_and_over_it_ends_all_the_same(
+    proxy: FaultProxy, moment: float
+) -> None:
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    before = state_of(proxy)
+
+    async def slowly(proxy: FaultProxy) -> None:
+        entered.set()
+        await go_on.wait()
+
+    steps = [At(0, Latency(0.01)), At(moment, Call("slow", slowly))]
+    playing = asyncio.create_task(Timeline(steps, duration=60).play(proxy))
+    await entered.wait()
+    for _ in range(3):
+        playing.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert not playing.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await playing
+    assert state_of(proxy) == before
+
+
 async def test_leaving_ends_the_timeline(proxy: FaultProxy) -> None:
     never: list[FaultProxy] = []
     timeline = Timeline([At(0, Stall()), At(50, Call("never", never.append))], duration=60)

@@ -41,7 +41,7 @@ __all__ = ["Directives", "ServerProcess", "embedded_binary", "free_port", "start
 
 SOCKET_FILE = "redis.sock"
 
-_PORT_ATTEMPTS = 5
+_PORT_ATTEMPTS = 20
 
 # How long one look at a server that is starting may take, s, and how long until the next; an
 # exit of the server ends the second at once.

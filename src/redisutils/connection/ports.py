@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import socket
+from random import SystemRandom
 
 from redisutils.errors import ConnectFailed
 
@@ -16,13 +16,17 @@ HOST = "127.0.0.1"
 # very port for its own end, is connected to itself, and the server cannot come back.
 _PORTS = range(16384, 32768)
 
+# Not the global generator: test suites seed it, alike in all processes that run them side by side,
+# which would then try the same ports; and its numbers are the program's own.
+_DRAWS = SystemRandom()
+
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on, from a range that outgoing connections avoid.
 
     :raises ConnectFailed: when there is none.
     """
-    for port in random.sample(_PORTS, 200):
+    for port in _DRAWS.sample(_PORTS, 200):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

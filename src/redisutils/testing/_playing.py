@@ -3,7 +3,8 @@
 Steps happen in the order of the script, one after the other: one that takes its time, such as the
 start of a server, puts off those after it. However it comes to an end (the script is over, a step
 has failed, the block is left, the task is cancelled), every fault that still lasts is ended, the
-latest first. Leaving interrupts no step: a server that is being started is started.
+latest first. Leaving interrupts no step, however often it is cancelled: a server that is being
+started is started.
 """
 
 from __future__ import annotations
@@ -110,7 +111,14 @@ class Playing:
 
     async def _leave(self, task: asyncio.Task[None]) -> None:
         self._leaving.set()
-        await asyncio.wait([task])
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error  # The faults are ended first.
+        if cancelled is not None:
+            raise cancelled
 
     # --- the task ---
 

@@ -59,10 +59,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
         if _KIND in (names.replace(" ", "").split(",") if isinstance(names, str) else names):
             return
-    servers = chosen_servers(metafunc.config)
+    servers = chosen_servers(metafunc.config) if _ours_in_effect(metafunc) else ()
     if servers:
         ids = [Path(server).name for server in servers]
         metafunc.parametrize(_KIND, servers, ids=ids, indirect=True)
+
+
+def _ours_in_effect(metafunc: pytest.Metafunc) -> bool:
+    """Whether our redis_server_kind is used, be it by another of that name that asks for it."""
+    # pytest has no public way to say so.
+    definitions = getattr(metafunc, "_arg2fixturedefs", {}).get(_KIND, ())
+    for definition in reversed(definitions):  # the one that counts is the last
+        if getattr(definition.func, "__module__", None) == __name__:
+            return True
+        if definition.params is not None or _KIND not in definition.argnames:
+            return False
+    return True
 
 
 def chosen_servers(config: pytest.Config) -> tuple[str, ...]:

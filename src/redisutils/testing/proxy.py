@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
-import random
 import socket
 from collections.abc import Callable
+from random import SystemRandom
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, get_args
 
@@ -56,16 +56,18 @@ class FaultProxy:
         check_count("seed", seed, 0)
         self.target_host = target_host
         self.target_port = target_port
-        self.seed = random.randrange(2**32) if seed is None else seed
+        self.seed = SystemRandom().randrange(2**32) if seed is None else seed
         self.accepted = 0
         """Connections accepted since the start."""
         self._faults = Faults(self._changed)
         self._blackholed = False
         self._port: int | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
         self._listener: socket.socket | None = None
         self._claim: socket.socket | None = None
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._waiters: list[tuple[Callable[[FaultProxy], bool], asyncio.Future[None]]] = []
+        # Raised when the proxy is left.
         self._failure: BaseException | None = None
 
     def __repr__(self) -> str:
@@ -78,9 +80,16 @@ class FaultProxy:
 
     @property
     def port(self) -> int:
-        """The port on 127.0.0.1, the same as long as the proxy lives. RuntimeError before."""
+        """The port on 127.0.0.1, the same as long as the proxy lives.
+
+        :raises RuntimeError: before; and on another event loop than the proxy's while that one
+            does not run: nobody would answer.
+        """
         if self._port is None:
             raise RuntimeError("the proxy has not been started: use it in 'async with'")
+        home, here = self._home, asyncio._get_running_loop()
+        if not (home is None or here is None or home.is_running()):
+            raise _on_another_loop()
         return self._port
 
     @property
@@ -104,6 +113,7 @@ class FaultProxy:
         return len(self._connections)
 
     async def __aenter__(self) -> Self:
+        self._home = asyncio.get_running_loop()
         if hasattr(socket, "SO_REUSEPORT"):
             self._claim = self._claim_port()
         else:
@@ -169,7 +179,7 @@ class FaultProxy:
     def refuse(self) -> None:
         """Stop listening: new connections are refused, open ones go on."""
         if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
+            self._own_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
 
@@ -223,7 +233,7 @@ class FaultProxy:
         """
         if condition(self):
             return
-        waiter = condition, asyncio.get_running_loop().create_future()
+        waiter = condition, self._own_loop().create_future()
         self._waiters.append(waiter)
         try:
             await asyncio.wait_for(waiter[1], timeout)
@@ -247,11 +257,18 @@ class FaultProxy:
 
     # --- connections ---
 
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if loop is not self._home:
+            raise _on_another_loop()
+        return loop
+
     def _listen(self) -> None:
+        loop = self._own_loop()
         listener = self._bind()
         listener.listen(1024)
         listener.setblocking(False)
-        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        loop.add_reader(listener, self._accept, listener)
         self._listener = listener
 
     def _claim_port(self) -> socket.socket:
@@ -280,8 +297,13 @@ class FaultProxy:
     def _accept(self, listener: socket.socket) -> None:
         try:
             client, _ = listener.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionAbortedError):
             return  # It was gone before we came to it.
+        except OSError as error:
+            # No more files may be opened, say. The next try would be at once, and without end.
+            self._failure = self._failure or error
+            self.refuse()
+            return
         connection = Connection(
             self._faults, client, silent=self._blackholed, seed=f"{self.seed}/{self.accepted}"
         )
@@ -294,6 +316,13 @@ class FaultProxy:
     def _served(self, connection: Connection, task: asyncio.Task[None]) -> None:
         del self._connections[connection]
         if not task.cancelled():
-            # A predicate's or a bug: raised again when the proxy is left.
+            # A predicate's or a bug.
             self._failure = self._failure or task.exception()
         self._changed()
+
+
+def _on_another_loop() -> RuntimeError:
+    return RuntimeError(
+        "the proxy belongs to another event loop: use it on the one that entered it; with "
+        "pytest-asyncio, give the fixture and the test the same loop_scope"
+    )

@@ -6,10 +6,9 @@ How it is played: ``_playing.py``.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from random import Random
+from random import Random, SystemRandom
 from typing import Any, TypeAlias
 
 from ._checks import check_count, check_seconds, refuse
@@ -147,7 +146,7 @@ class Timeline:
             refuse("every", every, "must be more than 0 seconds at most")
         choice = _choice(faults)
         if seed is None:
-            seed = random.randrange(2**32)
+            seed = SystemRandom().randrange(2**32)
         duration = round(duration, _DRAWN_DIGITS)
         held: dict[str, At] = {}
         drawn = _draw(Random(seed), duration, choice, every, lasting)
