@@ -50,7 +50,8 @@ def test_a_small_run_sees_what_is_sent_twice_and_what_is_told() -> None:
         assert figures["missing"] == 0
     assert ours["doubled"] == 0
     assert ours["failed"]
-    assert ours["failed"] == ours["landed"]  # no error without a swallowed reply
+    # What was behind the swallowed reply may be lost before it reaches the server.
+    assert ours["failed"] >= ours["landed"] > 0
     assert ours["untold"] == 0
     # It repeats whatever the command, which is the reason of all this: each swallowed INCR, once
     # for every time, and few of them were struck again.
