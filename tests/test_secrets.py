@@ -346,7 +346,11 @@ def echo(words: list[bytes]) -> bytes:
     return pack(words)
 
 
-@pytest.mark.parametrize("answer", [unknown, only_auth_is_known, echo])
+def last_word(words: list[bytes]) -> bytes:
+    return b"$%d\r\n%s\r\n" % (len(words[-1]), words[-1])
+
+
+@pytest.mark.parametrize("answer", [unknown, only_auth_is_known, echo, last_word])
 async def test_when_the_peer_repeats_what_it_is_told(search: Search, answer: Any) -> None:
     async with peer(answer) as port:
         for way in WAYS:
