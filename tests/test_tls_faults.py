@@ -154,8 +154,10 @@ async def test_a_fault_is_told_at_once_and_may_be_mended(
 
 
 async def test_plain_and_tls_mistaken_for_each_other(
-    clean_server: EmbeddedServer, files: Files
+    clean_server: EmbeddedServer, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A plain server never answers: no need to give it time.
+    monkeypatch.setattr("redisutils.connection.dial._LONG_HANDSHAKE", 0.05)
     async with Terminator(clean_server.host, clean_server.port, speaking()) as terminator:
         plain = create_redis_pool(host="127.0.0.1", port=terminator.port)
         async with plain, tls_pool(clean_server, clean_server, files) as tls:
@@ -312,8 +314,10 @@ async def test_a_file_that_is_half_written_is_named(
 
 
 async def test_it_is_cut_in_the_middle_of_a_handshake(
-    clean_server: EmbeddedServer, files: Files
+    clean_server: EmbeddedServer, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A server that hung up is asked why, and says nothing, for as long as it is listened to.
+    monkeypatch.setattr("redisutils.connection.diagnosis.PATIENCE", 0.1)
     async with (
         Terminator(clean_server.host, clean_server.port, speaking()) as terminator,
         FaultProxy(terminator.host, terminator.port) as proxy,
