@@ -35,3 +35,12 @@ def test_the_package_alone_imports_nothing_heavy(package: ModuleType) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("name", ["client", "commands", "errors", "metrics", "pool", "retry"])
+def test_what_the_package_is_made_of_is_an_attribute_at_once(name: str) -> None:
+    program = f"import redisutils; print(redisutils.{name}.__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == f"redisutils.{name}"

@@ -18,10 +18,12 @@ from redisutils import (
     ConfigError,
     ConnectFailed,
     Outcome,
+    Redis,
     RedisPool,
     create_redis_pool,
     outcome_of,
 )
+from redisutils.client.arguments import connect_options
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import until
@@ -34,9 +36,11 @@ OURS = trustme.CA()
 THEIRS = trustme.CA()
 SERVER = OURS.issue_cert("127.0.0.1")
 CLIENT = OURS.issue_cert("trader@example.org")
+FOREIGN = THEIRS.issue_cert("127.0.0.1")
 STRANGER = THEIRS.issue_cert("trader@example.org")
 OLD: dict[str, Any] = {"not_before": NOW - 3 * DAY, "not_after": NOW - DAY}
 YOUNG: dict[str, Any] = {"not_before": NOW + DAY, "not_after": NOW + 3 * DAY}
+EXPIRED = OURS.issue_cert("me@example.org", **OLD)
 
 
 def speaking(
@@ -82,7 +86,7 @@ def tls_pool(server: EmbeddedServer, at: Any, files: Files, **more: Any) -> Redi
     given |= {"tls_enabled": True, "tls_ca_path": files.ca}
     if files.cert.exists():
         given |= {"tls_cert_path": files.cert, "tls_key_path": files.key}
-    return create_redis_pool(**given, **more)
+    return create_redis_pool(**given | more)
 
 
 def at_server(certificate: trustme.LeafCert) -> Callable[[Files], ssl.SSLContext]:
@@ -103,7 +107,7 @@ def old_protocol(_: Files) -> ssl.SSLContext:
 
 
 FAULTS: list[tuple[str, Callable[[Files], ssl.SSLContext], str]] = [
-    ("authority", at_server(THEIRS.issue_cert("127.0.0.1")), "not verify.*REDIS_TLS_CA_PATH"),
+    ("authority", at_server(FOREIGN), "not verify.*REDIS_TLS_CA_PATH"),
     ("host", at_server(OURS.issue_cert("h.example.org")), "not verify.*REDIS_TLS_CHECK_HOSTNAME"),
     ("expired", at_server(OURS.issue_cert("127.0.0.1", **OLD)), "has expired.*new certificate"),
     ("not yet valid", at_server(OURS.issue_cert("127.0.0.1", **YOUNG)), "not yet valid.*clocks"),
@@ -111,7 +115,7 @@ FAULTS: list[tuple[str, Callable[[Files], ssl.SSLContext], str]] = [
     ("client's authority", showing(STRANGER), "client certificate.*REDIS_TLS_CERT_PATH"),
     (
         "client's expired",
-        showing(OURS.issue_cert("me@example.org", **OLD)),
+        showing(EXPIRED),
         "client certificate.*REDIS_TLS_CERT_PATH",
     ),
     ("TLS 1.1", old_protocol, "older than TLS 1.2"),
@@ -150,8 +154,10 @@ async def test_a_fault_is_told_at_once_and_may_be_mended(
 
 
 async def test_plain_and_tls_mistaken_for_each_other(
-    clean_server: EmbeddedServer, files: Files
+    clean_server: EmbeddedServer, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A plain server never answers: no need to give it time.
+    monkeypatch.setattr("redisutils.connection.dial._LONG_HANDSHAKE", 0.05)
     async with Terminator(clean_server.host, clean_server.port, speaking()) as terminator:
         plain = create_redis_pool(host="127.0.0.1", port=terminator.port)
         async with plain, tls_pool(clean_server, clean_server, files) as tls:
@@ -168,7 +174,7 @@ async def test_a_new_authority_while_it_runs(clean_server: EmbeddedServer, files
         tls_pool(clean_server, terminator, files) as pool,
     ):
         assert await pool.client.incr("k") == 1
-        terminator.context = speaking(THEIRS.issue_cert("127.0.0.1"))
+        terminator.context = speaking(FOREIGN)
         assert await pool.client.incr("k") == 2  # on the connection of before
         files.trust(THEIRS)
         await terminator.drop_all()
@@ -191,6 +197,90 @@ async def test_a_new_certificate_of_ours_while_it_runs(
         await terminator.drop_all()
         await until(lambda: pool.status().size == 0, "the end of the old connection")
         assert await pool.client.incr("k") == 2
+
+
+async def test_redis_pys_files_are_read_again(clean_server: EmbeddedServer, files: Files) -> None:
+    files.show(EXPIRED)
+    context = speaking(mutual=True)
+    given: dict[str, Any] = {"host": "127.0.0.1", "password": clean_server.password, "ssl": True}
+    given |= {"ssl_ca_certs": str(files.ca)}
+    given |= {"ssl_certfile": str(files.cert), "ssl_keyfile": str(files.key)}
+    async with (
+        Terminator(clean_server.host, clean_server.port, context) as terminator,
+        Redis(port=terminator.port, retry_mode="never", **given) as client,
+    ):
+        with pytest.raises(ConnectFailed, match="client certificate"):
+            await client.incr("k")
+        files.show(CLIENT)
+        assert await client.incr("k") == 1
+        terminator.context = speaking(FOREIGN)
+        files.trust(THEIRS)
+        await terminator.drop_all()
+        server = client._source.server()
+        await until(lambda: server.pool.status().size == 0, "the end of the old connection")
+        assert await client.incr("k") == 2
+        files.ca.unlink()
+        await terminator.drop_all()
+        await until(lambda: server.pool.status().size == 0, "the end of the old connection")
+        with pytest.raises(ConfigError, match=f"ssl_ca_certs='{files.ca}'.*No such file"):
+            await client.incr("k")
+
+
+def test_the_rest_of_redis_pys_arguments_holds_for_a_renewed_context(files: Files) -> None:
+    arguments: dict[str, Any] = {"ssl_check_hostname": False, "ssl_ciphers": "ECDHE+AESGCM"}
+    arguments |= {"ssl_min_version": ssl.TLSVersion.TLSv1_3, "ssl_ca_certs": files.ca, "ssl": True}
+    arguments["ssl_include_verify_flags"] = [ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF]
+    tls = connect_options(arguments).tls
+    assert tls is not None
+    first = tls()
+    assert tls() is first
+    files.trust(THEIRS)
+    second = tls()
+    assert second is not first
+    assert tls() is second
+    for context in (first, second):
+        assert not context.check_hostname
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+        assert context.verify_flags & ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+        assert not [c for c in context.get_ciphers() if c["name"].startswith("DHE")]
+        assert "ECDHE-RSA-CHACHA20-POLY1305" not in [c["name"] for c in context.get_ciphers()]
+
+
+def test_files_in_a_directory_are_seen_to_change(files: Files) -> None:
+    """As ``ssl_ca_path`` has them."""
+    folder = files.ca.parent
+    tls = connect_options({"ssl": True, "ssl_ca_path": str(folder)}).tls
+    assert tls is not None
+    changes: list[Callable[[], object]] = [
+        lambda: files.trust(THEIRS),
+        lambda: files.show(CLIENT),
+        lambda: (folder / "broken").symlink_to("nowhere"),
+        files.ca.unlink,
+    ]
+    last = tls()
+    for change in changes:
+        assert tls() is last
+        change()
+        assert tls() is not last
+        last = tls()
+
+
+async def test_an_authority_of_ones_own_is_the_only_one(
+    clean_server: EmbeddedServer,
+    files: Files,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system's are for those who name none."""
+    system = tmp_path / "system.pem"
+    system.write_bytes(THEIRS.cert_pem.bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(system))
+    async with Terminator(clean_server.host, clean_server.port, speaking(FOREIGN)) as terminator:
+        async with tls_pool(clean_server, terminator, files) as pool:
+            await refused(pool, "not verify.*REDIS_TLS_CA_PATH")
+        async with tls_pool(clean_server, terminator, files, tls_ca_path=None) as pool:
+            assert await pool.client.ping()
 
 
 @pytest.mark.parametrize("name", ["ca", "cert", "key"])
@@ -224,8 +314,10 @@ async def test_a_file_that_is_half_written_is_named(
 
 
 async def test_it_is_cut_in_the_middle_of_a_handshake(
-    clean_server: EmbeddedServer, files: Files
+    clean_server: EmbeddedServer, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A server that hung up is asked why, and says nothing, for as long as it is listened to.
+    monkeypatch.setattr("redisutils.connection.diagnosis.PATIENCE", 0.1)
     async with (
         Terminator(clean_server.host, clean_server.port, speaking()) as terminator,
         FaultProxy(terminator.host, terminator.port) as proxy,

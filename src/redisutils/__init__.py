@@ -74,7 +74,7 @@ __all__ = [
 __version__ = VERSION
 
 _FLOORS = frozenset({"client", "commands", "connection", "errors", "metrics", "pool", "retry"})
-"""What ``import redisutils`` alone has always offered as attributes."""
+"""What is an attribute after ``import redisutils`` alone, too: it comes with the names."""
 
 
 def __getattr__(name: str) -> Any:
@@ -83,9 +83,7 @@ def __getattr__(name: str) -> Any:
     if name == "RedisConfig":
         # pydantic takes another quarter of a second: only for those who make a RedisConfig.
         return import_module("redisutils.config").RedisConfig
-    if name in _FLOORS:
-        return import_module(f"{__name__}.{name}")
-    if name not in __all__:
+    if name not in __all__ and name not in _FLOORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     for home in (
         import_module("redisutils.client.redis_pool"),

@@ -23,7 +23,7 @@ from pydantic_settings import (
 )
 
 from redisutils.errors import ConfigError
-from redisutils.secret import Secret
+from redisutils.secret import Secret, hidden
 from redisutils.settings import PREFIX, Layer, from_constructor, from_environment, merge, nearest
 from redisutils.url import DEFAULT_HOST, DEFAULT_PORT, ServerUrl, check_host, parse_url
 
@@ -342,7 +342,7 @@ class RedisConfig(BaseSettings):
             ConfigError: the file cannot be read, is empty or is not UTF-8.
         """
         if self.password_file is None:
-            return self.password.get_secret_value() if self.password else None
+            return hidden(self.password.get_secret_value()) if self.password else None
         wrong = "is empty"
         try:
             # \r\n arrives as \n

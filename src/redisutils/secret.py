@@ -2,14 +2,18 @@
 
 Trackers of errors and debuggers print the locals of every frame that an exception has passed.
 What stands there is the ``repr``, and a :class:`Secret`'s is ``'***'``. Whoever uses it as text
-(compares, encodes or formats it) gets the text.
+(compares, encodes or formats it) gets the text. A copy is hidden too, and so is what comes out
+of a pickle, which itself holds the text.
+
+What is hidden are the characters, not what ``str()`` makes of them: others' texts that mask
+themselves, and members of an ``Enum``, are sent as they are.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, Self, SupportsIndex, TypeVar
 
 __all__ = ["Secret", "SecretBytes", "hidden", "hide"]
 
@@ -27,6 +31,12 @@ class Secret(str):
 
     __slots__ = ()
 
+    def __new__(cls, text: str) -> Self:
+        """The characters of a ``str`` of any kind; a :class:`Secret` itself."""
+        if type(text) is cls:
+            return text
+        return super().__new__(cls, str.__str__(text))
+
     def __repr__(self) -> str:
         return "'***'"
 
@@ -35,12 +45,20 @@ class Secret(str):
 
 
 class SecretBytes(bytes):
-    """Bytes that are shown as ``b'***'``."""
+    """Bytes that are shown as ``b'***'``; their ``str()``, which is for display alone, too."""
 
     __slots__ = ()
 
+    def __new__(cls, content: bytes) -> Self:
+        """The content of ``bytes`` of any kind; :class:`SecretBytes` themselves."""
+        if type(content) is cls:
+            return content
+        return super().__new__(cls, memoryview(content))  # asks for no __bytes__
+
     def __repr__(self) -> str:
         return "b'***'"
+
+    __str__ = __repr__
 
 
 def hidden(value: _T) -> _T:

@@ -19,6 +19,7 @@ from redis.driver_info import DriverInfo, resolve_driver_info
 from redis.utils import SENTINEL
 
 from redisutils.connection.options import ConnectOptions, Credentials
+from redisutils.connection.tls import Renewed
 from redisutils.errors import ConfigError
 from redisutils.pool.pool import Timeouts
 from redisutils.pool.settings import PoolSettings
@@ -258,15 +259,16 @@ def _tls(kwargs: Mapping[str, Any]) -> Callable[[], ssl.SSLContext] | None:
     arguments: dict[str, Any] = {name: wanted.get(name, defaults.get(name)) for name in names}
     # Without a password OpenSSL asks for one at the terminal, and the loop waits.
     arguments["password"] = arguments["password"] or ""
-    made = RedisSSLContext(**arguments)
+    maker = RedisSSLContext(**arguments)
     files = ("certfile", "keyfile", "ca_certs", "ca_path")
     named = ", ".join(f"ssl_{name}={wanted[name]!r}" for name in files if wanted.get(name))
 
     def load() -> ssl.SSLContext:
+        maker.context = None  # which it would give again
         try:
-            return made.get()
+            return maker.get()
         except (OSError, ssl.SSLError) as error:
             what = named or "ssl_ca_data or ssl_ciphers"
             raise ConfigError(f"{what}: not what TLS can use ({error})") from None
 
-    return load
+    return Renewed(load, *(wanted.get(name) for name in files))

@@ -36,7 +36,7 @@ from redisutils.connection.packing import pack
 from redisutils.connection.protocol import FOREVER
 from redisutils.errors import CommandTimeout, code_of
 from redisutils.pool.lane import Lane
-from redisutils.secret import Secret, hide
+from redisutils.secret import hidden, hide
 from redisutils.topology.standalone import DEFAULT_LANE
 
 __all__ = ["Redis"]
@@ -161,7 +161,7 @@ class Redis(redis.asyncio.Redis):
 
         Arguments in the URL's query win over ``kwargs``.
         """
-        url = Secret(url)
+        url = hidden(url)
         kwargs = hide(kwargs) | kwargs_from_url(url)
         return cls(
             single_connection_client=single_connection_client,

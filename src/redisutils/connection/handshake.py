@@ -7,6 +7,7 @@ error; the same is then said in RESP2's words, in a second round trip.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from sys import intern
 from typing import Any, Final
 
@@ -24,12 +25,23 @@ from redisutils.errors import (
     ProtocolError,
     RedisUtilsError,
 )
-from redisutils.secret import hidden
+from redisutils.secret import Secret, hidden
 
 __all__ = ["Greeting", "refusal", "shake_hands"]
 
 LONGEST_REFUSAL: Final = 300
 """Characters of a refusal that are told: what is no server may answer with anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """What the server has refused."""
+
+    error: Exception
+    """May be shown: it repeats nothing of our commands, and has no password in it."""
+    words: Secret
+    """What the server said of its own, in lower case: to be understood. A word of it that is the
+    password too is still there."""
 
 
 class Greeting(Owner[Connection]):
@@ -39,11 +51,11 @@ class Greeting(Owner[Connection]):
     __slots__ = ("said",)
 
     def __init__(self) -> None:
-        self.said: Exception | None = None
+        self.said: _Refused | None = None
 
     def on_unsolicited(self, connection: Connection, value: Any) -> None:
         if isinstance(value, Exception):
-            self.said = value
+            self.said = _heard(value, ())
         super().on_unsolicited(connection, value)
 
 
@@ -71,6 +83,8 @@ async def shake_hands(connection: Connection, options: ConnectOptions) -> None:
             _check(options, commands[1:], answers[1:], credentials)
             options.dialect.heard(3)
             return
+        if not isinstance(hello, _Refused):
+            hello = _heard(ProtocolError("it answers HELLO as no Redis server does"), ())
         if not _means_no_hello(hello, credentials):
             raise refusal(options, hello, credentials)
     commands = _resp2(options, credentials)
@@ -107,12 +121,12 @@ async def _ask(
         answers: list[Any] = await batch.future
     except ConnectionLost:
         # A server that has too many clients, or wants none from here, says so and hangs up.
-        answers = [_without_echo(value, credentials) for value in batch.values]
-        said = next((value for value in answers if isinstance(value, Exception)), None)
+        answers = [_heard(value, credentials) for value in batch.values]
+        said = next((value for value in answers if isinstance(value, _Refused)), None)
         if said is None:
             raise
         raise refusal(options, said, ()) from None
-    return [_without_echo(value, credentials) for value in answers]
+    return [_heard(value, credentials) for value in answers]
 
 
 def _packed(options: ConnectOptions, commands: list[tuple[Any, ...]]) -> bytes:
@@ -128,18 +142,19 @@ def _packed(options: ConnectOptions, commands: list[tuple[Any, ...]]) -> bytes:
     )
 
 
-def _without_echo(answer: Any, credentials: tuple[str, ...]) -> Any:
+def _heard(answer: Any, credentials: tuple[str, ...]) -> Any:
     """An answer without what it may repeat of our commands: a server that does not know one of
     them shows its arguments, and something that is no server may send back all that it gets."""
     if isinstance(answer, list):
-        return ProtocolError("it answers with a list, as no Redis server does")
-    if isinstance(answer, Exception):
-        text, echoed, _ = str(answer).partition(", with args beginning with")
-        for secret in credentials[-1:]:
-            text = text.replace(_text(secret), "***") if secret else text
-        if echoed or text != str(answer):
-            answer.args = (text,)
-    return answer
+        answer = ProtocolError("it answers with a list, as no Redis server does")
+    if not isinstance(answer, Exception):
+        return hidden(answer)
+    words = Secret(str(answer).partition(", with args beginning with")[0])
+    shown = str(words)
+    for secret in credentials[-1:]:
+        shown = shown.replace(_text(secret), "***") if secret else shown
+    answer.args = (shown,)  # in place, for whoever else holds it
+    return _Refused(answer, Secret(words.lower()))
 
 
 def _resp3(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[Any, ...]]:
@@ -183,63 +198,65 @@ def _check(
 ) -> None:
     """Raise for the first refusal that matters."""
     for command, answer in zip(commands, answers, strict=True):
-        if isinstance(answer, Exception) and not _is_courtesy(command, answer):
+        if isinstance(answer, _Refused) and not _is_courtesy(command, answer):
             raise refusal(options, answer, credentials)
 
 
-def _is_courtesy(command: tuple[Any, ...], refusal: Exception) -> bool:
+def _is_courtesy(command: tuple[Any, ...], refused: _Refused) -> bool:
     """Whether a connection is as good without it. Old servers do not know CLIENT SETINFO, some
     proxies no CLIENT at all, some users may not use it; and who loads its data refuses PING."""
-    if isinstance(refusal, AuthenticationError):
+    if isinstance(refused.error, AuthenticationError):
         return False
     if command[:2] == ("CLIENT", "SETNAME"):
-        return isinstance(refusal, NoPermissionError) or "unknown" in str(refusal).lower()
+        return isinstance(refused.error, NoPermissionError) or "unknown" in refused.words
     return command[0] in {"CLIENT", "PING"}
 
 
-def _means_no_hello(answer: Any, credentials: tuple[str, ...]) -> bool:
-    text = str(answer).lower()
-    if "authentication required" in text:
+def _means_no_hello(refused: _Refused, credentials: tuple[str, ...]) -> bool:
+    words = refused.words
+    if "authentication required" in words:
         # HELLO had the credentials with it. Some servers do not tell strangers that they do
         # not know a command.
         return bool(credentials)
-    return "unknown command" in text or "noproto" in text or "unsupported protocol" in text
+    return "unknown command" in words or "noproto" in words or "unsupported protocol" in words
 
 
-def refusal(options: ConnectOptions, answer: Any, credentials: tuple[str, ...]) -> ConnectFailed:
+def refusal(
+    options: ConnectOptions, refused: _Refused, credentials: tuple[str, ...]
+) -> ConnectFailed:
     """Our error for the server's, in the words of the one who has to mend it."""
-    text = str(answer)
+    error, words = refused.error, refused.words
+    text = str(error)
     if len(text) > LONGEST_REFUSAL:
         text = f"{text[:LONGEST_REFUSAL]}…"
     where = f"{options.peer} refused the connection"
-    lowered = text.lower()
     wants_one = ("noauth", "authentication required", "hello must")
-    if not credentials and any(words in lowered for words in wants_one):
+    if not credentials and any(phrase in words for phrase in wants_one):
         return AuthenticationFailed(
             f"{options.peer} wants a password and none is set: set REDIS_PASSWORD or "
             "REDIS_PASSWORD_FILE (and REDIS_USERNAME for an ACL user)"
         )
-    if isinstance(answer, NoPermissionError):
+    if isinstance(error, NoPermissionError):
         return ConnectFailed(
             f"{options.peer}: user {_user(credentials)!r} may not do what setting up a connection "
             f"takes: {text}. Grant it, or change REDIS_DATABASE or REDIS_CLIENT_NAME",
             fatal=True,
         )
-    if isinstance(answer, AuthenticationError) or (
-        "wrongpass" in lowered or "invalid username-password" in lowered or "no password" in lowered
+    if isinstance(error, AuthenticationError) or (
+        "wrongpass" in words or "invalid username-password" in words or "no password" in words
     ):
         return AuthenticationFailed(
             f"{options.peer} refused the user name or password of user "
             f"{_user(credentials)!r}: {text.rstrip('.')}. "
             "Check REDIS_USERNAME and REDIS_PASSWORD or REDIS_PASSWORD_FILE"
         )
-    if "db index" in lowered or "select is not allowed" in lowered:
+    if "db index" in words or "select is not allowed" in words:
         return ConnectFailed(
             f"{options.peer} has no database {options.database} ({text}): "
             "check REDIS_DATABASE against the server's `databases` setting",
             fatal=True,
         )
-    return ConnectFailed(f"{where}: {text}", fatal=isinstance(answer, ProtocolError))
+    return ConnectFailed(f"{where}: {text}", fatal=isinstance(error, ProtocolError))
 
 
 def _user(credentials: tuple[str, ...]) -> str:

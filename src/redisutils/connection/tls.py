@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from redisutils.errors import ConfigError
 
-__all__ = ["TLSFiles"]
+__all__ = ["Renewed", "TLSFiles"]
+
+_Stamp = tuple[int, int, int]
+
+
+class Renewed:
+    """A context that is made anew when one of its files is another than it was.
+
+    Args:
+        make: makes the context from the files as they are, and says so if it cannot.
+        *files: what it reads. Of a directory, every file in it counts.
+    """
+
+    def __init__(
+        self, make: Callable[[], ssl.SSLContext], *files: str | os.PathLike[str] | None
+    ) -> None:
+        self._make = make
+        self._files = [file for file in files if file]
+        self._stamps: list[_Stamp] = []
+        self._context: ssl.SSLContext | None = None
+
+    def __call__(self) -> ssl.SSLContext:
+        """The context for the files as they are now. Raises what ``make`` does."""
+        # Before they are read: one that changes meanwhile is read again the next time.
+        stamps = [stamp for file in self._files for stamp in _stamps(file)]
+        if self._context is None or stamps != self._stamps:
+            self._context = self._make()
+            self._stamps = stamps
+        return self._context
+
+
+def _stamps(path: str | os.PathLike[str]) -> Iterator[_Stamp]:
+    """One for a file; for a directory its own and one for each entry, so O(entries); none for
+    what is not there."""
+    with contextlib.suppress(OSError):
+        yield _stamp(os.stat(path))
+        if os.path.isdir(path):
+            with os.scandir(path) as entries:
+                # They may be links that lead nowhere: OpenSSL passes those over.
+                yield from sorted(_stamp(entry.stat()) for entry in entries if entry.is_file())
+
+
+def _stamp(found: os.stat_result) -> _Stamp:
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class TLSFiles:
@@ -25,8 +70,7 @@ class TLSFiles:
     ) -> None:
         self._cert, self._key, self._ca = cert, key, ca
         self._check_hostname = check_hostname
-        self._stamp: tuple[tuple[int, int, int], ...] | None = None
-        self._context: ssl.SSLContext | None = None
+        self._renewed = Renewed(self._load, cert, key, ca)
 
     def __call__(self) -> ssl.SSLContext:
         """The context for the files as they are now.
@@ -34,31 +78,23 @@ class TLSFiles:
         Raises:
             ConfigError: a file is missing, unreadable or not what it should be.
         """
-        stamp = tuple(self._stat(path) for path in (self._cert, self._key, self._ca) if path)
-        if self._context is None or stamp != self._stamp:
-            self._context = self._load()
-            self._stamp = stamp
-        return self._context
-
-    @staticmethod
-    def _stat(path: Path) -> tuple[int, int, int]:
-        try:
-            found = os.stat(path)
-        except OSError as error:
-            raise ConfigError(f"cannot read the TLS file {path}: {error.strerror}") from None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return self._renewed()
 
     def _load(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+        for path in filter(None, (self._cert, self._key, self._ca)):
+            try:
+                path.stat()
+            except OSError as error:
+                raise ConfigError(f"cannot read the TLS file {path}: {error.strerror}") from None
+        try:
+            # With a file, its authorities alone: the system's would vouch for strangers.
+            context = ssl.create_default_context(cafile=self._ca)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"REDIS_TLS_CA_PATH={self._ca}: not a PEM file of certificates ({error})"
+            ) from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = self._check_hostname
-        if self._ca is not None:
-            try:
-                context.load_verify_locations(cafile=self._ca)
-            except (OSError, ssl.SSLError) as error:
-                raise ConfigError(
-                    f"REDIS_TLS_CA_PATH={self._ca}: not a PEM file of certificates ({error})"
-                ) from None
         if self._cert is not None:
             try:
                 # Without a password OpenSSL asks for one at the terminal, and the loop waits.
