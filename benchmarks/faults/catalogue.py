@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from benchmarks.faults.measure import Measure, Unit
 from benchmarks.faults.scenarios import blocking, callers, pubsub, restart, silence, writes
 from benchmarks.faults.stage import Figures, Stage
+from redisutils.retry import LONGEST_PAUSE
 
 __all__ = ["SCENARIOS", "Scenario"]
 
@@ -114,7 +115,9 @@ _ALL = (
         f"the server is killed (SIGKILL) and started again {restart.DOWN:g} s later, with an "
         "append-only file that it syncs before it answers.",
         "Calls that raised; how long until every task was answered again, from the moment at "
-        "which the server answers; acknowledged SETs that are not there in the end.",
+        "which the server answers; acknowledged SETs that are not there in the end. redisutils "
+        f"pauses for up to {LONGEST_PAUSE:g} s between two attempts to connect, so that many "
+        "clients do not storm a server that comes back; anything below a second counts as well.",
         "No error: reads and SETs may be sent again, and the budget covers the outage.",
         (
             Measure("failed", "calls that raised", Unit.COUNT, 0),
