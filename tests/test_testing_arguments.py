@@ -11,7 +11,7 @@ import pytest
 from redisutils.errors import ConfigError
 from redisutils.testing import EmbeddedReplication, EmbeddedServer
 
-OWNED = {
+OWNED: dict[str, str | int] = {
     "bind": "0.0.0.0",
     "cluster-enabled": "yes",
     "cluster-port": 17000,
