@@ -121,14 +121,14 @@ class EmbeddedServer:
     def port(self) -> int:
         """The port, the same after a restart. ConnectFailed without one, or before the start."""
         if not self.process.port:
-            raise ConnectFailed(f"{self!r} has no port")
+            raise ConnectFailed(f"{self!r} has no port{_why_none(self.process.port)}")
         return self.process.port
 
     @property
     def tls_port(self) -> int:
         """The port for TLS. ConnectFailed without one, or before the start."""
         if not self.process.tls_port:
-            raise ConnectFailed(f"{self!r} has no port for TLS")
+            raise ConnectFailed(f"{self!r} has no port for TLS{_why_none(self.process.tls_port)}")
         return self.process.tls_port
 
     @property
@@ -248,6 +248,10 @@ def find_servers() -> Mapping[str, Path]:
         if program and kind:
             found.setdefault(kind, Path(program))
     return MappingProxyType(found)
+
+
+def _why_none(port: int | None) -> str:
+    return ": it was made without" if port is None else " yet: start the server first"
 
 
 def _kind_of(program: str) -> ServerKind | None:
