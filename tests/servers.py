@@ -50,4 +50,13 @@ def ending(*pids: int) -> Iterator[None]:
 
 def parent_of(pid: int) -> int:
     """The supervisor of a server."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(_stat(pid)[1])
+
+
+def state_of(pid: int) -> str:
+    """What a process does at present, in one letter: ``"T"`` is one that was stopped."""
+    return _stat(pid)[0]
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

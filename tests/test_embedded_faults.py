@@ -139,6 +139,20 @@ async def test_the_supervisor_dies_while_the_server_is_being_stopped(
     assert gone(directory)
 
 
+@needs_pidfd
+async def test_a_supervisor_that_does_not_go_is_killed_with_its_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = await start_embedded()
+    supervisor, pid, directory = place(server)
+    os.kill(supervisor, signal.SIGSTOP)
+    monkeypatch.setattr(supervision, "_PATIENCE", 0.05)
+    monkeypatch.setattr(supervision, "_END_PATIENCE", 0.05)
+    with ending(supervisor, pid):
+        await server.stop()
+    assert gone(directory)
+
+
 async def test_a_server_that_takes_too_long_to_end_is_killed() -> None:
     server = ServerProcess(embedded_binary(), config={"enable-debug-command": "local"})
     await server.start()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
 import socket
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from redisutils.errors import ConfigError
 from redisutils.testing import EmbeddedServer, TLSFiles, find_servers
 
 from .conftest import StartServer
-from .servers import client_of, running
+from .servers import client_of, running, state_of
 
 
 async def test_what_is_on_disk_outlives_kill_and_restart(start_server: StartServer) -> None:
@@ -86,6 +88,28 @@ async def test_a_paused_server_is_silent_until_it_is_resumed(start_server: Start
         await server.resume()
         client.settimeout(10)
         assert client.recv(100) == b"+PONG\r\n"
+
+
+@pytest.mark.parametrize("by_others", [False, True])
+async def test_a_second_pause_changes_nothing(start_server: StartServer, by_others: bool) -> None:
+    server = await start_server()
+    if by_others:
+        os.kill(server.pid, signal.SIGSTOP)
+    else:
+        await server.pause()
+    for _ in range(3):  # by then the supervisor has seen the first one, too
+        await server.pause()
+        assert state_of(server.pid) == "T"
+    await server.resume()
+    with client_of(server.url) as client:
+        assert client.ping()
+    await server.pause()
+    assert state_of(server.pid) == "T"
+    os.kill(server.pid, signal.SIGCONT)
+    await server.pause()
+    assert state_of(server.pid) == "T"
+    await server.kill()
+    await server.start()
 
 
 async def test_a_paused_server_can_be_stopped(start_server: StartServer) -> None:

@@ -187,7 +187,7 @@ async def test_BUSY(clean_server: EmbeddedServer, admin: redis.Redis) -> None:
 
 
 async def test_CLUSTERDOWN(start_server: StartServer) -> None:
-    server = await start_server(config={"cluster-enabled": "yes", "cluster-port": str(free_port())})
+    server = await start_server(role="cluster")
     async with pool_at(server, **{**QUICK, "max_retries": 3}) as pool:
         with pytest.raises(redis.RedisError, match=r"(?i)slot not served|is down") as caught:
             await pool.client.get("k")

@@ -13,13 +13,16 @@ Rules:
    comes; therefore the parent's identity is looked at every ``LOOK_AT_PARENT`` seconds.
 3. Only this process signals and reaps the server, so a process number is never used after it
    may have been given to somebody else.
-4. Secrets arrive over the channel and go into a file that only its owner may read; they are
+4. Nothing here waits without an end: who waits for the server does not see that the parent is
+   gone. That a stop has come into effect is answered when the system says so, in :meth:`run`.
+5. Secrets arrive over the channel and go into a file that only its owner may read; they are
    never an argument or an environment variable.
 
 The channel carries one JSON object a line. Requests: ``{"launch": {"binary", "arguments",
 "root", "config"}}`` is answered by ``{"launched": pid, "directory": path}`` or by
 ``{"failed": text}``; without a configuration (null) the server finds the file of the launch
-before, as it left it. ``{"signal": number}`` is answered by ``{"signalled": number}``.
+before, as it left it. ``{"signal": number}`` is answered by ``{"signalled": number}``; SIGSTOP
+when the server stands still, whoever has stopped it, or has ended.
 ``{"exited": code}`` comes by itself when the server has ended; the code is negative for a signal.
 """
 
@@ -31,9 +34,12 @@ import select
 import signal
 import socket
 import sys
+import time
 from typing import Any
 
 LOOK_AT_PARENT = 1.0
+KILL_PATIENCE = 5.0
+KILL_LOOK = 0.001
 CONFIG_FILE = "server.conf"
 LOG_FILE = "server.log"
 
@@ -46,6 +52,8 @@ class Supervisor:
         self._parent = parent
         self._directory: str | None = None
         self._server: int | None = None
+        self._stopped = False
+        self._stop_unanswered = False
         self._unread = b""
 
     def run(self) -> None:
@@ -59,7 +67,7 @@ class Supervisor:
             if signals in ready:
                 if signal.SIGTERM in signals.recv(4096):
                     return
-                self._reap(os.WNOHANG)
+                self._look_at_server()
             if self._channel in ready:
                 received = self._receive()
                 if not received:
@@ -72,12 +80,16 @@ class Supervisor:
         """Kill the server and remove its directory."""
         if self._server is not None:
             os.kill(self._server, signal.SIGKILL)
-            os.waitpid(self._server, 0)
+            deadline = time.monotonic() + KILL_PATIENCE
+            # A disk that hangs can keep even a killed process.
+            while not os.waitpid(self._server, os.WNOHANG)[0] and time.monotonic() < deadline:
+                time.sleep(KILL_LOOK)
         if self._directory is not None:
             os.chdir("/")
             remove_tree(self._directory)
 
     def _obey(self, request: dict[str, Any]) -> None:
+        self._stop_unanswered = False  # Nobody waits for that any more.
         if "launch" in request:
             try:
                 self._launch(**request["launch"])
@@ -87,7 +99,6 @@ class Supervisor:
                 self._tell(launched=self._server, directory=self._directory)
         else:
             self._signal(request["signal"])
-            self._tell(signalled=request["signal"])
 
     def _launch(self, binary: str, arguments: list[str], root: str, config: str | None) -> None:
         if self._directory is None:
@@ -119,21 +130,32 @@ class Supervisor:
         )
 
     def _signal(self, number: int) -> None:
-        if self._server is None:
-            return
-        os.kill(self._server, number)
-        if number == signal.SIGSTOP:
-            # The signal is delivered some time later: the answer must mean "has stopped".
-            self._reap(os.WUNTRACED)
+        self._look_at_server()
+        if self._server is not None:
+            os.kill(self._server, number)
+            if number == signal.SIGCONT:
+                self._stopped = False
+            elif number == signal.SIGSTOP and not self._stopped:
+                # The signal is delivered some time later: the answer must mean "has stopped".
+                self._stop_unanswered = True
+                self._look_at_server()
+                return
+        self._tell(signalled=number)
 
-    def _reap(self, flags: int) -> None:
-        """Notice that the server has ended, if it has."""
-        if self._server is None:
-            return
-        pid, status = os.waitpid(self._server, flags)
-        if pid and not os.WIFSTOPPED(status):
-            self._server = None
-            self._tell(exited=os.waitstatus_to_exitcode(status))
+    def _look_at_server(self) -> None:
+        """Notice that the server has stopped, goes on or has ended, if it has."""
+        changes = os.WNOHANG | os.WUNTRACED | os.WCONTINUED
+        while self._server is not None:
+            pid, status = os.waitpid(self._server, changes)
+            if not pid:
+                break
+            self._stopped = os.WIFSTOPPED(status)
+            if not (self._stopped or os.WIFCONTINUED(status)):
+                self._server = None
+                self._tell(exited=os.waitstatus_to_exitcode(status))
+        if self._stop_unanswered and (self._stopped or self._server is None):
+            self._stop_unanswered = False
+            self._tell(signalled=int(signal.SIGSTOP))
 
     def _receive(self) -> bytes:
         try:

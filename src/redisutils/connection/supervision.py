@@ -34,6 +34,10 @@ _T = TypeVar("_T")
 # What the supervisor does on request takes it no time; only a machine at its limits needs this, s.
 _PATIENCE = 10.0
 
+# How long the supervisor may take to remove everything before it is killed too, s: more than it
+# gives the system to end a killed server.
+_END_PATIENCE = 10.0
+
 
 class Supervision:
     """One supervisor, the server that it runs and their directory.
@@ -111,20 +115,30 @@ class Supervision:
             pass  # It is shut or closed already.
 
     def end(self) -> None:
-        """End supervisor and server and remove the directory, whatever their state."""
+        """End supervisor and server and remove the directory, whatever their state.
+
+        A supervisor that does not go by itself in time is killed, and its server with it."""
         if os.getpid() != self._owner:
             self._channel.close()  # A forked copy of the owner: the server is not ours to end.
             return
         self.abandon()
-        self._process.wait()
+        self._wait_for_supervisor()
         self._channel.close()
         directory, self.directory = self.directory, None
         pid, self.pid = self.pid, None
         if directory is not None and directory.exists():
-            # The supervisor was killed, or it would have been the last to leave.
+            # The supervisor was killed, or it would have left nothing.
             if pid is not None:
                 _kill(pid)
             _supervisor.remove_tree(str(directory))
+
+    def _wait_for_supervisor(self) -> None:
+        try:
+            self._process.wait(_END_PATIENCE)
+        except subprocess.TimeoutExpired:
+            # Its session is its own, so its group is it and the server.
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def _run(self, channel: socket.socket) -> subprocess.Popen[bytes]:
         try:

@@ -8,7 +8,34 @@ from typing import Any, NoReturn
 
 from redisutils.errors import ConfigError
 
-__all__ = ["check_choice", "check_count", "check_rate", "check_seconds", "refuse"]
+__all__ = [
+    "Settable",
+    "check_choice",
+    "check_count",
+    "check_port",
+    "check_rate",
+    "check_seconds",
+    "refuse",
+]
+
+
+class Settable:
+    """The base of what has settings: a misspelt one is refused, and the text says which there
+    are. Subclasses have ``__slots__``."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        try:
+            super().__setattr__(name, value)
+        except AttributeError as error:
+            if name.startswith("_"):
+                raise
+            raise AttributeError(self._no_setting(name), name=name, obj=self) from error
+
+    def _no_setting(self, name: str) -> str:
+        """What to say of an attribute that cannot be set."""
+        return f"{type(self).__name__} has no setting {name!r}"
 
 
 def check_seconds(name: str, value: Any) -> None:
@@ -32,6 +59,12 @@ def check_count(name: str, value: Any, least: int, *, optional: bool = True) -> 
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         refuse(name, value, f"must be a whole number, {least} or more" + ", or None" * optional)
+
+
+def check_port(name: str, value: Any) -> None:
+    """The port of somebody who listens."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
+        refuse(name, value, "must be a port, 1 to 65535")
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:

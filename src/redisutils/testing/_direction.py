@@ -6,9 +6,12 @@ import asyncio
 from random import Random
 from typing import Literal, TypeAlias, get_args
 
-from ._checks import check_choice, check_count, check_rate, check_seconds
+from ._checks import Settable, check_choice, check_count, check_rate, check_seconds
 
-__all__ = ["Direction", "Ending"]
+__all__ = ["SETTINGS", "Direction", "Ending"]
+
+SETTINGS = ("latency", "jitter", "bandwidth", "fragment")
+"""What is assigned to a direction."""
 
 Ending: TypeAlias = Literal["close", "reset"]
 
@@ -20,12 +23,24 @@ _SLICE = 0.01
 _BUFFER = 16384
 
 
-class Direction:
+class Direction(Settable):
     """One way through the proxy, over all its connections: its faults and its counters.
 
     ``latency``, ``jitter``, ``bandwidth`` and ``fragment`` are assigned while traffic flows. A
-    value that makes no sense raises ConfigError, which is a ValueError.
+    value that makes no sense raises ConfigError, which is a ValueError; any other attribute is an
+    AttributeError.
     """
+
+    __slots__ = (
+        "_brake",
+        "_cut_after",
+        "_cut_ending",
+        "_fragment",
+        "_jitter",
+        "_latency",
+        "discarded",
+        "forwarded",
+    )
 
     def __init__(self) -> None:
         self.forwarded = 0
@@ -38,6 +53,21 @@ class Direction:
         self._cut_after: int | None = None
         self._cut_ending: Ending = "close"
         self._brake = _Brake()
+
+    def __repr__(self) -> str:
+        faults = "".join(f" {fault}" for fault in self.faults)
+        return f"<Direction forwarded={self.forwarded} discarded={self.discarded}{faults}>"
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is set to other than the default: ``("latency=0.3", "cut_after=100")``."""
+        settings = {name: getattr(self, name) for name in SETTINGS} | {"cut_after": self._cut_after}
+        # A cut after 0 bytes is one; a latency of 0 is none.
+        return tuple(
+            f"{name}={value}"
+            for name, value in settings.items()
+            if value or (name == "cut_after" and value is not None)
+        )
 
     @property
     def latency(self) -> float:
@@ -105,6 +135,9 @@ class Direction:
         self.latency = self.jitter = 0.0
         self.bandwidth = self.fragment = None
         self._cut_after = None
+
+    def _no_setting(self, name: str) -> str:
+        return f"{super()._no_setting(name)}: there are {', '.join(SETTINGS)}, and cut_after()"
 
     # --- for the proxy's connections ---
 

@@ -42,6 +42,11 @@ class SwallowOrder:
         self._left = count
         self._predicate = predicate
 
+    @property
+    def carried_out(self) -> bool:
+        """Whether it will never strike again."""
+        return self._left == 0
+
     def strikes(self, request: bytes) -> bool:
         """Whether the reply to these bytes is to be swallowed."""
         if self._left == 0 or not (self._predicate is None or self._predicate(request)):

@@ -87,6 +87,7 @@ class _OneWay(Fault):
         return frozenset(f"{type(self).__name__.lower()} toward {side}" for side in self._sides())
 
     def begin(self, proxy: FaultProxy) -> None:
+        proxy.check_running()
         for direction in self._directions(proxy):
             self._apply(direction)
 

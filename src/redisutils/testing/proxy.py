@@ -10,15 +10,15 @@ import asyncio
 import errno
 import functools
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import SystemRandom
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, get_args
 
 from redisutils.connection.embedded import free_port
 
-from ._checks import check_choice, check_count, refuse
-from ._direction import Direction
+from ._checks import Settable, check_choice, check_count, check_port, refuse
+from ._direction import SETTINGS, Direction
 from ._relay import Connection, Faults, SwallowOrder, Then
 
 __all__ = ["Direction", "FaultKind", "FaultProxy"]
@@ -29,7 +29,7 @@ FaultKind: TypeAlias = Literal["stall", "blackhole", "swallow", "refuse"]
 Side: TypeAlias = Literal["client", "server"]
 
 
-class FaultProxy:
+class FaultProxy(Settable):
     """A TCP proxy on 127.0.0.1 whose faults are switched while traffic flows.
 
     ::
@@ -41,18 +41,40 @@ class FaultProxy:
             ...
             proxy.restore()
 
+    What is set on ``to_client`` and ``to_server`` before the proxy is entered holds from the start;
+    all other faults raise RuntimeError unless it runs. Which are in force stands in the repr. An
+    attribute that there is not is an AttributeError.
+
     :param target_host: where the server is; attributes ``target_host`` and ``target_port`` may be
         changed, for new connections.
     :param target_port: its port.
     :param seed: of the jitter, a whole number; None (the default) draws one. It is in the repr,
         so that a run can be repeated. A connection's jitter depends on the seed and on how many
         connections came before, not on the traffic of others.
-    :raises ConfigError: when the seed is no whole number.
+    :raises ConfigError: when the port is none, or the seed no whole number.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_blackholed",
+        "_claim",
+        "_connections",
+        "_failure",
+        "_faults",
+        "_listener",
+        "_port",
+        "_running",
+        "_waiters",
+        "accepted",
+        "seed",
+        "target_host",
+        "target_port",
+    )
 
     host = HOST
 
     def __init__(self, target_host: str, target_port: int, *, seed: int | None = None) -> None:
+        check_port("target_port", target_port)
         check_count("seed", seed, 0)
         self.target_host = target_host
         self.target_port = target_port
@@ -61,6 +83,7 @@ class FaultProxy:
         """Connections accepted since the start."""
         self._faults = Faults(self._changed)
         self._blackholed = False
+        self._running = False
         self._port: int | None = None
         self._home: asyncio.AbstractEventLoop | None = None
         self._listener: socket.socket | None = None
@@ -72,10 +95,10 @@ class FaultProxy:
 
     def __repr__(self) -> str:
         return (
-            f"<FaultProxy :{self._port} to {self.target_host}:{self.target_port} "
+            f"<{type(self).__name__} :{self._port} to {self.target_host}:{self.target_port} "
             f"accepted={self.accepted} active={self.active} "
             f"to_server={self.to_server.forwarded} to_client={self.to_client.forwarded} "
-            f"seed={self.seed}>"
+            f"seed={self.seed} faults: {', '.join(self._in_force()) or 'none'}>"
         )
 
     @property
@@ -119,6 +142,7 @@ class FaultProxy:
         else:
             self._port = free_port()
         self._listen()
+        self._running = True
         return self
 
     async def __aexit__(
@@ -127,7 +151,8 @@ class FaultProxy:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.refuse()
+        self._running = False
+        self._stop_listening()
         if self._claim is not None:
             self._claim.close()
         tasks = list(self._connections.values())
@@ -139,14 +164,22 @@ class FaultProxy:
 
     # --- faults ---
 
+    def check_running(self) -> None:
+        """RuntimeError unless it runs (was entered and not left): no fault would strike."""
+        if not self._running:
+            state = "has not been started" if self._port is None else "has been left"
+            raise RuntimeError(f"the proxy {state}: use it in 'async with'")
+
     def stall(self) -> None:
         """Forward nothing either way, and read nothing: what a client sends piles up, at last in
         its own buffers. After :meth:`restore` all of it arrives, late replies included."""
+        self.check_running()
         self._faults.flowing.clear()
 
     def blackhole(self) -> None:
         """Accept connections and answer nothing, and let open ones fall silent: every byte gets
         lost. After :meth:`restore` new connections work; those of before stay silent."""
+        self.check_running()
         self._blackholed = True
         for connection in self._connections:
             connection.silent = True
@@ -174,22 +207,23 @@ class FaultProxy:
         check_choice("then", then, get_args(Then))
         if not (predicate is None or callable(predicate)):
             refuse("predicate", predicate, "must be a function of bytes, or None")
+        self.check_running()
         self._faults.swallow = SwallowOrder(count, predicate, then)
 
     def refuse(self) -> None:
         """Stop listening: new connections are refused, open ones go on."""
-        if self._listener is not None:
-            self._own_loop().remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
+        self.check_running()
+        self._stop_listening()
 
     def close_all(self) -> None:
         """End all open connections, with FIN."""
+        self.check_running()
         for connection in self._connections:
             connection.end("close")
 
     def reset(self) -> None:
         """End all open connections, with RST."""
+        self.check_running()
         for connection in self._connections:
             connection.end("reset")
 
@@ -197,6 +231,7 @@ class FaultProxy:
         """Send FIN one way on all open connections: that side reads the end of the stream, and
         can go on writing. ConfigError for any other side."""
         check_choice("toward", toward, get_args(Side))
+        self.check_running()
         for connection in self._connections:
             connection.half_close(toward)
 
@@ -209,6 +244,7 @@ class FaultProxy:
         """
         for kind in kinds:
             check_choice("kind", kind, get_args(FaultKind))
+        self.check_running()
         if not kinds:
             self.to_server.restore()
             self.to_client.restore()
@@ -221,6 +257,24 @@ class FaultProxy:
             self._faults.flowing.set()
         if "refuse" in wanted and self._listener is None:
             self._listen()
+
+    def _in_force(self) -> Iterator[str]:
+        if not self._faults.flowing.is_set():
+            yield "stalled"
+        if self._blackholed:
+            yield "blackhole"
+        if self._running and self._listener is None:
+            yield "refusing"
+        if self._faults.swallow is not None and not self._faults.swallow.carried_out:
+            yield "swallowing"
+        for name, direction in (("to_server", self.to_server), ("to_client", self.to_client)):
+            for fault in direction.faults:
+                yield f"{name} {fault}"
+
+    def _no_setting(self, name: str) -> str:
+        if name in SETTINGS:
+            return f"set {name!r} on to_client or to_server: each way has its own"
+        return super()._no_setting(name)
 
     # --- waiting ---
 
@@ -270,6 +324,12 @@ class FaultProxy:
         listener.setblocking(False)
         loop.add_reader(listener, self._accept, listener)
         self._listener = listener
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._own_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     def _claim_port(self) -> socket.socket:
         """A socket that is bound and never listens: nobody else gets the port while we refuse."""

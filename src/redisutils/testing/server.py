@@ -18,6 +18,8 @@ from redisutils.connection.embedded import ServerProcess, embedded_binary
 from redisutils.connection.supervision import in_thread
 from redisutils.errors import ConfigError, ConnectFailed
 
+from ._owned import check_config
+
 __all__ = ["EmbeddedServer", "ServerKind", "ServerRole", "TLSFiles", "find_servers"]
 
 ServerKind = Literal["valkey", "redis"]
@@ -71,9 +73,12 @@ class EmbeddedServer:
     :param role: ``"cluster"`` makes it a node of a cluster (by itself, without slots, as yet),
         ``"sentinel"`` a sentinel (that monitors nothing as yet). Default ``"standalone"``. Whole
         groups are :class:`EmbeddedCluster` and :class:`EmbeddedSentinels`.
-    :param config: further directives, such as ``{"maxmemory": "1mb", "user": ["alice on …"]}``.
+    :param config: further directives, such as ``{"maxmemory": "1mb", "user": ["alice on …"]}``;
+        none that says where the server listens, keeps its files or whom it lets in, since those
+        are set here.
     :param startup_timeout: how long it may take to answer, s, default 10.
-    :raises ConfigError: when there is no such server, or a directive has several lines.
+    :raises ConfigError: when there is no such server, an argument makes no sense, or a directive
+        has several lines or is set here.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class EmbeddedServer:
         config: Directives | None = None,
         startup_timeout: float = 10.0,
     ) -> None:
+        check_config(config)
         persistence: Directives = (
             {"appendonly": "yes", "appendfsync": "always"} if appendonly else {}
         )
@@ -115,14 +121,14 @@ class EmbeddedServer:
     def port(self) -> int:
         """The port, the same after a restart. ConnectFailed without one, or before the start."""
         if not self.process.port:
-            raise ConnectFailed(f"{self!r} has no port")
+            raise ConnectFailed(f"{self!r} has no port{_why_none(self.process.port)}")
         return self.process.port
 
     @property
     def tls_port(self) -> int:
         """The port for TLS. ConnectFailed without one, or before the start."""
         if not self.process.tls_port:
-            raise ConnectFailed(f"{self!r} has no port for TLS")
+            raise ConnectFailed(f"{self!r} has no port for TLS{_why_none(self.process.tls_port)}")
         return self.process.tls_port
 
     @property
@@ -242,6 +248,10 @@ def find_servers() -> Mapping[str, Path]:
         if program and kind:
             found.setdefault(kind, Path(program))
     return MappingProxyType(found)
+
+
+def _why_none(port: int | None) -> str:
+    return ": it was made without" if port is None else " yet: start the server first"
 
 
 def _kind_of(program: str) -> ServerKind | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from redisutils.errors import ConfigError
+
 from .proxy import FaultProxy
 from .server import EmbeddedServer
 
@@ -19,9 +21,19 @@ class ServerProxy(FaultProxy):
             ...
 
     :param seed: of what is random, as for a FaultProxy.
+    :raises ConfigError: when ``server`` is none.
+    :raises ConnectFailed: when it has no port, or none yet: it has to be started first.
     """
 
+    __slots__ = ("_server",)
+
     def __init__(self, server: EmbeddedServer, *, seed: int | None = None) -> None:
+        if not isinstance(server, EmbeddedServer):
+            # Not shown: URLs hold passwords.
+            raise ConfigError(
+                f"server must be an EmbeddedServer, not {type(server).__name__}; a FaultProxy "
+                "stands before any other"
+            )
         super().__init__(server.host, server.port, seed=seed)
         self._server = server
 

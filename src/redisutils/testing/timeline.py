@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from random import Random, SystemRandom
 from typing import Any, TypeAlias
 
+from redisutils.errors import ConfigError
+
 from ._checks import check_count, check_seconds, refuse
 from ._playing import Event, Playing
 from .faults import Fault
@@ -173,8 +175,14 @@ class Timeline:
         0), and by ``playing.wait()``, which waits until the timeline is over.
 
         :param proxy: None (the default) will do when all faults are servers'.
-        :raises ConfigError: when they are not.
+        :raises ConfigError: when they are not, or it is no proxy. A proxy that does not run is a
+            RuntimeError as soon as it is to do something.
         """
+        if proxy is not None and not isinstance(proxy, FaultProxy):
+            raise ConfigError(
+                f"proxy must be a FaultProxy, not {type(proxy).__name__}; a server is a part of "
+                "its faults, such as Kill(server)"
+            )
         if proxy is None:
             for step in self.steps:
                 if not isinstance(step.fault, ServerFault):
