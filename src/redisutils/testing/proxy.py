@@ -62,6 +62,7 @@ class FaultProxy(Settable):
         "_failure",
         "_faults",
         "_listener",
+        "_home",
         "_port",
         "_running",
         "_waiters",
