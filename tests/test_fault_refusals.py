@@ -116,12 +116,14 @@ async def test_a_proxy_before_a_server() -> None:
     assert "secret" not in str(caught.value)
     async with server, ServerProxy(server) as proxy:
         assert repr(proxy).startswith("<ServerProxy :")
-        with pytest.raises(ConfigError, match=r"^proxy must be a FaultProxy, not EmbeddedServer"):
+        with pytest.raises(
+            ConfigError, match=r"^proxy must be a FaultProxy or None, not EmbeddedServer"
+        ):
             Timeline([At(0, Stall())], duration=1).on(untyped(server))
 
 
 @pytest.mark.parametrize("port", ["abc", 0, 65536, True, None])
 def test_a_port_must_be_one(port: object) -> None:
-    message = f"target_port={port!r} must be a port, 1 to 65535"
+    message = f"target_port={port!r} must be a whole number, 1 to 65535"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
         FaultProxy("127.0.0.1", untyped(port))

@@ -12,9 +12,12 @@ __all__ = [
     "Settable",
     "check_choice",
     "check_count",
+    "check_flag",
+    "check_kind",
     "check_port",
     "check_rate",
     "check_seconds",
+    "check_time",
     "refuse",
 ]
 
@@ -44,6 +47,12 @@ def check_seconds(name: str, value: Any) -> None:
         refuse(name, value, "must be a number of seconds, 0 or more")
 
 
+def check_time(name: str, value: Any) -> None:
+    """A time that has to be given: a number of seconds greater than 0."""
+    if not _is_number(value) or value <= 0:
+        refuse(name, value, "must be a number of seconds greater than 0")
+
+
 def check_rate(name: str, value: Any, *, optional: bool = True) -> None:
     """A rate in bytes per second, greater than 0, or None for no limit."""
     if value is None and optional:
@@ -53,18 +62,33 @@ def check_rate(name: str, value: Any, *, optional: bool = True) -> None:
         refuse(name, value, expected + ", or None" * optional)
 
 
-def check_count(name: str, value: Any, least: int, *, optional: bool = True) -> None:
-    """A whole number from ``least`` up, or None where that means something."""
+def check_count(
+    name: str, value: Any, least: int, most: int | None = None, *, optional: bool = True
+) -> None:
+    """A whole number, ``least`` to ``most`` (if given), or None where that means something."""
     if value is None and optional:
         return
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        refuse(name, value, f"must be a whole number, {least} or more" + ", or None" * optional)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        limits = f"{least} or more" if most is None else f"{least} to {most}"
+        refuse(name, value, f"must be a whole number, {limits}" + ", or None" * optional)
 
 
 def check_port(name: str, value: Any) -> None:
     """The port of somebody who listens."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
-        refuse(name, value, "must be a port, 1 to 65535")
+    check_count(name, value, 1, 65535, optional=False)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """True or False; no text, which would be true whatever it says."""
+    if not isinstance(value, bool):
+        refuse(name, value, "must be True or False")
+
+
+def check_kind(name: str, value: Any, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Something of a kind, ``expected`` in words. The value is not shown: it may be a secret."""
+    if not isinstance(value, kinds):
+        raise ConfigError(f"{name} must be {expected}, not {type(value).__name__}")
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:

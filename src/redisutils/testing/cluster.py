@@ -14,6 +14,7 @@ from redisutils.connection.directives import Directives
 from redisutils.errors import ConfigError, ConnectFailed
 
 from ._asking import Deadline, ask
+from ._checks import check_count, check_flag, check_kind, check_time
 from ._cluster_view import SLOTS, NodeView, owners_of, view_of
 from .group import ServerGroup, data_node_directives, password_or_new
 from .migration import SlotMigration
@@ -63,6 +64,7 @@ class EmbeddedCluster(ServerGroup):
     :param appendonly: as for :class:`EmbeddedServer`.
     :param config: further directives for each.
     :param startup_timeout: how long it may take until the cluster is ready, s, default 20.
+    :raises ConfigError: for an argument that makes no sense.
     """
 
     def __init__(
@@ -78,6 +80,10 @@ class EmbeddedCluster(ServerGroup):
         config: Directives | None = None,
         startup_timeout: float = 20.0,
     ) -> None:
+        check_count("primaries", primaries, 1, optional=False)
+        check_count("replicas", replicas, 0, optional=False)
+        check_time("node_timeout", node_timeout)
+        check_flag("require_full_coverage", require_full_coverage)
         self.password = password_or_new(password)
         """The password of all nodes; ``""`` for none."""
         directives: Directives = {
@@ -135,10 +141,12 @@ class EmbeddedCluster(ServerGroup):
 
     def slot_of(self, key: str | bytes) -> int:
         """A key's slot, by its hash tag if it has one."""
+        check_kind("key", key, (str, bytes), "a str or bytes")
         return key_slot(key if isinstance(key, bytes) else key.encode())
 
     def owner_of(self, slot: int) -> EmbeddedServer:
-        """The primary that owns a slot. ConnectFailed when none does."""
+        """The primary that owns a slot. ConnectFailed when none does, ConfigError for no slot."""
+        check_count("slot", slot, 0, SLOTS - 1, optional=False)
         owner = self._layout.owners[slot]
         if owner is None:
             raise ConnectFailed(f"slot {slot} of {self!r} has no owner")
@@ -193,7 +201,7 @@ class EmbeddedCluster(ServerGroup):
         too, moves the rest, and waits until all nodes know the new owner.
 
         :param timeout: for each step, s, default 10.
-        :raises ConfigError: when ``to`` owns the slot already, or is no primary.
+        :raises ConfigError: when ``to`` owns the slot already, or is no primary; for no slot.
         """
         source = self.owner_of(slot)
         if to is source or to in self.replicas:

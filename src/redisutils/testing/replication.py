@@ -10,6 +10,7 @@ from redisutils.connection.directives import Directives
 from redisutils.errors import ConfigError
 
 from ._asking import Deadline, ask_all, ask_replication
+from ._checks import check_count
 from .group import ServerGroup, data_node_directives, password_or_new
 from .server import EmbeddedServer, ServerKind
 
@@ -30,6 +31,7 @@ class ReplicatedGroup(ServerGroup):
         watchers: Sequence[EmbeddedServer] = (),
         startup_timeout: float,
     ) -> None:
+        check_count("replicas", replicas, 0, optional=False)
         self.password = password_or_new(password)
         """The password of the primary and its replicas; ``""`` for none."""
         self._data = [
@@ -92,6 +94,7 @@ class EmbeddedReplication(ReplicatedGroup):
     :param appendonly: as for :class:`EmbeddedServer`.
     :param config: further directives for each.
     :param startup_timeout: how long starting and the first synchronisation may take, s, default 10.
+    :raises ConfigError: for an argument that makes no sense.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from redisutils.connection.directives import Directives
 from redisutils.errors import ConnectFailed
 
 from ._asking import Deadline, ask, ask_all, ask_replication
+from ._checks import check_count, check_kind, check_time
 from .group import password_or_new
 from .replication import ReplicatedGroup
 from .server import EmbeddedServer, ServerKind
@@ -68,6 +69,7 @@ class EmbeddedSentinels(ReplicatedGroup):
     :param appendonly: as for :class:`EmbeddedServer`; for primary and replicas.
     :param config: further directives for primary and replicas.
     :param startup_timeout: how long it may take until all know each other, s, default 20.
+    :raises ConfigError: for an argument that makes no sense.
     """
 
     def __init__(
@@ -86,6 +88,11 @@ class EmbeddedSentinels(ReplicatedGroup):
         config: Directives | None = None,
         startup_timeout: float = 20.0,
     ) -> None:
+        check_count("sentinels", sentinels, 1, optional=False)
+        check_count("quorum", quorum, 1, sentinels)
+        check_kind("master_name", master_name, str, "a str")
+        check_time("down_after", down_after)
+        check_time("failover_timeout", failover_timeout)
         self.sentinel_password = password_or_new(sentinel_password)
         """The password of the sentinels; ``""`` for none."""
         self.sentinels = [

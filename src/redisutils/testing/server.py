@@ -10,14 +10,15 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Literal, Self
+from types import MappingProxyType, NoneType, TracebackType
+from typing import Literal, Self, get_args
 
 from redisutils.connection.directives import Directives
 from redisutils.connection.embedded import ServerProcess, embedded_binary
 from redisutils.connection.supervision import in_thread
 from redisutils.errors import ConfigError, ConnectFailed
 
+from ._checks import check_choice, check_count, check_flag, check_kind, check_time
 from ._owned import check_config
 
 __all__ = ["EmbeddedServer", "ServerKind", "ServerRole", "TLSFiles", "find_servers"]
@@ -93,7 +94,14 @@ class EmbeddedServer:
         config: Directives | None = None,
         startup_timeout: float = 10.0,
     ) -> None:
+        check_kind("binary", binary, (str, os.PathLike, NoneType), "a program's name or path")
+        check_count("port", port, 0, 65535)
+        check_kind("password", password, (str, NoneType), "a str or None")
+        check_flag("appendonly", appendonly)
+        check_kind("tls", tls, (TLSFiles, NoneType), "TLSFiles or None")
+        check_choice("role", role, get_args(ServerRole))
         check_config(config)
+        check_time("startup_timeout", startup_timeout)
         persistence: Directives = (
             {"appendonly": "yes", "appendfsync": "always"} if appendonly else {}
         )

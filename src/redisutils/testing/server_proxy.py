@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from redisutils.errors import ConfigError
-
+from ._checks import check_kind
 from .proxy import FaultProxy
 from .server import EmbeddedServer
 
@@ -28,12 +27,7 @@ class ServerProxy(FaultProxy):
     __slots__ = ("_server",)
 
     def __init__(self, server: EmbeddedServer, *, seed: int | None = None) -> None:
-        if not isinstance(server, EmbeddedServer):
-            # Not shown: URLs hold passwords.
-            raise ConfigError(
-                f"server must be an EmbeddedServer, not {type(server).__name__}; a FaultProxy "
-                "stands before any other"
-            )
+        check_kind("server", server, EmbeddedServer, "an EmbeddedServer")
         super().__init__(server.host, server.port, seed=seed)
         self._server = server
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random, SystemRandom
+from types import NoneType
 from typing import Any, TypeAlias
 
-from redisutils.errors import ConfigError
-
-from ._checks import check_count, check_seconds, refuse
+from ._checks import check_count, check_kind, check_seconds, refuse
 from ._playing import Event, Playing
 from .faults import Fault
 from .proxy import FaultProxy
@@ -178,11 +177,7 @@ class Timeline:
         :raises ConfigError: when they are not, or it is no proxy. A proxy that does not run is a
             RuntimeError as soon as it is to do something.
         """
-        if proxy is not None and not isinstance(proxy, FaultProxy):
-            raise ConfigError(
-                f"proxy must be a FaultProxy, not {type(proxy).__name__}; a server is a part of "
-                "its faults, such as Kill(server)"
-            )
+        check_kind("proxy", proxy, (FaultProxy, NoneType), "a FaultProxy or None")
         if proxy is None:
             for step in self.steps:
                 if not isinstance(step.fault, ServerFault):
