@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
@@ -38,11 +38,13 @@ async def test_latency_is_a_delay_and_not_a_brake(proxy: FaultProxy, connect: Co
     assert await client.ask(PING, 7) == PONG
 
 
-async def test_jitter_delays_and_keeps_the_order(proxy: FaultProxy, connect: Connect) -> None:
+async def test_jitter_delays_and_keeps_the_order(
+    proxy: FaultProxy, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = await connect()
     loop = asyncio.get_running_loop()
     proxy.to_client.jitter = proxy.to_server.jitter = 0.01
-    lateness = lateness_of(proxy)
+    lateness = lateness_of(monkeypatch)
     start = loop.time()
     for number in range(100, 120):
         assert await client.ask(b"ECHO %d\r\n" % number, 9) == b"$3\r\n%d\r\n" % number
@@ -57,31 +59,32 @@ async def test_jitter_delays_and_keeps_the_order(proxy: FaultProxy, connect: Con
     assert await client.receive(9 * 20) == b"".join(b"$3\r\n%s" % r[5:] for r in requests)
 
 
-def lateness_of(proxy: FaultProxy) -> list[float]:
+def lateness_of(patch: pytest.MonkeyPatch) -> list[float]:
     """Fills with what jitter decides from now on."""
     decided: list[float] = []
-    for direction in (proxy.to_server, proxy.to_client):
+    decide = Direction.lateness
 
-        def decide(random: Random, of: Callable[[Random], float] = direction.lateness) -> float:
-            decided.append(of(random))
-            return decided[-1]
+    def note(direction: Direction, random: Random) -> float:
+        decided.append(decide(direction, random))
+        return decided[-1]
 
-        vars(direction)["lateness"] = decide
+    patch.setattr(Direction, "lateness", note)
     return decided
 
 
 async def jitter_of_a_run(server: EmbeddedServer, seed: int, others: int) -> list[float]:
     """What it decides for the first connection, whatever others do meanwhile."""
     async with FaultProxy(server.host, server.port, seed=seed) as proxy:
-        assert repr(proxy).endswith(f" seed={seed}>")
+        assert f" seed={seed} " in repr(proxy)
         client = await RawClient(proxy.port).connect(server.password)
         busy = [await RawClient(proxy.port).connect(server.password) for _ in range(others)]
         proxy.to_client.jitter = proxy.to_server.jitter = 0.0001
         for other in busy:
             await other.ask(PING, 7)
-        lateness = lateness_of(proxy)
-        for _ in range(5):
-            assert await client.ask(PING, 7) == PONG
+        with pytest.MonkeyPatch.context() as patch:
+            lateness = lateness_of(patch)
+            for _ in range(5):
+                assert await client.ask(PING, 7) == PONG
         for each in (client, *busy):
             each.close()
         return lateness[:10]
@@ -93,10 +96,12 @@ async def test_jitter_comes_from_the_seed(clean_server: EmbeddedServer) -> None:
     assert await jitter_of_a_run(clean_server, seed=8, others=0) != first
 
 
-async def test_each_connection_has_jitter_of_its_own(proxy: FaultProxy, connect: Connect) -> None:
+async def test_each_connection_has_jitter_of_its_own(
+    proxy: FaultProxy, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clients = [await connect() for _ in range(2)]
     proxy.to_client.jitter = proxy.to_server.jitter = 0.0001
-    lateness = lateness_of(proxy)
+    lateness = lateness_of(monkeypatch)
     for client in clients:
         assert await client.ask(PING, 7) == PONG
     assert len(set(lateness)) == 4
