@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import Any
@@ -47,8 +48,13 @@ async def test_no_fault_is_switched_on_a_proxy_that_does_not_run(switch: str) ->
         SWITCHES[switch](proxy)
     async with proxy:
         SWITCHES[switch](proxy)
-    with pytest.raises(RuntimeError, match="the proxy has been left"):
-        SWITCHES[switch](proxy)
+    if switch == "restore":
+        proxy.restore()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(proxy.host, proxy.port)
+    else:
+        with pytest.raises(RuntimeError, match="the proxy has been left"):
+            SWITCHES[switch](proxy)
 
 
 @one_loop

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,14 @@ from redisutils import CommandTimeout, Outcome
 from redisutils.testing import find_servers
 
 from .soak import chart, page
+from .soak.__main__ import main
 from .soak.calls import Calls, Pulse
 from .soak.calm import Baseline, Calm
 from .soak.ledger import Ledger, Tally
-from .soak.run import Plan, soak
+from .soak.run import Plan, Record, _all_heard, soak
 from .soak.samples import Sample
 from .soak.verdict import growth, judge
+from .soak.weather import Spell
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
 
@@ -38,6 +43,59 @@ async def test_a_short_one_finds_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "soak.svg").stat().st_size > 10_000
     page.write(record, tmp_path / "soak.md")
     assert "all is well" in (tmp_path / "soak.md").read_text(encoding="utf-8")
+
+
+@needs_proc
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_one_that_is_interrupted_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[Record] = []
+    struck = asyncio.Event()
+
+    def show(record: Record) -> None:
+        seen.append(record)
+        if record.weather != "fair":
+            struck.set()
+
+    plan = Plan(seconds=10, seed=7, server=next(iter(find_servers())))
+    running = asyncio.create_task(soak(plan, show))
+    async with asyncio.timeout(40):
+        await struck.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+    assert seen[-1].interrupted
+    assert seen[-1].complaints == []
+    assert seen[-1].spells
+    assert "verdict: interrupted: nothing was found so far" in page.summary(seen[-1])
+
+
+def test_only_an_undisturbed_run_with_faults_is_called_well() -> None:
+    record = Record(Plan())
+    assert "no fault struck" in page.verdict(record)
+    record.spells.append(Spell("Reset", 1.0, 1.0))
+    assert page.verdict(record) == "all is well"
+    record.interrupted = True
+    assert page.verdict(record) == "interrupted: nothing was found so far"
+    record.complaints.append("a warning")
+    assert page.verdict(record) == "interrupted: 1 complaints"
+
+
+@pytest.mark.parametrize("minutes", ["-1", "0", "nan", "inf", "ten"])
+def test_only_a_time_to_come_is_run(minutes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["--minutes", minutes])
+    assert exited.value.code == 2
+    assert f"argument --minutes: {minutes} must be" in capsys.readouterr().err
+
+
+async def test_a_warning_says_where() -> None:
+    complaints: list[str] = []
+    with _all_heard(complaints.append):
+        warnings.warn("beware", UserWarning, stacklevel=1)
+    (complaint,) = complaints
+    assert re.fullmatch(r"a warning: .*test_soak\.py:\d+: UserWarning: beware", complaint)
 
 
 # --- it would find what there is ---

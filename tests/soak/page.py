@@ -5,16 +5,18 @@ from __future__ import annotations
 import platform
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from redisutils import __version__
 
+from .calm import Calm
 from .run import Record
 from .verdict import MEMORY_LIMIT, memory_growth
 from .weather import KINDS
 
-__all__ = ["summary", "write"]
+__all__ = ["summary", "verdict", "write"]
 
 
 def summary(record: Record) -> str:
@@ -37,22 +39,15 @@ def write(record: Record, place: Path) -> None:
 
 def _figures(record: Record) -> list[tuple[str, str]]:
     outcomes = record.outcomes
-    memory = memory_growth(record.calms)
-    rest = record.calms[-1].found
-    same = sum(calm.found == rest for calm in record.calms)
-    verdict = "all is well" if not record.complaints else f"{len(record.complaints)} complaints"
     on = (
         f"{record.plan.server}, {record.plan.loop}, Python {platform.python_version()}, "
         f"{sys.platform}, redisutils {__version__}"
     )
-    at_rest = (
-        f"{rest.descriptors} descriptors, {rest.tasks} tasks, {rest.clients} clients of the "
-        f"server, {same} times of {len(record.calms)}"
-    )
+    minutes = record.samples[-1].at / 60 if record.samples else 0.0
     return [
-        ("run", f"{record.samples[-1].at / 60:.1f} minutes, seed {record.plan.seed}"),
+        ("run", f"{minutes:.1f} minutes, seed {record.plan.seed}"),
         ("on", on),
-        ("verdict", verdict),
+        ("verdict", verdict(record)),
         ("faults", str(len(record.spells))),
         ("calls that were answered", f"{outcomes['done']:,}"),
         ("not sent", f"{outcomes['NOT_SENT']:,}"),
@@ -61,14 +56,40 @@ def _figures(record: Record) -> list[tuple[str, str]]:
         ("cancelled on purpose", f"{outcomes['cancelled']:,}"),
         ("given too little time on purpose", f"{outcomes['hurried']:,}"),
         ("latest end of a call after its budget", f"{record.worst_overrun * 1000:.0f} ms"),
-        ("slowest recovery after the faults", f"{max(c.recovery for c in record.calms):.2f} s"),
+        *(_at_rest(record.calms) if record.calms else []),
+    ]  # fmt: skip
+
+
+def verdict(record: Record) -> str:
+    """What is to be said of it in a few words."""
+    if record.complaints:
+        found = f"{len(record.complaints)} complaints"
+    elif not record.spells:
+        found = "nothing was found, but no fault struck either: it was too short"
+    elif record.interrupted:
+        found = "nothing was found so far"
+    else:
+        found = "all is well"
+    return f"interrupted: {found}" if record.interrupted else found
+
+
+def _at_rest(calms: Sequence[Calm]) -> list[tuple[str, str]]:
+    rest = calms[-1].found
+    same = sum(calm.found == rest for calm in calms)
+    at_rest = (
+        f"{rest.descriptors} descriptors, {rest.tasks} tasks, {rest.clients} clients of the "
+        f"server, {same} times of {len(calms)}"
+    )
+    memory = memory_growth(calms)
+    return [
+        ("slowest recovery after the faults", f"{max(c.recovery for c in calms):.2f} s"),
         ("at rest", at_rest),
-        ("memory at the first rest", f"{record.calms[0].memory / 1e6:.1f} MB"),
-        ("memory at the last rest", f"{record.calms[-1].memory / 1e6:.1f} MB"),
+        ("memory at the first rest", f"{calms[0].memory / 1e6:.1f} MB"),
+        ("memory at the last rest", f"{calms[-1].memory / 1e6:.1f} MB"),
         ("its growth in the second half",
          "too short to tell" if memory is None else f"{memory:+.1f} MB per hour"),
         ("Python objects at the first and last rest",
-         f"{record.calms[0].objects:,} and {record.calms[-1].objects:,}"),
+         f"{calms[0].objects:,} and {calms[-1].objects:,}"),
     ]  # fmt: skip
 
 

@@ -50,6 +50,8 @@ class Record:
     """How all calls ended."""
     worst_overrun: float = 0.0
     """How far past its budget a call has ended at most, s, without the loop's own lag."""
+    interrupted: bool = False
+    """Whether it was cancelled before its time."""
     weather: str = "fair"
     """What goes on at present."""
 
@@ -58,7 +60,8 @@ Show = Callable[[Record], None]
 
 
 async def soak(plan: Plan, show: Show = lambda record: None) -> Record:
-    """Run it. ``show`` is called about once a second."""
+    """Run it. ``show`` is called about once a second, with what is seen so far: that is what
+    there is of a run that is cancelled."""
     record = Record(plan)
     async with World(plan.server, plan.seed) as world:
         record.complaints = world.complaints
@@ -86,6 +89,7 @@ async def _run(plan: Plan, world: World, record: Record, show: Show) -> None:
     background += [asyncio.create_task(user.live()) for user in users]
     background.append(asyncio.create_task(sampler.watch(looked)))
     background.append(asyncio.create_task(_report(record, weather, looked, show)))
+    blowing: asyncio.Task[None] | None = None
     try:
         baseline = await _warm_up(plan, world, users, record, began)
         end = began + plan.seconds
@@ -101,8 +105,14 @@ async def _run(plan: Plan, world: World, record: Record, show: Show) -> None:
                     task.result()
                     raise RuntimeError(f"{task} has come to an end")
             record.calms.append(await Calm.await_(world, users, began, baseline))
+    except asyncio.CancelledError:
+        record.interrupted = True
+        record.complaints = list(world.complaints)  # What comes of tearing all down is no matter.
+        raise
     finally:
         world.gate.open()
+        if blowing is not None:
+            background.append(blowing)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
@@ -141,7 +151,9 @@ def _all_heard(complain: Callable[[str], None]) -> Iterator[None]:
     level, background.level = background.level, logging.CRITICAL  # outages are what this is about
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = lambda message, *_, **__: complain(f"a warning: {message}")
+        warnings.showwarning = lambda message, category, place, line, *_, **__: complain(
+            f"a warning: {place}:{line}: {category.__name__}: {message}"
+        )
         try:
             yield
         finally:

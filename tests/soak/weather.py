@@ -14,6 +14,7 @@ from redisutils.testing import (
     Blackhole,
     Call,
     Cut,
+    Event,
     FaultProxy,
     Fragment,
     Freeze,
@@ -96,21 +97,27 @@ class Weather:
         self._enough.clear()
         timeline = self._forecast(seconds)
         start = monotonic() - self._began
-        async with timeline.on(self._world.proxy) as playing:
-            over = asyncio.ensure_future(playing.wait())
-            enough = asyncio.ensure_future(self._enough.wait())
-            try:
-                while not (over.done() or enough.done()):
-                    await asyncio.wait(
-                        [over, enough], timeout=0.5, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    self._lasting = playing.lasting
-            finally:
-                over.cancel()
-                enough.cancel()
-        self._lasting = ()
+        playing = timeline.on(self._world.proxy)
+        try:
+            async with playing:
+                over = asyncio.ensure_future(playing.wait())
+                enough = asyncio.ensure_future(self._enough.wait())
+                try:
+                    while not (over.done() or enough.done()):
+                        await asyncio.wait(
+                            [over, enough], timeout=0.5, return_when=asyncio.FIRST_COMPLETED
+                        )
+                        self._lasting = playing.lasting
+                finally:
+                    over.cancel()
+                    enough.cancel()
+        finally:
+            self._lasting = ()
+            self._remember(playing.log, start)
+
+    def _remember(self, log: Sequence[Event], start: float) -> None:
         begun: dict[int, float] = {}
-        for event in playing.log:
+        for event in log:
             if event.what == "ends":
                 moment = begun.pop(id(event.fault))
             elif event.fault.lasts:

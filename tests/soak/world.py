@@ -201,7 +201,12 @@ class User:
     async def impatiently(self, awaitable: Awaitable[Any], patience: float) -> bool:
         """Await it, and cancel it after ``patience`` s; whether it came to its end."""
         task = asyncio.ensure_future(awaitable)
-        await asyncio.wait([task], timeout=patience)
+        try:
+            await asyncio.wait([task], timeout=patience)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
         task.cancel()
         try:
             await task

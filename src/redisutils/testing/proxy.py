@@ -238,14 +238,16 @@ class FaultProxy(Settable):
 
     def restore(self, *kinds: FaultKind) -> None:
         """Take faults off: those named, or with none named all of them, on both directions too,
-        and listen again. Connections that lost bytes stay silent.
+        and listen again. Connections that lost bytes stay silent. A proxy that was left may be
+        restored, too: whoever tidies up need not know.
 
         :param kinds: of ``"stall"``, ``"blackhole"``, ``"swallow"`` and ``"refuse"``.
         :raises ConfigError: for any other.
         """
         for kind in kinds:
             check_choice("kind", kind, get_args(FaultKind))
-        self.check_running()
+        if self._port is None:
+            self.check_running()
         if not kinds:
             self.to_server.restore()
             self.to_client.restore()
@@ -256,7 +258,7 @@ class FaultProxy(Settable):
             self._blackholed = False
         if "stall" in wanted:
             self._faults.flowing.set()
-        if "refuse" in wanted and self._listener is None:
+        if "refuse" in wanted and self._running and self._listener is None:
             self._listen()
 
     def _in_force(self) -> Iterator[str]:
