@@ -219,11 +219,13 @@ async def test_no_longer_than_the_budget(
     replica()
     async with pool_at(clean_server, **QUICK) as pool:
         started = monotonic()
-        # What was refused last or, should it wait for its next try just then, a CommandTimeout.
-        with pytest.raises(redis.RedisError, match="read only replica") as caught:
+        # What was refused last or, should it wait for its next try or for an answer just then, a
+        # CommandTimeout.
+        with pytest.raises(redis.RedisError, match="read only replica|no answer") as caught:
             await pool.client.with_timeout(0.2).set("k", "v")
         assert monotonic() - started < 0.2 + 0.3
-        assert outcome_of(caught.value) is Outcome.REJECTED
+        in_flight = "no answer" in str(caught.value)
+        assert outcome_of(caught.value) is (Outcome.UNKNOWN if in_flight else Outcome.REJECTED)
         assert pool.metrics().retries["READONLY"] >= 2
 
 
