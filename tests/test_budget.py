@@ -126,7 +126,7 @@ async def test_a_checkout_has_one_too(
     settings = QUICK | {"pool_max_size": 2, "command_timeout": 30, "connection_timeout": 30}
     async with pool_at(server, proxy, **settings) as pool, misfortune(pool, proxy):
         # Idle connections have to show that they live.
-        await asyncio.sleep(manager.FRESH_FOR if pool.status().available else 0)
+        await asyncio.sleep(manager.FRESH_FOR + 0.05 if pool.status().available else 0)
         started = monotonic()
         with pytest.raises((redis.ConnectionError, redis.TimeoutError)) as caught:
             _ = await pool.get(timeout=0.06)

@@ -344,7 +344,7 @@ async def test_idle_connections_that_are_silent_are_not_waited_for_one_by_one(
             lease.release()
         proxy.blackhole()
         proxy.restore()
-        await asyncio.sleep(manager.FRESH_FOR)  # until they have to show that they live
+        await asyncio.sleep(manager.FRESH_FOR + 0.05)  # until they have to show that they live
         started = monotonic()
         async with pool.get() as connection:
             assert await connection.ping() is True
@@ -362,7 +362,7 @@ async def test_a_server_that_stands_still_for_a_moment_costs_one_idle_connection
     ) as pool:
         for lease in [await pool.get() for _ in range(20)]:
             lease.release()
-        await asyncio.sleep(manager.FRESH_FOR)
+        await asyncio.sleep(manager.FRESH_FOR + 0.05)
         await clean_server.pause()
         waiting = asyncio.ensure_future(pool.get())
         await asyncio.sleep(0.5)  # twice as long as it is waited for
@@ -379,7 +379,7 @@ async def test_a_checkout_out_of_time_spoils_no_idle_connection(
     async with pool_at(server, proxy, health_check_interval=0) as pool:
         for lease in [await pool.get() for _ in range(8)]:
             lease.release()
-        await asyncio.sleep(manager.FRESH_FOR)
+        await asyncio.sleep(manager.FRESH_FOR + 0.05)
         proxy.to_client.latency = 0.2
         for timeout in (0.05, 0.001):
             with pytest.raises(PoolTimeout) as caught:

@@ -221,7 +221,7 @@ async def test_no_longer_than_the_budget(
         started = monotonic()
         # What was refused last or, should it wait for its next try or for an answer just then, a
         # CommandTimeout.
-        with pytest.raises(redis.RedisError, match="read only replica|no answer") as caught:
+        with pytest.raises(redis.RedisError, match=r"read only replica|no answer") as caught:
             await pool.client.with_timeout(0.2).set("k", "v")
         assert monotonic() - started < 0.2 + 0.3
         in_flight = "no answer" in str(caught.value)
