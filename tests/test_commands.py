@@ -54,7 +54,10 @@ def skip_unless_known(server: Server, *names: str | bytes | int | float) -> None
 
 
 def name_of(args: Call) -> str:
-    return " ".join(a.decode() if isinstance(a, bytes) else str(a) for a in args)[:40]
+    """The same in each process, although the moments in it are not."""
+    moments: dict[object, str] = {SOON: "soon", LATER: "later", LATER * 1000: "later"}
+    words = (moments.get(a, a.decode() if isinstance(a, bytes) else str(a)) for a in args)
+    return " ".join(words)[:40]
 
 
 # The table and the servers
