@@ -34,7 +34,8 @@ test: $(VENV)/.dev  ## run the tests; ARGS="-k pool" picks some
 # Not with the tests: some that look at times may fail under it, and are judged by `make test`.
 coverage: $(VENV)/.dev  ## branches of connection, pool and retry that the tests go through
 	rm -rf .cache/coverage
-	-$(BIN)/python -m coverage run -m pytest --ignore tests/redis_py $(ARGS)
+	-$(BIN)/python -m coverage run -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+		--ignore tests/redis_py $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

@@ -194,8 +194,11 @@ async def test_a_server_that_does_not_answer_in_time_is_ended(mute: tuple[Path, 
 
 
 PROGRAM = """
-import asyncio, os, sys
+import asyncio, os, signal, sys
 from redisutils.connection.embedded import start_embedded
+
+# Whoever runs the tests in the background may have it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main():
     server = await start_embedded()
@@ -246,7 +249,10 @@ def test_nothing_survives_the_death_of_the_program(
             elif what != "fork":
                 program.stdin.write("now\n")
                 program.stdin.flush()
-            program.wait(10)
+            try:
+                program.wait(10)
+            finally:
+                program.kill()  # or leaving the block would wait for it
         assert gone(directory)
 
 
