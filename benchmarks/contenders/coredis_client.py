@@ -1,7 +1,5 @@
 """coredis, which sends many tasks' commands over each connection of its pool."""
 
-# ruff: noqa: D102  # said once, in base.py
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence

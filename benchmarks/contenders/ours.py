@@ -1,7 +1,5 @@
 """redisutils."""
 
-# ruff: noqa: D102  # said once, in base.py
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """redis-py and valkey-py: clients whose every call takes a connection from a pool."""
 
-# ruff: noqa: D102  # said once, in base.py
-
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence

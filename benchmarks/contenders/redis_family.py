@@ -1,7 +1,5 @@
 """What redis-py, its fork valkey-py and redisutils have in common: redis-py's methods."""
 
-# ruff: noqa: D102  # said once, in base.py
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence

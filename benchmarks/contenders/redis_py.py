@@ -1,7 +1,5 @@
 """redis-py, with hiredis, which it finds by itself."""
 
-# ruff: noqa: D102  # said once, in base.py
-
 from __future__ import annotations
 
 from redis.asyncio import ConnectionPool, Redis

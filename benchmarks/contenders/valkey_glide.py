@@ -1,7 +1,5 @@
 """valkey-glide: a Rust core with threads of its own (on the same core as Python, here)."""
 
-# ruff: noqa: D102  # said once, in base.py
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence

@@ -1,7 +1,5 @@
 """valkey-py, with libvalkey where that is installed, which it finds by itself."""
 
-# ruff: noqa: D102  # said once, in base.py
-
 from __future__ import annotations
 
 from functools import partial

@@ -56,7 +56,7 @@ class Stage:
             try:
                 async with asyncio.timeout(_CLOSING):
                     await client.close()
-            except Exception:  # noqa: BLE001  # see _CLOSING
+            except Exception:  # see _CLOSING
                 pass
 
 

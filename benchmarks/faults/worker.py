@@ -42,7 +42,7 @@ def main() -> int:
     allow_many_sockets()
     try:
         figures = uvloop.run(play(json.loads(sys.argv[1])))
-    except Exception as error:  # noqa: BLE001  # whatever a library raises is the outcome
+    except Exception as error:
         traceback.print_exc()
         print(summary(error))
         return 1

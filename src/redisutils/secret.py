@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Self, SupportsIndex, TypeVar
+from typing import Any, Self, SupportsIndex, TypeVar, cast
 
 __all__ = ["Secret", "SecretBytes", "hidden", "hide"]
 
@@ -64,18 +64,19 @@ class SecretBytes(bytes):
 def hidden(value: _T) -> _T:
     """The same value, hidden if it is text or bytes."""
     if isinstance(value, str):
-        return Secret(value)  # type: ignore[return-value]  # a str still
+        return cast(_T, Secret(value))  # a str still
     if isinstance(value, bytes):
-        return SecretBytes(value)  # type: ignore[return-value]  # bytes still
+        return cast(_T, SecretBytes(value))  # bytes still
     return value
 
 
 def hide(arguments: _M) -> _M:
     """A copy of keyword arguments in which those that may be secret are hidden."""
-    return {  # type: ignore[return-value]  # a dict of the same names, whatever it was declared as
+    copy = {
         name: hidden(value) if _NAMES.fullmatch(name) or _is_url(value) else value
         for name, value in arguments.items()
     }
+    return cast(_M, copy)  # of the same names and types
 
 
 def _is_url(value: object) -> bool:

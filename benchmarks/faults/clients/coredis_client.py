@@ -1,7 +1,5 @@
 """coredis."""
 
-# ruff: noqa: D102  # said once, in base.py
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """redisutils."""
 
-# ruff: noqa: D102  # said once, in base.py
-
 from __future__ import annotations
 
 from benchmarks.faults.clients.base import HOST, Fate

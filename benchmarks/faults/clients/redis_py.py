@@ -1,7 +1,5 @@
 """redis-py."""
 
-# ruff: noqa: D102  # said once, in base.py
-
 from __future__ import annotations
 
 from redis.asyncio import BlockingConnectionPool, Redis

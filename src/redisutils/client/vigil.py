@@ -12,9 +12,9 @@ from redisutils.errors import ConnectionLost
 
 __all__ = ["Vigil"]
 
-_TOKEN: Final = "redisutils-vigil"  # noqa: S105  # no secret: what PING is to answer
-_PING: Final = pack(("PING", _TOKEN))
-_ANSWERS: Final = (_TOKEN, _TOKEN.encode(), ["pong", _TOKEN], [b"pong", _TOKEN.encode()])
+_ECHO: Final = "redisutils-vigil"
+_PING: Final = pack(("PING", _ECHO))
+_ANSWERS: Final = (_ECHO, _ECHO.encode(), ["pong", _ECHO], [b"pong", _ECHO.encode()])
 
 
 class Vigil:
