@@ -21,7 +21,7 @@ from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
 from redisutils.connection.tls import TLSFiles
 from redisutils.errors import ConfigError, PoolClosed, RedisUtilsError
-from redisutils.metrics import MetricsSnapshot
+from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Backoff, RetryMode, RetryPolicy
@@ -272,8 +272,7 @@ class RedisPool:
 
     def metrics(self) -> MetricsSnapshot:
         """Counts and latencies since the pool was opened. Reads only what is in memory."""
-        server = self.server
-        return server.metrics.snapshot(server.utilisation())
+        return self.server.snapshot()
 
     async def health(self, timeout: float = 1.0) -> HealthReport:
         """PING, and look at the pool. Never raises for an unhealthy server.

@@ -21,7 +21,7 @@ from redisutils.errors import (
     ConnectTimeout,
     ProtocolError,
 )
-from redisutils.metrics import PoolMetrics
+from redisutils.metrics.counters import PoolMetrics
 
 __all__ = ["dial"]
 

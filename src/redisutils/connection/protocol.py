@@ -39,6 +39,7 @@ from redis._parsers.base import BaseParser
 from redis.exceptions import ExecAbortError, ResponseError
 
 from redisutils.connection.home import ASLEEP, Home
+from redisutils.connection.naming import command_name, slow_command
 from redisutils.connection.owner import NOBODY, Owner
 from redisutils.connection.packing import pack
 from redisutils.connection.reply import Batch, Issued, Reply, as_reply, new_batch, raise_
@@ -51,7 +52,7 @@ from redisutils.errors import (
     with_code,
     with_outcome,
 )
-from redisutils.metrics import FOLD_AT, PoolMetrics
+from redisutils.metrics.counters import PoolMetrics
 from redisutils.retry import TRANSIENT
 
 __all__ = ["FOREVER", "Connection"]
@@ -126,11 +127,13 @@ class Connection(asyncio.Protocol):
         "_out",
         "_pid",
         "_reader",
-        "_samples",
         "_silence",
+        "_skip",
+        "_stands_for",
         "_transport",
         "_unparsed",
         "_write",
+        "_writes",
         "_written",
         "blocked",
         "closed",
@@ -189,7 +192,12 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._flush_at = 1
         self._error_replies: list[tuple[BaseException, str]] = []
-        self._samples = metrics.latency.pending
+        # Of the answers to come, how many go by until one is measured, and how many it stands for.
+        self._skip = 0
+        self._stands_for = 1
+        # When what was written: (how many replies had been asked for when it left, the moment),
+        # from the last on that was measured.
+        self._writes: deque[tuple[int, float]] = deque()
         self._asleep = 0  # how often not to stay awake for answers
         self._awake_until = 0.0  # when it turns out that doing so was in vain
         self._silence = silence
@@ -251,6 +259,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, reply: Reply) -> None:
         """Issue a reply made earlier, perhaps by another connection. Its clock runs on."""
+        reply.sent = monotonic()
         self._expected.append(reply)
         self._out.append(reply.payload)
         if len(self._out) >= self._flush_at:
@@ -285,6 +294,13 @@ class Connection(asyncio.Protocol):
     def in_flight(self) -> int:
         """Commands written or about to be, and not answered."""
         return len(self._expected)
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """The size of these commands. O(in flight)."""
+        return sum(
+            len(owed[1] if isinstance(owed, tuple) else owed.payload) for owed in self._expected
+        )
 
     def owed(self) -> Sequence[Reply]:
         """The replies that the server owes, oldest first; the same objects at each call, until
@@ -374,6 +390,7 @@ class Connection(asyncio.Protocol):
             return
         data = out[0] if len(out) == 1 else b"".join(out)
         self._written += len(out)
+        self._writes.append((self._written, monotonic()))
         out.clear()
         size = len(data)
         self.metrics.bytes_out += size
@@ -410,7 +427,6 @@ class Connection(asyncio.Protocol):
         metrics.bytes_in += self.metrics.bytes_in
         metrics.bytes_out += self.metrics.bytes_out
         self.metrics = metrics
-        self._samples = metrics.latency.pending
 
     def pause_reading(self) -> None:
         """Leave what comes in the socket, for an owner that cannot keep up."""
@@ -461,6 +477,7 @@ class Connection(asyncio.Protocol):
         self._flush_at = 1
         answered = self._written - len(self._expected) + len(self._out)
         if answered != self._answered:
+            metrics.commands += answered - self._answered
             self._answered = answered
             self._unparsed = 0
             if self._flights:
@@ -470,8 +487,6 @@ class Connection(asyncio.Protocol):
                 ProtocolError(f"{self.peer} sent a reply of more than {MAX_REPLY_BYTES:,} bytes")
             )
             return
-        if len(self._samples) >= FOLD_AT:
-            metrics.latency.fold()
         self.flush()
         self._stay_awake()
         if self.blocked:
@@ -485,47 +500,118 @@ class Connection(asyncio.Protocol):
         """
         expected = self._expected
         gets = self._gets
-        sample = self._samples.append
         error_replies = self._error_replies
         # What a woken task issues meanwhile cannot be answered by what has been received already.
         owed = len(expected) - len(self._out)
-        while owed and expected:  # a woken task may have closed the connection
-            reply = expected[0]
-            if isinstance(reply, tuple):
-                future, _, decode, issued, _ = reply
-                value = gets(decode)
-            else:
-                future, issued = reply.future, reply.issued
-                value = self._read_for(reply)
-            if value is _INCOMPLETE:
-                return
-            if type(value) is _Push:
-                self._unparsed = 0
-                if error_replies:
-                    self._disown(value)
-                self.owner.on_push(self, value)
-                continue
-            expected.popleft()
-            owed -= 1
-            sample(monotonic() - issued)
-            if error_replies and self._refused(reply, value):
-                continue
-            callbacks = future._callbacks  # none when it is done, or nobody awaits it yet
-            if direct and callbacks and len(callbacks) == 1:
-                ((callback, context),) = callbacks
-                future.remove_done_callback(callback)
-                future.set_result(value)
-                try:
-                    context.run(callback, future)
-                except BaseException as error:  # noqa: BLE001  # not ours: told by the loop
-                    self._tell(error, callback)
-            else:
-                try:
+        whole = self._is_slow()
+        due = owed if whole else owed - self._skip  # so many are owed when the next is measured
+        try:
+            while owed and expected:  # a woken task may have closed the connection
+                reply = expected[0]
+                if owed == due:
+                    future = reply[0] if isinstance(reply, tuple) else reply.future
+                    value, gap = self._measure(reply, whole)
+                    due -= gap
+                elif isinstance(reply, tuple):
+                    future, _, decode, _, _ = reply
+                    value = gets(decode)
+                else:
+                    future = reply.future
+                    value = self._read_for(reply)
+                if value is _INCOMPLETE:
+                    return
+                if type(value) is _Push:
+                    self._unparsed = 0
+                    if error_replies:
+                        self._disown(value)
+                    self.owner.on_push(self, value)
+                    continue
+                expected.popleft()
+                owed -= 1
+                if error_replies and self._refused(reply, value):
+                    continue
+                callbacks = future._callbacks  # none when it is done, or nobody awaits it yet
+                if direct and callbacks and len(callbacks) == 1:
+                    ((callback, context),) = callbacks
+                    future.remove_done_callback(callback)
                     future.set_result(value)
-                except InvalidStateError:  # the caller has gone: the reply is read and dropped
-                    pass
+                    try:
+                        context.run(callback, future)
+                    except BaseException as error:  # noqa: BLE001  # not ours: told by the loop
+                        self._tell(error, callback)
+                else:
+                    try:
+                        future.set_result(value)
+                    except InvalidStateError:  # the caller has gone: the reply is read and dropped
+                        pass
+        finally:
+            if not whole:
+                self._skip = owed - due
         if self._reader.has_data():
             self._read_unsolicited()
+
+    def _is_slow(self) -> bool:
+        """Whether what has come answers a command that waited longer than the slowest that are
+        remembered: then all that has come is measured."""
+        if not self._expected:
+            return False
+        first = self._expected[0]
+        issued = first[3] if isinstance(first, tuple) else first.issued
+        return self.last_heard - issued > self.metrics.measures.slow.floor
+
+    def _measure(self, reply: Issued | Reply, whole: bool) -> tuple[Any, int]:
+        """Parse the answer to ``reply`` and measure what it took.
+
+        Args:
+            whole: it stands for itself alone, and so does the next.
+
+        Returns the answer, and how many on from it the next is to be measured: none if it has
+        not come yet.
+        """
+        began = monotonic()
+        if isinstance(reply, tuple):
+            _, payload, decode, issued, _ = reply
+            sent = issued
+            value = self._gets(decode)
+        else:
+            payload, issued, sent = reply.payload, reply.issued, reply.sent
+            value = self._read_for(reply)
+        if value is _INCOMPLETE or type(value) is _Push:
+            return value, 0
+        ended = monotonic()
+        metrics = self.metrics
+        written = self._written_at(sent)
+        received = self.last_heard
+        split = (
+            sent - issued,
+            written - sent,
+            received - written,
+            began - received,
+            ended - began,
+        )
+        name = command_name(payload, isinstance(reply, Batch))
+        measures = metrics.measures
+        if ended - issued > measures.slow.floor:
+            plain = measures.slow.plain_keys
+            measures.slow.add(slow_command(name, payload, value, split, plain=plain))
+        if whole:
+            measures.record(name, split, 1)
+            return value, 1
+        measures.record(name, split, self._stands_for)
+        gap = self._stands_for = metrics.meter.draw(ended)
+        return value, gap
+
+    def _written_at(self, sent: float) -> float:
+        """When the oldest command that is owed an answer was written: ``sent`` if that cannot be
+        told, since it was not measured from the beginning."""
+        place = self._written - len(self._expected) + len(self._out) + 1
+        writes = self._writes
+        while writes:
+            upto, when = writes[0]
+            if upto >= place:
+                return max(when, sent)
+            writes.popleft()
+        return sent
 
     def _disown(self, message: object) -> None:
         """Forget the errors within a push message: they say nothing of the reply that is due."""
@@ -556,7 +642,7 @@ class Connection(asyncio.Protocol):
         if len(reply.values) > had:
             self._unparsed = 0
         if value is reply.values:
-            self.metrics.batched += reply.size - 1
+            self.metrics.commands += reply.size - 1
         return value
 
     def _refused(self, refused: Issued | Reply, value: Any) -> bool:
@@ -600,7 +686,6 @@ class Connection(asyncio.Protocol):
             self.abort(self._protocol_error(error))
             return
         reply = as_reply(self._expected.popleft())
-        self._samples.append(monotonic() - reply.issued)
         self._error_replies.clear()
         self.metrics.errors[type(error).__name__] += 1
         reply.fail(with_outcome(error, Outcome.EXECUTED))

@@ -40,7 +40,7 @@ their order. Nearly every one is, and a tuple is made in a quarter of the time o
 class Reply:
     """The answer that one command is owed."""
 
-    __slots__ = ("attempts", "decode", "fate", "future", "issued", "payload", "timeout")
+    __slots__ = ("attempts", "decode", "fate", "future", "issued", "payload", "sent", "timeout")
 
     def __init__(
         self, future: Future[Any], payload: bytes, decode: bool, issued: float, timeout: float
@@ -53,6 +53,8 @@ class Reply:
         """Whether strings in the answer are decoded."""
         self.issued = issued
         """When the caller issued it (``time.monotonic``)."""
+        self.sent = issued
+        """When it was last handed to a connection (``time.monotonic``)."""
         self.timeout = timeout
         """Its budget in seconds."""
         self.attempts = 0

@@ -23,7 +23,7 @@ from redisutils.errors import (
     PoolTimeout,
     RedisUtilsError,
 )
-from redisutils.metrics import PoolMetrics
+from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.parking import Parking
 from redisutils.pool.pool import Lease, Pool
 from redisutils.retry import Reconnecting, RetryPolicy

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import Outcome, RedisUtilsError, outcome_of
-from redisutils.metrics import PoolMetrics
+from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
 from redisutils.pool.model import Usage

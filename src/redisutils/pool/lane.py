@@ -50,7 +50,8 @@ from redisutils.connection.owner import NOBODY, Owner, lost
 from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Batch, Reply, new_batch, new_reply
 from redisutils.errors import ConnectionLost, Outcome, PoolClosed, WrongLoop, with_outcome
-from redisutils.metrics import PoolMetrics
+from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.snapshot import LaneMetrics
 from redisutils.pool.connecting import Connector
 from redisutils.pool.cooling import Cooling
 from redisutils.pool.judgement import refused_by_the_server, repeatable
@@ -164,6 +165,17 @@ class Lane(Owner[Connection]):
     def depth(self) -> int:
         """Commands in flight and commands that wait to be sent."""
         return len(self._parked) + (self._connection.in_flight if self._connection else 0)
+
+    def metrics(self) -> LaneMetrics:
+        """What it does at this moment."""
+        connection = self._connection
+        return LaneMetrics(
+            name=self.name,
+            connected=connection is not None,
+            in_flight=connection.in_flight if connection is not None else 0,
+            waiting=len(self._parked),
+            blocked=connection is not None and connection.blocked,
+        )
 
     @property
     def connection(self) -> Connection | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import weakref
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack, pack_many
 from redisutils.connection.protocol import FOREVER, Connection
 from redisutils.errors import CommandTimeout, ConnectionLost
-from redisutils.metrics import PoolMetrics
+from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.judgement import blocks
 from redisutils.pool.model import Expired, Silent, Usage
 from redisutils.pool.scouting import Scouted
@@ -59,12 +60,15 @@ class ConnectionManager:
         self._max_lifetime = max_lifetime
         self._max_idle = max_idle
         self._pings = itertools.count(1)
+        self.open: weakref.WeakSet[Connection] = weakref.WeakSet()
+        """All that have been made and may still be open, whoever has them."""
         self.scouted = Scouted(partial(dial, options, metrics, silence=silence))
         self.on_abandoned: Callable[[Connection], None] = lambda _: None
         """Told of a connection that is about to be closed with answers still owed."""
 
     async def create(self) -> Connection:
         connection = await self.scouted.dial()
+        self.open.add(connection)
         if self._max_lifetime != inf:
             spread = 1 - LIFETIME_JITTER * random.random()
             connection.retire_at = monotonic() + self._max_lifetime * spread

@@ -17,7 +17,7 @@ from typing import Final
 
 from redisutils.connection.reply import Reply
 from redisutils.errors import CommandTimeout, RedisUtilsError, with_outcome
-from redisutils.metrics import PoolMetrics
+from redisutils.metrics.counters import PoolMetrics
 
 __all__ = ["Parking"]
 

@@ -39,7 +39,7 @@ from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
 from redisutils.errors import PoolClosed, PoolTimeout
-from redisutils.metrics import PoolMetrics
+from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.model import (
     Expired,
     Hook,
@@ -289,6 +289,7 @@ class Pool(Generic[T]):
         if timeout <= 0:
             raise self._no_permit(timeout)
         self.metrics.waits += 1
+        began = monotonic()
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         timer = None
@@ -304,6 +305,7 @@ class Pool(Generic[T]):
                 self._give_permit()  # handed over as we were cancelled: on to the next
             raise
         finally:
+            self.metrics.wait_time.record(monotonic() - began)
             if timer is not None:
                 timer.cancel()
 

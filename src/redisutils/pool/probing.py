@@ -26,7 +26,7 @@ from redisutils.errors import (
     PoolClosed,
     PoolTimeout,
 )
-from redisutils.metrics import PoolMetrics
+from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.connecting import SHORTEST_ATTEMPT
 from redisutils.pool.judgement import blocks
 from redisutils.pool.pool import Lease, Pool

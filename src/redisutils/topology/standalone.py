@@ -26,7 +26,8 @@ from redisutils.errors import (
     RedisUtilsError,
     WrongLoop,
 )
-from redisutils.metrics import PoolMetrics
+from redisutils.metrics.counters import Gauges, PoolMetrics
+from redisutils.metrics.snapshot import BreakerStatus, MetricsSnapshot
 from redisutils.pool.health import Housekeeper
 from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
@@ -55,8 +56,8 @@ class Standalone:
     def __init__(self, options: ConnectOptions, settings: PoolSettings) -> None:
         self.options = options
         self.settings = settings
-        self.metrics = PoolMetrics()
         self._loop = asyncio.get_running_loop()
+        self.metrics = PoolMetrics(self._loop)
         self._home = Home.of(self._loop)
         self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
         self._pid = os.getpid()
@@ -240,9 +241,23 @@ class Standalone:
 
     # -- what is going on ----------------------------------------------------------
 
-    def utilisation(self) -> float:
+    def snapshot(self) -> MetricsSnapshot:
+        """What has been counted, and what is going on."""
         status = self.pool.status()
-        return self.pool.in_use / status.max_size if status.max_size else 0.0
+        connections = [one for one in self._manager.open if not one.closed]
+        return self.metrics.snapshot(
+            Gauges(
+                endpoint=self.options.peer,
+                max_size=status.max_size,
+                size=status.size,
+                in_use=self.pool.in_use,
+                waiting=status.waiting,
+                in_flight=sum(one.in_flight for one in connections),
+                in_flight_bytes=sum(one.bytes_in_flight for one in connections),
+                lanes=tuple(lane.metrics() for lane in self._all_lanes()),
+                breaker=BreakerStatus(),
+            )
+        )
 
     def _all_lanes(self) -> list[Lane]:
         return [*self._lanes.values(), *self._private]

@@ -1,0 +1,46 @@
+"""What a pool counts and measures, and the frozen snapshot it shows.
+
+======== =====================================================================================
+module   what it is
+======== =====================================================================================
+latency  the histogram of durations, and its snapshot
+split    what a command's latency is made of
+meter    which commands are measured, and how
+measures where measured commands are counted
+slow     the slowest of the last minutes
+pulse    the event loop's lag, the garbage collector's pauses, the process's memory
+counters all that a pool counts
+snapshot ``pool.metrics()``
+======== =====================================================================================
+"""
+
+from redisutils.metrics.counters import Gauges, PoolMetrics
+from redisutils.metrics.latency import FOLD_AT, LatencyHistogram, LatencySnapshot
+from redisutils.metrics.snapshot import (
+    BreakerStatus,
+    CommandMetrics,
+    LaneMetrics,
+    MetricsSnapshot,
+    ProcessMetrics,
+    Rates,
+    SlowCommand,
+)
+from redisutils.metrics.split import PARTS, Composition, Split
+
+__all__ = [
+    "FOLD_AT",
+    "PARTS",
+    "BreakerStatus",
+    "CommandMetrics",
+    "Composition",
+    "Gauges",
+    "LaneMetrics",
+    "LatencyHistogram",
+    "LatencySnapshot",
+    "MetricsSnapshot",
+    "PoolMetrics",
+    "ProcessMetrics",
+    "Rates",
+    "SlowCommand",
+    "Split",
+]

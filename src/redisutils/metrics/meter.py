@@ -1,0 +1,70 @@
+"""Which commands are measured.
+
+To measure a command takes about as long as three take to be answered, so only up to ``TARGET`` a
+second are, some 1 % of a processor, however many there are. While there are fewer than that, each
+is measured, and all that is told of them is exact. When there are more, one of so many is, drawn
+at random, and counts for those that it was drawn from: percentiles, means and the shares of
+commands are estimates then, without a bias, from thousands of samples a second.
+
+Whatever is told apart from that stays exact: how many commands were answered, errors, retries,
+bytes. And a read that brings answers to what has waited longer than the slowest commands of this
+minute (:mod:`redisutils.metrics.slow`) is measured whole: the log of slow commands does not depend
+on luck.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Final
+
+__all__ = ["Meter"]
+
+TARGET: Final = 2500
+"""Measured commands a second that are aimed at."""
+
+BLOCK: Final = 128
+"""Measured commands after which it is asked again how many others there are for each."""
+
+LARGEST_GAP: Final = 256
+"""Commands that one stands for at most, on average."""
+
+
+class Meter:
+    """Decides for all the connections of a pool together."""
+
+    __slots__ = ("_began", "_left", "_mean", "_seed")
+
+    def __init__(self) -> None:
+        self._mean = 1
+        self._began = monotonic()
+        self._left = BLOCK
+        self._seed = 1
+
+    def draw(self, now: float) -> int:
+        """How many commands on, on this connection, the next is to be measured: 1 for the very
+        next. It stands for so many.
+
+        Args:
+            now: ``time.monotonic()``, when the last has been measured.
+        """
+        self._left -= 1
+        if not self._left:
+            self._adapt(now)
+        mean = self._mean
+        if mean == 1:
+            return 1
+        # Any cheap generator will do: a fixed gap could fall in with a pattern of the program's.
+        seed = self._seed = (self._seed * 1_103_515_245 + 12_345) & 0x7FFF_FFFF
+        return 1 + (seed >> 8) % (2 * mean - 1)
+
+    def turn(self, now: float) -> None:
+        """A second has passed: what was right in a burst is not, when it is over."""
+        if now - self._began > 0.5:
+            self._adapt(now)
+
+    def _adapt(self, now: float) -> None:
+        measured = BLOCK - self._left
+        rate = measured / max(now - self._began, 1e-6)
+        self._mean = min(LARGEST_GAP, max(1, round(self._mean * rate / TARGET)))
+        self._began = now
+        self._left = BLOCK

@@ -1,0 +1,70 @@
+"""The slowest commands of the last minutes.
+
+They are kept by the minute: of the last ``MINUTES``, the ``KEPT`` slowest of each, and shown are
+the ``KEPT`` slowest of all. So the log forgets by itself, and holds no more than both together.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from redisutils.metrics.snapshot import SlowCommand
+
+__all__ = ["KEPT", "MINUTES", "SlowLog"]
+
+MINUTES: Final = 5
+"""Minutes after which a slow command is forgotten."""
+
+KEPT: Final = 32
+"""How many are shown."""
+
+
+class SlowLog:
+    """See the module's docstring.
+
+    Args:
+        clock: seconds, such as ``time.monotonic``.
+    """
+
+    __slots__ = ("_clock", "_count", "_minute", "_minutes", "floor", "plain_keys")
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._minutes: dict[int, list[tuple[float, int, SlowCommand]]] = {}
+        self._minute: list[tuple[float, int, SlowCommand]] = []
+        self._count = 0  # tells those apart that took equally long
+        self.plain_keys = False
+        """Whether keys may be read in it; if not, hashes stand in their place."""
+        self.floor = 0.0
+        """Seconds: what did not take longer is not among the slowest of this minute."""
+        self.turn()
+
+    def add(self, command: SlowCommand) -> None:
+        """Keep ``command`` if it is one of the slowest of this minute. O(log KEPT)."""
+        self._count += 1
+        entry = (command.seconds, self._count, command)
+        minute = self._minute
+        if len(minute) < KEPT:
+            heapq.heappush(minute, entry)
+        elif command.seconds > minute[0][0]:
+            heapq.heapreplace(minute, entry)
+        if len(minute) == KEPT:
+            self.floor = minute[0][0]
+
+    def turn(self) -> None:
+        """Begin a new minute if it is time: to be called now and then, at least once a minute."""
+        now = int(self._clock() // 60)
+        if now not in self._minutes:
+            self._minute = self._minutes[now] = []
+            self.floor = 0.0
+            for minute in [m for m in self._minutes if m <= now - MINUTES]:
+                del self._minutes[minute]
+
+    def read(self) -> tuple[SlowCommand, ...]:
+        """The slowest, slowest first. O(all that is kept)."""
+        self.turn()
+        kept = (entry for minute in self._minutes.values() for entry in minute)
+        return tuple(command for *_, command in heapq.nlargest(KEPT, kept))
