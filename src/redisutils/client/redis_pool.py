@@ -268,7 +268,7 @@ class RedisPool:
 
     def status(self) -> PoolStatus:
         """The pool at this moment."""
-        return self.server.pool.status()
+        return self.server.status()
 
     def metrics(self) -> MetricsSnapshot:
         """Counts and latencies since the pool was opened. Reads only what is in memory."""
@@ -403,6 +403,8 @@ def _pool_settings(
             Backoff(config.retry_delay_ms / 1000, config.retry_max_delay_ms / 1000),
         ),
         health_check_interval=config.health_check_interval or inf,
+        circuit_breaker=config.circuit_breaker_seconds or inf,
+        plain_keys=config.slow_log_keys == "plain",
     )
 
 

@@ -18,6 +18,7 @@ from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import (
+    CircuitOpen,
     CommandTimeout,
     ConnectFailed,
     ConnectionLost,
@@ -27,10 +28,12 @@ from redisutils.errors import (
     WrongLoop,
 )
 from redisutils.metrics.counters import Gauges, PoolMetrics
-from redisutils.metrics.snapshot import BreakerStatus, MetricsSnapshot
-from redisutils.pool.health import Housekeeper
+from redisutils.metrics.snapshot import MetricsSnapshot
+from redisutils.pool.breaker import Breaker
+from redisutils.pool.housekeeping import Housekeeper
 from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
+from redisutils.pool.model import PoolStatus
 from redisutils.pool.pool import Lease, Pool
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Reconnecting, RetryPolicy
@@ -62,9 +65,14 @@ class Standalone:
         self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
         self._pid = os.getpid()
         self._forked = False
+        self.metrics.measures.slow.plain_keys = settings.plain_keys
+        self.breaker = Breaker(options.peer, settings.circuit_breaker, self.metrics)
+        self.breaker.on_open = self._refuse_waiting
+        self.breaker.probe = self._find_again
         self._manager = ConnectionManager(
             options,
             self.metrics,
+            self.breaker,
             silence=settings.silence,
             max_lifetime=settings.max_lifetime,
             max_idle=settings.max_idle,
@@ -122,6 +130,7 @@ class Standalone:
             self.pool,
             self.settings.retry,
             self.metrics,
+            self.breaker,
             patience=self.settings.command_timeout,
         )
 
@@ -137,11 +146,16 @@ class Standalone:
         Args:
             wait: seconds for all of it, instead of the pool's for each phase; with 0 only an
                 idle one or a new one will do, and the pool's own seconds bound that.
+
+        Raises:
+            CircuitOpen: the server is known dead, or turns out to be meanwhile. Otherwise what
+                ``pool.get`` raises.
         """
         self.check_usable()
-        if wait is None:
-            return await self.pool.get()
-        return await self.pool.get(wait=wait, total=wait or inf)
+        async with self.breaker.guard():
+            if wait is None:
+                return await self.pool.get()
+            return await self.pool.get(wait=wait, total=wait or inf)
 
     async def checkout_patiently(self, budget: float) -> Lease[Connection]:
         """A checkout that tries again as long as no connection can be made, as a lane does: for
@@ -151,8 +165,14 @@ class Standalone:
             budget: seconds for all of it.
 
         Raises:
-            CommandTimeout: they are over. Otherwise what ``pool.get`` raises.
+            CommandTimeout: they are over.
+            CircuitOpen: the server is known dead, or turns out to be meanwhile. Otherwise what
+                ``pool.get`` raises.
         """
+        async with self.breaker.guard():
+            return await self._checkout_over_and_over(budget)
+
+    async def _checkout_over_and_over(self, budget: float) -> Lease[Connection]:
         policy = self.settings.retry
         allowed = 0 if policy.mode == "never" else policy.max_retries
         started = monotonic()
@@ -174,7 +194,7 @@ class Standalone:
                     raise  # a hook's own
                 raise self._no_time(budget) from None
             except ConnectFailed as error:
-                if error.fatal:
+                if error.fatal or isinstance(error, CircuitOpen):
                     raise
                 now = monotonic()
                 took = now - started
@@ -192,6 +212,15 @@ class Standalone:
             f"no connection to {self.options.peer} could be had within {budget:.3g} s",
             outcome=Outcome.NOT_SENT,
         )
+
+    def _refuse_waiting(self) -> None:
+        """The breaker has opened."""
+        for lane in self._all_lanes():
+            lane.refuse_waiting()
+
+    async def _find_again(self) -> None:
+        """Connect, and keep the connection for whoever comes."""
+        await self.pool.take_in(await self._manager.connect())
 
     def check_usable(self) -> None:
         """Raise if this is another event loop or process than ours, or if we are closed.
@@ -255,9 +284,13 @@ class Standalone:
                 in_flight=sum(one.in_flight for one in connections),
                 in_flight_bytes=sum(one.bytes_in_flight for one in connections),
                 lanes=tuple(lane.metrics() for lane in self._all_lanes()),
-                breaker=BreakerStatus(),
+                breaker=self.breaker.status(),
             )
         )
+
+    def status(self) -> PoolStatus:
+        """The pool at this moment."""
+        return replace(self.pool.status(), breaker=self.breaker.status().state)
 
     def _all_lanes(self) -> list[Lane]:
         return [*self._lanes.values(), *self._private]
@@ -294,6 +327,7 @@ class Standalone:
             return
         self.pool.close()
         await self._housekeeper.stop()
+        await self.breaker.stop()
         if drain > 0:
             await self._drain(drain)
         for lane in self._all_lanes():
@@ -322,6 +356,7 @@ class Standalone:
             return
         self.pool.close()
         self._housekeeper.abandon()
+        self.breaker.abandon()
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()
