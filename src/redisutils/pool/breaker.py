@@ -28,8 +28,7 @@ Those who wait are refused as it opens, and others as they come. Connections tha
 being used: if one of them is answered, the breaker closes. One **probe** connects by itself, with a
 pause of at most ``LONGEST_PAUSE`` after each failure, whether or not callers come, until it gets
 through; scouts go with it, so that neither a server that swallows all nor one that is slow to
-answer holds it up. Its connection is put to use. An attempt that was under way as it opened may
-get through as well.
+answer holds it up. Its connection is put to use.
 """
 
 from __future__ import annotations

@@ -69,6 +69,7 @@ class Connector:
         "_policy",
         "_pool",
         "_spare",
+        "_stopped",
         "_wanted",
     )
 
@@ -101,6 +102,7 @@ class Connector:
         self._loop = asyncio.get_running_loop()
         self._lease: Lease[Connection] | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._stopped = False  # whether it was told to end, and nobody is to be told so
 
     @property
     def opening(self) -> bool:
@@ -135,7 +137,10 @@ class Connector:
         return True
 
     def refuse(self) -> None:
-        """The breaker lets nobody wait."""
+        """The breaker lets nobody wait, and connects by itself."""
+        if self._opening is not None:
+            self._stopped = True
+            self._opening.cancel()
         self._parked.fail_all(self._breaker.refusal)
 
     def vacate(self) -> None:
@@ -194,8 +199,11 @@ class Connector:
     def _opened(self, task: asyncio.Task[None]) -> None:
         """The task is over. Nothing that it raised is lost: it goes to those who waited."""
         self._opening = None
+        stopped, self._stopped = self._stopped, False
         error: BaseException | None
-        if task.cancelled():  # by the lane as it closes, or with all tasks of a loop that ends
+        if stopped and task.cancelled():
+            error = None
+        elif task.cancelled():  # by the lane as it closes, or with all tasks of a loop that ends
             error = ConnectionLost(f"connecting to {self._peer} was cancelled")
         else:
             error = task.exception()
