@@ -37,6 +37,8 @@ from redisutils.pool.model import PoolStatus
 from redisutils.pool.pool import Lease, Pool
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Reconnecting, RetryPolicy
+from redisutils.topology.examining import Examiner
+from redisutils.topology.health import HealthReport
 
 __all__ = ["Standalone"]
 
@@ -93,6 +95,7 @@ class Standalone:
             self.pool, self._manager, self._all_lanes, settings, self.metrics
         )
         self._housekeeper.start()
+        self._examiner = Examiner(self)
         _alive.add(self)
 
     def __repr__(self) -> str:
@@ -185,7 +188,7 @@ class Standalone:
                     self.check_usable()
                     lease = await self.pool.get(wait=min(self.settings.timeouts.wait, left))
                 if monotonic() - started < budget:
-                    self._lent.add(lease)
+                    self.lend(lease)
                     return lease
                 lease.release()  # too late for a command to be sent
                 raise self._no_time(budget)
@@ -206,6 +209,10 @@ class Standalone:
                     ) from error
                 self.metrics.retries["connect"] += 1
                 await asyncio.sleep(reconnecting.pause)
+
+    def lend(self, lease: Lease[Connection]) -> None:
+        """It ends when we are closed."""
+        self._lent.add(lease)
 
     def _no_time(self, budget: float) -> CommandTimeout:
         return CommandTimeout(
@@ -292,6 +299,17 @@ class Standalone:
         """The pool at this moment."""
         return replace(self.pool.status(), breaker=self.breaker.status().state)
 
+    async def health(self, timeout: float) -> HealthReport:
+        """How the server and what uses it are. See :mod:`redisutils.topology.examining`.
+
+        Args:
+            timeout: seconds for all of it.
+
+        Raises:
+            WrongLoop
+        """
+        return await self._examiner.look(timeout)
+
     def _all_lanes(self) -> list[Lane]:
         return [*self._lanes.values(), *self._private]
 
@@ -341,6 +359,7 @@ class Standalone:
         # One turn, in which lanes stop connecting, and transports let go of their sockets; and
         # another, for those of the connections that were being made.
         await asyncio.sleep(0)
+        await self._examiner.ended()
         await self._manager.scouted.ended()
         await asyncio.sleep(0)
 
