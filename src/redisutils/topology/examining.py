@@ -171,7 +171,7 @@ class Examiner:
             if not reply.done() and lane.connection is not None and not look.fresh:
                 own = await self._ask_own(end)
                 if own is not None and not reply.done():
-                    own.stuck = True
+                    own.stuck = not isinstance(own.ping, Exception)  # which it may wait out
                     return own
             # The lane's own error tells more than that there was none.
             await _settled(reply, end - monotonic() + 0.01)
@@ -223,8 +223,8 @@ class Examiner:
                 del asked[name]
             else:
                 del self._refused[name]
-        if not asked:  # a user who may do nothing of this: one of them tells that it answers
-            asked["PING"] = ("PING",)
+        if not asked:
+            asked["HELLO"] = ("HELLO",)  # which everyone may say, and which changes nothing
         reply = submit_many(pack_many(list(asked.values())), len(asked), False, max(left, 0.001))
         reply.add_done_callback(_retrieve)
         return now, time(), list(asked), reply
@@ -245,7 +245,7 @@ class Examiner:
                 # It was read at some moment of the round trip.
                 sure = max(0.0, abs(ahead) - took / 2)
                 look.ahead = sure if ahead > 0 else -sure
-            else:
+            elif name == "INFO":
                 look.info = Info(_text(answer))
 
     def _was_refused(self, look: _Look, name: str, error: Exception) -> None:
@@ -258,7 +258,7 @@ class Examiner:
             look.again = True
         elif name == "PING" and code != "NOPERM":
             look.ping = error
-        else:
+        elif name != "HELLO":
             self._refused[name] = (monotonic() + _REFUSED_FOR, str(error))
 
     # -- judging -------------------------------------------------------------------
@@ -266,9 +266,9 @@ class Examiner:
     def _report(self, look: _Look) -> HealthReport:
         snapshot = self._server.snapshot()
         now = _stand(snapshot, look.info)
-        before = self._remember(now)
+        before, grown = self._remember(now)
         found: dict[str, Reason] = {}
-        for reason in self._judge(look, snapshot, now, before):
+        for reason in self._judge(look, snapshot, now, before, grown):
             known = found.get(reason.code)
             if known is None or (known.severity, reason.severity) == ("degraded", "unhealthy"):
                 found[reason.code] = reason
@@ -277,8 +277,7 @@ class Examiner:
         if reasons:
             status = reasons[0].severity
         facts = None
-        if look.info is not None:
-            grown = Grown(now.at - before.at, look.info, before.info)
+        if look.info is not None and grown is not None:
             facts = look.info.facts(hit_rate=grown.hit_rate, clock_skew=look.ahead)
         return HealthReport(
             status=status,
@@ -290,13 +289,17 @@ class Examiner:
         )
 
     def _judge(
-        self, look: _Look, snapshot: MetricsSnapshot, now: _Stand, before: _Stand
+        self,
+        look: _Look,
+        snapshot: MetricsSnapshot,
+        now: _Stand,
+        before: _Stand,
+        grown: Grown | None,
     ) -> Iterable[Reason]:
         """All that is wrong."""
         yield from self._of_answer(look)
         seconds = now.at - before.at
-        if look.info is not None:
-            grown = Grown(seconds, look.info, before.info)
+        if look.info is not None and grown is not None:
             refused = now.read_only - before.read_only
             yield from because.of_server(self._peer, look.info, grown, refused)
         if look.ahead is not None:
@@ -305,8 +308,9 @@ class Examiner:
         if shortage:
             yield Reason(f"callers wait for a connection: {shortage}", "pool")
         elif now.waits > before.waits and snapshot.utilisation >= 1:
+            waited = now.waits - before.waits
             yield Reason(
-                f"{now.waits - before.waits} callers had to wait for a connection in the last "
+                f"{waited} caller{'s' * (waited != 1)} had to wait for a connection in the last "
                 f"{seconds:.0f} s, and all {snapshot.max_size} are in use "
                 "(REDIS_POOL_MAX_SIZE)",
                 "pool",
@@ -348,15 +352,22 @@ class Examiner:
         for name, (_, told) in self._refused.items():
             yield f"{self._peer} refuses {name} ({told}): {lost[name]}; grant +{name.lower()}"
 
-    def _remember(self, now: _Stand) -> _Stand:
-        """Keep where the counters stand. Returns where they stood before."""
+    def _remember(self, now: _Stand) -> tuple[_Stand, Grown | None]:
+        """Keep where the counters stand.
+
+        Returns where ours stood before, and how far the server's have come.
+        """
         stands = self._stands
         while len(stands) > 1 and now.at - stands[1].at >= WINDOW:
             stands.popleft()
         before = stands[0]
+        grown = None
+        if now.info is not None:
+            told = next((stand for stand in stands if stand.info is not None), now)
+            grown = Grown(now.at - told.at, now.info, told.info)
         if now.at - stands[-1].at >= _SPACING or stands[-1].info is None:
             stands.append(now)
-        return before
+        return before, grown
 
 
 def _stand(snapshot: MetricsSnapshot, info: Info | None) -> _Stand:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["SECTIONS", "Info", "ReplicaLink", "ServerFacts"]
+__all__ = ["PERSISTENCE", "SECTIONS", "Info", "ReplicaLink", "ServerFacts"]
 
 SECTIONS: Final = (
     "server",
@@ -25,6 +25,13 @@ SECTIONS: Final = (
 )
 """The sections of INFO that are read here. Redis before 7 takes no more than one at a time, and has
 to tell all."""
+
+PERSISTENCE: Final = {
+    "rdb_last_bgsave_status": "the last RDB snapshot (BGSAVE)",
+    "aof_last_write_status": "the last write to the AOF",
+    "aof_last_bgrewrite_status": "the last rewrite of the AOF (BGREWRITEAOF)",
+}
+"""The fields that say whether data is saved, and of what."""
 
 _REPLICA: Final = re.compile(r"slave\d+")
 _DATABASE: Final = re.compile(r"db\d+")
@@ -115,11 +122,12 @@ class Info:
         for name, value in self.fields.items():
             if _REPLICA.fullmatch(name):
                 parts = _parts(value)
-                yield ReplicaLink(
-                    name=f"{parts.get('ip', '?')}:{parts.get('port', '?')}",
-                    online=parts.get("state") == "online",
-                    lag=float(parts.get("lag", 0)),
-                )
+                if "state" in parts:
+                    yield ReplicaLink(
+                        name=f"{parts.get('ip', '?')}:{parts.get('port', '?')}",
+                        online=parts["state"] == "online",
+                        lag=float(parts.get("lag", 0)),
+                    )
 
     @property
     def role(self) -> Literal["primary", "replica"] | None:
@@ -141,13 +149,8 @@ class Info:
 
     @property
     def failing(self) -> tuple[str, ...]:
-        """What of the persistence has failed when it was last tried."""
-        tried = {
-            "rdb_last_bgsave_status": "the RDB snapshot (BGSAVE)",
-            "aof_last_write_status": "writing to the AOF",
-            "aof_last_bgrewrite_status": "rewriting the AOF (BGREWRITEAOF)",
-        }
-        return tuple(what for name, what in tried.items() if self.text(name) not in ("ok", None))
+        """Which of ``PERSISTENCE`` has failed when it was last tried."""
+        return tuple(name for name in PERSISTENCE if self.text(name) not in {"ok", None})
 
     @property
     def counted_memory(self) -> int:

@@ -12,7 +12,7 @@ from typing import Final, Literal, Self, SupportsIndex
 
 from redisutils.metrics.latency import LatencySnapshot
 from redisutils.metrics.snapshot import Rates
-from redisutils.topology.facts import Info
+from redisutils.topology.facts import PERSISTENCE, Info
 
 __all__ = [
     "Grown",
@@ -186,10 +186,10 @@ def _of_clients(peer: str, info: Info, grown: Grown) -> Iterator[Reason]:
 
 
 def _of_persistence(peer: str, info: Info) -> Iterator[Reason]:
-    for what in info.failing:
-        refuses = "AOF" in what and "writing" in what and info.role == "primary"
+    for name in info.failing:
+        refuses = name == "aof_last_write_status" and info.role == "primary"
         yield Reason(
-            f"{what} failed on {peer}{': it refuses writes' if refuses else ''}; "
+            f"{PERSISTENCE[name]} of {peer} failed{', and it refuses writes' if refuses else ''}; "
             f"{_LOOK_AT_ITS_DISK}",
             "persistence",
             "unhealthy" if refuses else "degraded",
