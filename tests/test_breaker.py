@@ -16,6 +16,7 @@ import redis
 
 from redisutils import (
     AuthenticationFailed,
+    ConfigError,
     ConnectFailed,
     Outcome,
     PoolClosed,
@@ -165,10 +166,14 @@ async def test_it_opens_when_for_so_long_nothing_but_failures_has_happened(trial
     assert status.error == "refused"
 
 
-async def test_few_attempts_open_nothing_however_long_they_take(trial: Trial) -> None:
+async def test_few_attempts_open_nothing_however_long_they_take(clock: Clock) -> None:
+    trial = Trial(clock, 1.0)
     for _ in range(FEWEST - 1):
-        await trial.attempt(ConnectFailed("timed out"), took=30)
+        await trial.attempt(ConnectFailed("timed out"), took=1.4)
     assert trial.state == "closed"
+    await trial.attempt(ConnectFailed("timed out"), took=1.4)
+    assert trial.state == "open"
+    await trial.breaker.stop()
 
 
 async def test_failures_far_apart_say_nothing_of_the_time_between(trial: Trial) -> None:
@@ -385,12 +390,18 @@ async def test_it_can_be_switched_off() -> None:
 
 
 async def test_redis_pys_face_has_it_too() -> None:
-    async with Redis(host="127.0.0.1", port=free_port()) as client:
-        breaker = client.connection_pool.source.server().breaker
-        assert breaker._seconds == 5.0
-        breaker._seconds = 0.1
+    assert Redis().connection_pool.source.settings.circuit_breaker == 5.0
+    async with Redis(port=free_port(), circuit_breaker_seconds=0.1) as client:
         with pytest.raises(CircuitOpen):
             await client.get("k")
+    assert (
+        Redis(circuit_breaker_seconds=None).connection_pool.source.settings.circuit_breaker == inf
+    )
+    found = Redis.from_url("redis://localhost?circuit_breaker_seconds=0").connection_pool
+    assert found.source.settings.circuit_breaker == inf
+    for wrong in (-1, "soon", float("nan")):
+        with pytest.raises(ConfigError, match="circuit_breaker_seconds="):
+            _ = Redis(circuit_breaker_seconds=wrong)
 
 
 # -- who is alive --------------------------------------------------------------------
@@ -680,12 +691,27 @@ async def test_closing_the_pool_ends_the_probe(
         await pool.client.ping()
 
 
+async def test_draining_is_not_held_up_by_who_waits_for_a_dead_server(
+    server: EmbeddedServer, proxy: FaultProxy, impatient: None
+) -> None:
+    before = our_tasks()
+    pool = await pool_at(server, proxy, **QUICK)
+    proxy.blackhole()
+    waiting = asyncio.ensure_future(pool.client.ping())
+    await proxy.wait_accepted(1)
+    began = monotonic()
+    await pool.close(drain=8)
+    assert monotonic() - began < 4
+    with pytest.raises(CircuitOpen):
+        await waiting
+    assert our_tasks() <= before
+
+
 async def test_a_client_that_is_dropped_ends_its_probe() -> None:
     before = our_tasks()
 
     async def use() -> None:
-        client = Redis(host="127.0.0.1", port=free_port())
-        client.connection_pool.source.server().breaker._seconds = 0.1
+        client = Redis(port=free_port(), circuit_breaker_seconds=0.1)
         try:
             await client.get("k")
         except CircuitOpen:

@@ -345,9 +345,9 @@ class Standalone:
             return
         self.pool.close()
         await self._housekeeper.stop()
-        await self.breaker.stop()
         if drain > 0:
             await self._drain(drain)
+        await self.breaker.stop()
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()
