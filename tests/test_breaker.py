@@ -229,6 +229,22 @@ async def test_what_shows_that_it_lives_closes_it(trial: Trial, evidence: str) -
     assert trial.state == "closed"
 
 
+async def test_nobody_probes_a_server_that_was_heard_otherwise(trial: Trial) -> None:
+    probes: list[str] = []
+
+    async def probe() -> None:
+        probes.append(trial.state)
+
+    before = our_tasks()
+    trial.breaker.probe = probe
+    await trial.fail(0, 2, 2, 2)
+    trial.metrics.bytes_in += 1
+    trial.breaker.check()
+    await until(lambda: our_tasks() <= before, "the end of the probe")
+    assert not probes
+    assert trial.state == "closed"
+
+
 async def test_our_own_failures_say_nothing_of_the_server(trial: Trial) -> None:
     ours = ConnectFailed("the credential provider failed")
     ours.own = True
@@ -364,6 +380,13 @@ async def test_it_shows_everywhere() -> None:
         assert (shown.trips, shown.error is None) == (1, False)
         assert pool.status().breaker == shown.state
         assert shown.state in repr(pool.server.breaker)
+
+
+async def test_nothing_else_connects_in_the_background() -> None:
+    async with nowhere() as pool:
+        await opened(pool)
+        with pytest.raises(CircuitOpen):  # as housekeeping does, and whoever looks after a lane
+            await pool.server.pool.add_idle()
 
 
 async def test_it_is_told_of_once(caplog: pytest.LogCaptureFixture, mortal: EmbeddedServer) -> None:

@@ -154,6 +154,14 @@ async def test_a_server_that_takes_one_section_is_asked_for_all() -> None:
         assert [len(command) for command in peer.heard if command[0] == b"INFO"] == [9, 1, 1]
 
 
+@pytest.mark.parametrize("answer", [b":1\r\n", b"*1\r\n:1\r\n", b"+x\r\n", b"_\r\n", b"%0\r\n"])
+async def test_an_odd_server_is_no_failure_of_ours(answer: bytes) -> None:
+    async with Peer(lambda _: answer) as peer, create_redis_pool(url=peer.url) as pool:
+        report = await pool.health()
+        assert report.endpoints[0].reachable
+        assert report.endpoints[0].role is None
+
+
 async def test_who_may_not_ask_learns_less_and_is_not_degraded(server_kind: str) -> None:
     async with EmbeddedServer(server_kind) as server:
         with redis.Redis.from_url(server.url, decode_responses=True) as admin:
@@ -499,7 +507,16 @@ def test_what_another_server_has_counted_is_not_compared() -> None:
     assert judged(now) == {}
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "maxmemory:x\nused_memory:", "slave0:\ndb0:"])
+NONSENSE = [
+    "",
+    "nonsense",
+    "maxmemory:x\nused_memory:\nuptime_in_seconds:inf\nmaxclients:nan",
+    "slave0:\ndb0:\nerrorstat_NOREPLICAS:count=x\nevicted_keys:x",
+    "slave0:state=online,lag=x",
+]
+
+
+@pytest.mark.parametrize("text", NONSENSE)
 def test_what_a_server_does_not_tell_is_none(text: str) -> None:
     assert judged(text) == {}
     facts = Info(text).facts(hit_rate=None, clock_skew=None)
@@ -621,7 +638,7 @@ async def test_closing_ends_a_look_and_tells_who_waits(
     assert monotonic() - began < 5
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "1"])
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "1"])
 async def test_a_timeout_that_cannot_be_is_refused(
     clean_server: EmbeddedServer, timeout: Any
 ) -> None:

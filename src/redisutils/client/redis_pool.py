@@ -276,7 +276,7 @@ class RedisPool:
             WrongLoop
         """
         given: Any = timeout
-        if not (isinstance(given, int | float) and given > 0):
+        if not (isinstance(given, int | float) and 0 < given < inf):
             raise ConfigError(f"timeout={timeout!r} must be a number of seconds, more than 0")
         return await self.server.health(timeout)
 

@@ -239,7 +239,8 @@ class Breaker:
         if self._probing is None or self._probing.done():
             # Nobody's context: it outlives whoever's attempt was the last.
             self._probing = self._loop.create_task(self._probe(), context=Context())
-        for bound in self._held:
+        held, self._held = self._held, set()
+        for bound in held:
             bound.reschedule(self._loop.time())
         self.on_open()
 

@@ -241,10 +241,7 @@ class Examiner:
             elif name == "PING":
                 look.ping = answer
             elif name == "TIME":
-                ahead = int(answer[0]) + int(answer[1]) / 1e6 - (since + took / 2)
-                # It was read at some moment of the round trip.
-                sure = max(0.0, abs(ahead) - took / 2)
-                look.ahead = sure if ahead > 0 else -sure
+                look.ahead = _ahead(answer, since, took)
             elif name == "INFO":
                 look.info = Info(_text(answer))
 
@@ -385,6 +382,18 @@ async def _settled(reply: Future[Any], seconds: float) -> None:
     """Wait for it, for so long; it goes on if it takes longer."""
     if not reply.done():
         await asyncio.wait([reply], timeout=max(0.0, seconds))
+
+
+def _ahead(answer: Any, since: float, took: float) -> float | None:
+    """How far the clock is ahead that TIME was read from, within a round trip that began at
+    ``since``; less what that leaves uncertain."""
+    try:
+        seconds, microseconds = answer
+        ahead = int(seconds) + int(microseconds) / 1e6 - (since + took / 2)
+    except (TypeError, ValueError):
+        return None  # whatever this is, it is no clock
+    sure = max(0.0, abs(ahead) - took / 2)
+    return sure if ahead > 0 else -sure
 
 
 def _retrieve(reply: Future[Any]) -> None:

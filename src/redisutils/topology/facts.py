@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Final, Literal
 
 __all__ = ["PERSISTENCE", "SECTIONS", "Info", "ReplicaLink", "ServerFacts"]
@@ -100,10 +101,7 @@ class Info:
 
     def number(self, name: str) -> float | None:
         """A number, None if there is none of this name or it is none."""
-        try:
-            return float(self.fields[name])
-        except (KeyError, ValueError):
-            return None
+        return _number(self.fields.get(name))
 
     def whole(self, name: str) -> int | None:
         number = self.number(name)
@@ -112,10 +110,8 @@ class Info:
     def count(self, name: str) -> int:
         """What only grows while the server runs: a field, or ``errorstat_`` and a code. 0 if it is
         not told."""
-        of_errors = _parts(self.fields.get(name, "")).get("count")
-        if of_errors is not None:
-            return int(of_errors)
-        return self.whole(name) or 0
+        value = self.fields.get(name, "")
+        return int(_number(_parts(value).get("count", value)) or 0)
 
     def replicas(self) -> Iterator[ReplicaLink]:
         """Of a primary."""
@@ -126,7 +122,7 @@ class Info:
                     yield ReplicaLink(
                         name=f"{parts.get('ip', '?')}:{parts.get('port', '?')}",
                         online=parts["state"] == "online",
-                        lag=float(parts.get("lag", 0)),
+                        lag=_number(parts.get("lag")) or 0.0,
                     )
 
     @property
@@ -179,7 +175,7 @@ class Info:
             replication_lag=self.replication_lag,
             loading=None if loading is None else bool(loading),
             persistence=self._persistence(),
-            keys=sum(int(_parts(each).get("keys", 0)) for each in databases)
+            keys=sum(int(_number(_parts(each).get("keys")) or 0) for each in databases)
             if "role" in self.fields  # an answer that tells less than asked for
             else None,
             clock_skew=clock_skew,
@@ -192,6 +188,14 @@ class Info:
             return "failing"
         never_saved = self.number("rdb_last_bgsave_time_sec") == -1
         return "off" if never_saved and not self.number("aof_enabled") else "ok"
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
 
 
 def _parts(value: str) -> dict[str, str]:

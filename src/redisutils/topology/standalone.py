@@ -18,7 +18,6 @@ from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import (
-    CircuitOpen,
     CommandTimeout,
     ConnectFailed,
     ConnectionLost,
@@ -197,7 +196,7 @@ class Standalone:
                     raise  # a hook's own
                 raise self._no_time(budget) from None
             except ConnectFailed as error:
-                if error.fatal or isinstance(error, CircuitOpen):
+                if error.fatal:
                     raise
                 now = monotonic()
                 took = now - started
