@@ -1,7 +1,7 @@
 """Which commands are measured.
 
-To measure a command takes about as long as three take to be answered, so only up to ``TARGET`` a
-second are, some 1 % of a processor, however many there are. While there are fewer than that, each
+To measure a command takes about as long as it takes to be answered, so only ``TARGET`` a second
+are, some 1 % of a processor, however many there are. While there are fewer than that, each
 is measured, and all that is told of them is exact. When there are more, one of so many is, drawn
 at random, and counts for those that it was drawn from: percentiles, means and the shares of
 commands are estimates then, without a bias, from thousands of samples a second.
@@ -19,7 +19,7 @@ from typing import Final
 
 __all__ = ["Meter"]
 
-TARGET: Final = 2500
+TARGET: Final = 2000
 """Measured commands a second that are aimed at."""
 
 BLOCK: Final = 128
