@@ -51,7 +51,7 @@ class Measures:
         parse: float,
         times: int,
     ) -> None:
-        """Count a command for ``times`` commands that took as long. Some 3 µs: see
+        """Count a command for ``times`` commands that took as long. Some 5 µs: see
         :mod:`redisutils.metrics.meter` for how seldom.
 
         Args:
