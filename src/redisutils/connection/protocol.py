@@ -683,8 +683,7 @@ class Connection(asyncio.Protocol):
             if reply.done():
                 continue
             if reply.deadline <= now:
-                self.metrics.timeouts += 1
-                reply.fail(self._timed_out(reply, now, Outcome.UNKNOWN), self.metrics)
+                self._time_out(reply, now, Outcome.UNKNOWN)
             elif reply.deadline < earliest:
                 earliest = reply.deadline
         since = max(self.last_heard, unanswered[0].issued)
@@ -704,20 +703,22 @@ class Connection(asyncio.Protocol):
             self._expected.pop()
         for reply in unsent:
             if reply.deadline <= now and not reply.done():
-                self.metrics.timeouts += 1
-                reply.fail(self._timed_out(reply, now, reply.fate), self.metrics)
+                self._time_out(reply, now, reply.fate)
             else:
                 self._expected.append(reply)
                 self._out.append(reply.payload)
 
-    def _timed_out(self, reply: Reply, now: float, outcome: Outcome) -> CommandTimeout:
+    def _time_out(self, reply: Reply, now: float, outcome: Outcome) -> None:
+        """The budget of ``reply`` is spent."""
         name = reply.payload.split(b"\r\n", 3)[2][:32].decode("ascii", "replace")
-        return CommandTimeout(
+        error = CommandTimeout(
             f"no answer from {self.peer} to {name} within its "
             f"{reply.timeout:.3g} s "
             f"({len(self._expected)} in flight, last heard {now - self.last_heard:.3g} s ago)",
             outcome=outcome,
         )
+        self.metrics.ran_out(error)
+        reply.fail(error, self.metrics)
 
     # -- the transport's callbacks ----------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 import weakref
 from asyncio import Future
@@ -56,6 +57,7 @@ class ConnectionManager:
         max_idle: float = inf,
     ) -> None:
         self.options = options
+        self._metrics = metrics
         self._patience = min(silence, FOREVER)
         self._max_lifetime = max_lifetime
         self._max_idle = max_idle
@@ -67,7 +69,17 @@ class ConnectionManager:
         """Told of a connection that is about to be closed with answers still owed."""
 
     async def create(self) -> Connection:
+        began = monotonic()
         connection = await self.scouted.dial()
+        took = monotonic() - began
+        self._metrics.events.note(
+            "connected",
+            logging.INFO,
+            "connected to %s in %.1f ms",
+            connection.peer,
+            1000 * took,
+            seconds=took,
+        )
         self.open.add(connection)
         if self._max_lifetime != inf:
             spread = 1 - LIFETIME_JITTER * random.random()
