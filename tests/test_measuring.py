@@ -177,7 +177,8 @@ async def test_many_commands_are_counted_exactly_and_measured_without_a_bias(
 
 
 async def test_a_slow_command_among_many_is_never_missed(clean_server: EmbeddedServer) -> None:
-    script = "local t = redis.call('TIME'); local e = t[1] * 1e6 + t[2] + 100000; repeat t = redis.call('TIME') until t[1] * 1e6 + t[2] > e; return redis.call('GET', KEYS[1])"  # noqa: E501
+    # Some tenths of a second; a script's clock stands still.
+    script = "local n = 0 for i = 1, 1e7 do n = n + i end return redis.call('GET', KEYS[1])"
     async with pool_at(clean_server) as pool:
         busy = True
 
@@ -191,9 +192,9 @@ async def test_a_slow_command_among_many_is_never_missed(clean_server: EmbeddedS
         busy = False
         await asyncio.gather(*workers)
         found = {slow.command: slow for slow in pool.metrics().slow}["EVAL"]
-    assert found.seconds >= 0.1
+    assert found.seconds > 0.01
     assert found.split.total == pytest.approx(found.seconds)
-    assert found.split.wire > 0.09
+    assert found.split.wire > 0.8 * found.seconds
     assert found.key == hashed(b"slow:key")
     assert "slow:key" not in repr(found)
     assert found.request_bytes > len(script)
