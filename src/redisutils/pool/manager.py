@@ -13,10 +13,11 @@ from math import inf
 from time import monotonic
 from typing import Any, Final
 
+from redisutils.connection.alarm import FOREVER
 from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack, pack_many
-from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectionLost
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.judgement import blocks
