@@ -27,7 +27,7 @@ def test_each_test_that_holds_a_guarantee_is_there() -> None:
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
-    from redisutils.connection import protocol
+    from redisutils.connection import flights, protocol
     from redisutils.pool import scouting
     from redisutils.retry import LONGEST_PAUSE
 
