@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from redisutils.cli.demo.command import demo
+from redisutils.cli.env.command import env
 from redisutils.cli.log import configure_logging
 
 __all__ = ["app"]
@@ -50,3 +51,4 @@ def root(
 
 
 app.command()(demo)
+app.command()(env)

@@ -1,0 +1,67 @@
+"""The effective settings on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from redisutils.cli.env.catalogue import catalogue
+from redisutils.cli.env.effective import Effective, Value
+from redisutils.cli.loading import DOTENV
+
+__all__ = ["show"]
+
+_GAP: Final = 2
+_WIDEST_VALUE: Final = 40
+"""Columns that values are aligned in; a longer one moves what follows it."""
+
+
+def show(found: Effective, console: Console) -> None:
+    """Print it. What does not fit a terminal goes to the next line; a pipe's lines are whole."""
+    for line in _lines(found, console.width if console.is_terminal else None):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _lines(found: Effective, width: int | None) -> Iterator[Text]:
+    values = {value.name: value for value in found.values}
+    names = max(len(value.variable) for value in found.values) + _GAP
+    column = min(_WIDEST_VALUE, max(len(_shown(value)) for value in found.values)) + _GAP
+    longest = max(len(value.where) for value in found.values)
+    narrow = width is not None and names + column + longest > width
+    file = Path(DOTENV).absolute()
+    yield Text(f"From the environment, {file}{'' if file.is_file() else ' (not there)'}", "dim")
+    for section in catalogue():
+        inside = [values[one.name] for one in section.settings if one.name in values]
+        if inside:
+            yield Text()
+        for value in inside:
+            given = value.source != "default"
+            row = Text.assemble(
+                (value.variable.ljust(names), "bold" if given else ""),
+                (_shown(value), "cyan" if given else "dim"),
+            )
+            if not narrow:
+                row.append(" " * max(_GAP, column - len(_shown(value))))
+                row.append(value.where, "" if given else "dim")
+            yield row
+            if narrow and given:
+                yield Text(f"{'':{_GAP}}{value.where}", "dim")
+    if not found.right:
+        yield Text()
+    for problem in found.problems:
+        yield _complaint(problem)
+    for name, meant in found.unknown:
+        hint = f": did you mean {meant}?" if meant else ": it is ignored"
+        yield _complaint(f"{name} is no setting of redisutils{hint}")
+
+
+def _shown(value: Value) -> str:
+    return "–" if value.value is None else value.value
+
+
+def _complaint(text: str) -> Text:
+    return Text.assemble(("✗ ", "bold red"), text)
