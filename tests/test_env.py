@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from typer.testing import CliRunner, Result
 
+from redisutils.cli.app import app
 from redisutils.cli.env.catalogue import catalogue
 from redisutils.cli.env.template import WIDTH, template
 from redisutils.config import RedisConfig, allowed, sources
@@ -28,16 +28,8 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)  # where there is no .env
 
 
-def env(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "redisutils.cli", "env", *arguments],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-        env=os.environ | variables,
-    )
+def env(*arguments: str, **variables: str) -> Result:
+    return CliRunner().invoke(app, ["env", *arguments], env=variables)
 
 
 def in_force(**variables: str) -> tuple[int, dict[str, Any], dict[str, dict[str, Any]]]:
@@ -45,7 +37,7 @@ def in_force(**variables: str) -> tuple[int, dict[str, Any], dict[str, dict[str,
     done = env("--effective", "--json", **variables)
     assert not done.stderr
     told = json.loads(done.stdout)
-    return done.returncode, told, {one["name"]: one for one in told["settings"]}
+    return done.exit_code, told, {one["name"]: one for one in told["settings"]}
 
 
 # The template
@@ -80,7 +72,7 @@ def test_what_is_allowed_is_what_is_checked() -> None:
 def test_the_template_works_as_a_file(tmp_path: Path) -> None:
     """With every # taken away, but for what cannot be set together and files that are not there."""
     done = env()
-    assert done.returncode == 0
+    assert done.exit_code == 0
     lines = [line.removeprefix("#") for line in done.stdout.splitlines() if "#REDIS_" in line]
     kept = [line for line in lines if "_URL" not in line and "_FILE" not in line]
     Path(".env").write_text("\n".join(kept).replace("ENABLED=false", "ENABLED=true"), "utf-8")
@@ -153,7 +145,7 @@ def test_parts_of_a_url_name_it_and_secrets_stay_hidden() -> None:
 @pytest.mark.parametrize("width", ["60", "200"])
 def test_it_reads_well_at_any_width(width: str) -> None:
     done = env("--effective", COLUMNS=width, REDIS_URL="redis://h:7000", NO_COLOR="1")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert "\x1b" not in done.stdout
     [row] = [line for line in done.stdout.splitlines() if line.startswith("REDIS_PORT")]
     assert row.split() == ["REDIS_PORT", "7000", "REDIS_URL", "in", "the", "environment"]
@@ -168,7 +160,7 @@ def test_wrong_settings_are_all_named_and_nothing_secret() -> None:
         REDIS_HOST=f"redis://u:{NEEDLE}@h",
         REDIS_PASSWROD=NEEDLE,
     )
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "✗ REDIS_PORT=7x: must be a whole number between 1 and 65,535" in done.stdout
     assert "✗ REDIS_RETRY=perhaps: must be safe, never or always" in done.stdout
     assert "✗ REDIS_HOST=redis://u:***@h: must be a host alone" in done.stdout
@@ -198,7 +190,7 @@ def test_a_misspelt_variable_alone_is_an_error() -> None:
 def test_a_file_that_is_no_text_is_said() -> None:
     Path(".env").write_bytes(b"REDIS_PASSWORD=\xff\xfe\n")
     done = env("--effective")
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "✗ .env: is not UTF-8 text" in done.stdout
 
 

@@ -75,9 +75,10 @@ class Case:
             host=config.host, port=config.port, credentials=nobody, timeout=self.timeout
         )
 
-    async def ask(self, *commands: str) -> list[Any]:
-        """The answers to several commands, issued together; a refusal stands in its place."""
-        calls = (self.client.execute_command(*command.split()) for command in commands)
+    async def ask(self, *commands: tuple[str, ...]) -> list[Any]:
+        """The answers to several commands, issued together, as redis-py shapes them; a refusal
+        stands in its place."""
+        calls = (self.client.execute_command(*command) for command in commands)
         answers = await asyncio.gather(*calls, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, RedisError):

@@ -25,7 +25,7 @@ async def check_clock(case: Case, say: Say) -> None:
     best: tuple[float, float] | None = None
     for _ in range(ASKED):
         sent = time.time()
-        [answer] = await case.ask("TIME")
+        [answer] = await case.ask(("TIME",))
         received = time.time()
         if not isinstance(answer, (tuple, list)):
             say.note("this user may not ask for the server's time", "Grant `+time`.")

@@ -10,7 +10,13 @@ from redisutils import create_redis_pool
 from redisutils.cli.check.case import Case
 from redisutils.cli.check.finding import Say, Stop
 from redisutils.cli.check.units import span
-from redisutils.errors import AuthenticationFailed, ConnectFailed, ConnectTimeout, RedisUtilsError
+from redisutils.errors import (
+    AuthenticationFailed,
+    ConnectFailed,
+    ConnectTimeout,
+    PoolTimeout,
+    RedisUtilsError,
+)
 
 __all__ = ["check_login", "judge_access"]
 
@@ -42,7 +48,7 @@ async def check_login(case: Case, say: Say) -> None:
         _refused(case, error, say)
         raise Stop from None
     case.client = case.pool.make_client(decode_responses=True)
-    [whoami] = await case.ask("ACL WHOAMI")
+    [whoami] = await case.ask(("ACL WHOAMI",))
     user = whoami if isinstance(whoami, str) else config.username or "default"
     say.ok(
         f"user {user!r}, RESP{protocol}, connected in {span(took)}",
@@ -116,7 +122,7 @@ def _refused(case: Case, error: Exception, say: Say) -> None:
             reason="WRONGPASS",
             user=user,
         )
-    elif isinstance(error, ConnectTimeout):
+    elif isinstance(error, (ConnectTimeout, PoolTimeout)):
         say.error(
             "the server accepts connections, and does not answer the handshake",
             "It may be frozen, swapping, or busy with a long command. On its machine: `redis-cli "

@@ -6,6 +6,7 @@ server. The second are asked of ``ACL DRYRUN``, which executes nothing.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -19,13 +20,13 @@ __all__ = ["check_rights"]
 _NEEDED: Final[tuple[tuple[str, Severity, str], ...]] = (
     ("PING", "error", "idle connections cannot be tested, and are thrown away each time"),
     ("UNWATCH", "warning", "a connection that is given back keeps its WATCH"),
-    ("MULTI", "warning", "there are no transactions"),
-    ("DISCARD", "warning", "a transaction cannot be given up"),
     ("CLIENT UNBLOCK 0", "warning", "a blocking command that was given up may still take data"),
     ("CLIENT SETINFO LIB-NAME redisutils", "note", "CLIENT LIST does not show the library"),
     ("CLIENT LIST ID 0", "note", "it cannot be seen who is connected"),
+    ("MULTI", "warning", "there are no transactions"),
+    ("DISCARD", "warning", "a transaction cannot be given up"),
 )
-"""Command, how much its lack hurts, and how."""
+"""Command, how much its lack hurts, and how. Between the last two nothing would be executed."""
 
 _EVERYDAY: Final = {
     "reading": ("GET {key}", "HGETALL {key}", "ZRANGE {key} 0 -1", "XREAD STREAMS {key} 0"),
@@ -57,16 +58,15 @@ async def _library(case: Case, say: Say) -> None:
     wanted = [*_NEEDED]
     if case.config.client_name:
         setname = f"CLIENT SETNAME {case.config.client_name}"
-        wanted.append((setname, "note", "CLIENT LIST does not show REDIS_CLIENT_NAME"))
+        wanted.insert(0, (setname, "note", "CLIENT LIST does not show REDIS_CLIENT_NAME"))
     missing: dict[Severity, dict[str, str]] = {}
     async with case.pool.get() as connection:
-        for command, severity, harm in wanted:
-            try:
-                await connection.execute(*command.split())
-            except NoPermissionError:
-                missing.setdefault(severity, {})[_name(command)] = harm
-            except RedisError:
-                pass  # an old server does not know it: that is no matter of rights
+        calls = (connection.execute(*command.split()) for command, _, _ in wanted)
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    # Other refusals are no matter of rights: an old server does not know the command.
+    for (command, severity, harm), answer in zip(wanted, answers, strict=True):
+        if isinstance(answer, NoPermissionError):
+            missing.setdefault(severity, {})[_name(command)] = harm
     for severity, harms in missing.items():
         tell = {"error": say.error, "warning": say.warning}.get(severity, say.note)
         tell(
@@ -134,34 +134,29 @@ def _told(commands: Mapping[str, list[str]]) -> str:
 
 async def _dry_run(case: Case, user: str, commands: list[str]) -> dict[str, str] | None:
     """The commands that would be refused, and why; None when it may not be asked."""
-    dry = []
+    calls = []
     for command in commands:
         words: list[Any] = command.split()
         if words[0] in {"EVAL", "EVALSHA"}:  # its script is one word, and then come its keys
             words = [words[0], " ".join(words[1:-1]), 1, words[-1]]
-        dry.append(case.client.execute_command("ACL", "DRYRUN", user, *words))
-    refused = {}
-    for command, call in zip(commands, dry, strict=True):
-        try:
-            answer = await call
-        except NoPermissionError:
-            _drop(dry)
-            return None
-        except RedisError as error:
-            if "unknown" in str(error).lower() and "subcommand" in str(error).lower():
-                _drop(dry)
-                return None
-            continue  # this server has no such command
-        if answer not in ("OK", b"OK", True):
-            refused[command] = str(answer)
-    return refused
+        calls.append(case.client.execute_command("ACL", "DRYRUN", user, *words))
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    if any(_is_refused(answer) for answer in answers):
+        return None
+    return {
+        command: str(answer)
+        for command, answer in zip(commands, answers, strict=True)
+        # Other errors come of commands that this server does not have.
+        if not isinstance(answer, BaseException) and answer not in ("OK", True)
+    }
 
 
-def _drop(calls: list[Any]) -> None:
-    """Those that are not awaited any more."""
-    for call in calls:
-        if hasattr(call, "close"):
-            call.close()
+def _is_refused(answer: object) -> bool:
+    """Whether ACL DRYRUN itself may not be used, or is not there."""
+    told = str(answer).lower()
+    return isinstance(answer, NoPermissionError) or (
+        isinstance(answer, RedisError) and "unknown" in told and "subcommand" in told
+    )
 
 
 def _user(case: Case) -> str:

@@ -40,7 +40,7 @@ async def check_server(case: Case, say: Say) -> None:
         case.info = dict(await case.client.info())
     except (RedisError, RedisUtilsError) as error:
         _no_info(error, say)
-    answers = await case.ask(*(f"CONFIG GET {name}" for name in _SETTINGS))
+    answers = await case.ask(*(("CONFIG GET", name) for name in _SETTINGS))
     for answer in answers:
         if isinstance(answer, dict):
             case.settings.update({str(k): str(v) for k, v in answer.items()})
@@ -132,7 +132,7 @@ def _no_info(error: Exception, say: Say) -> None:
 
 async def _sentinel(case: Case, say: Say) -> None:
     told = []
-    [masters] = await case.ask("SENTINEL MASTERS")
+    [masters] = await case.ask(("SENTINEL MASTERS",))
     if isinstance(masters, dict):
         told = [
             f"{name} is at {state.get('ip')}:{state.get('port')}" for name, state in masters.items()
@@ -146,7 +146,7 @@ async def _sentinel(case: Case, say: Say) -> None:
 
 
 async def _cluster(case: Case, say: Say) -> None:
-    [answer] = await case.ask("CLUSTER INFO")
+    [answer] = await case.ask(("CLUSTER INFO",))
     state: dict[str, Any] = answer if isinstance(answer, dict) else {}
     nodes = int(state.get("cluster_size", 0))
     if state.get("cluster_state") == "fail":
