@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,20 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("REDIS_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)  # where there is no .env
+
+
+@pytest.fixture(scope="module")
+def one_server() -> Iterator[EmbeddedServer]:
+    """Of whatever kind, where the network is what is looked at."""
+    with EmbeddedServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def network(one_server: EmbeddedServer) -> AsyncIterator[FaultProxy]:
+    """A faulty one before this server."""
+    async with FaultProxy(one_server.host, one_server.port) as proxy:
+        yield proxy
 
 
 # --- as it should be ---
@@ -234,9 +248,9 @@ async def test_one_who_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hangs up without a word" in found.error.found
 
 
-async def test_a_black_hole(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    proxy.stall()
-    at(monkeypatch, proxy, password=PASSWORD)
+async def test_a_black_hole(network: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    network.stall()
+    at(monkeypatch, network, password=PASSWORD)
     found = await checked()
     assert found.error.step == "port"
     assert found.error.facts["peer"] == "silent"
@@ -247,10 +261,10 @@ async def test_a_black_hole(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) 
 
 @ONE_LOOP
 async def test_a_server_that_freezes_before_the_handshake(
-    proxy: FaultProxy, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+    network: FaultProxy, one_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy.swallow_replies(1, lambda request: b"HELLO" in request)
-    at(monkeypatch, proxy, server)
+    network.swallow_replies(1, lambda request: b"HELLO" in request)
+    at(monkeypatch, network, one_server)
     found = await checked(timeout=0.5)
     assert found.error.step == "login"
     assert found.error.facts["reason"] == "timeout"
@@ -259,10 +273,10 @@ async def test_a_server_that_freezes_before_the_handshake(
 
 @ONE_LOOP
 async def test_a_slow_line(
-    proxy: FaultProxy, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+    network: FaultProxy, one_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy.to_client.latency = 0.021
-    at(monkeypatch, proxy, server)
+    network.to_client.latency = 0.021
+    at(monkeypatch, network, one_server)
     found = await checked(timeout=5)
     [warning] = found.all("latency", "warning")
     assert warning.facts["p50"] >= 0.021
@@ -523,15 +537,18 @@ def _ignoring_the_end(admin: Any, *command: str) -> None:
 async def test_slow_commands_are_counted_and_not_shown(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = await start_server(password=PASSWORD, config=WELL | {"slowlog-log-slower-than": 0})
-    with client_of(server.url) as admin:
-        admin.set("k", NEEDLE)
-        admin.set("b", b"\xff\xfe")
+    server = await start_server(password=PASSWORD, config=WELL | {"slowlog-log-slower-than": 2000})
     at(monkeypatch, server)
+    assert (await checked()).all("slowlog", "ok")
+    admin: Any
+    with client_of(server.url) as admin:
+        admin.eval("for i = 1, 2e6 do local x = i end", 0, NEEDLE, b"\xff\xfe")
     found = await checked()
     [note] = found.all("slowlog", "note", "warning")
-    assert note.facts["count"] >= 2
-    assert "took longer than 0 s in the last hour" in note.found
+    assert note.facts["command"] == "EVAL"
+    assert note.facts["longest"] >= 0.002
+    assert "took longer than 2.0 ms in the last hour; the longest, EVAL" in note.found
+    assert "SLOWLOG GET" in (note.remedy or "")
 
 
 # --- the configuration ---
@@ -578,7 +595,7 @@ async def test_odd_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     secret.write_text(PASSWORD)
     secret.chmod(0o604)
     monkeypatch.setenv("REDIS_PASSWORD_FILE", str(secret))
-    assert (await checked()).all("configuration", "warning")[0].remedy == f"chmod 600 {secret}"
+    assert (await checked()).all("configuration", "warning")[0].remedy == f"`chmod 600 {secret}`"
     secret.unlink()
     assert "No such file" in (await checked()).error.found
 

@@ -67,13 +67,19 @@ async def _library(case: Case, say: Say) -> None:
     for (command, severity, harm), answer in zip(wanted, answers, strict=True):
         if isinstance(answer, NoPermissionError):
             missing.setdefault(severity, {})[_name(command)] = harm
-    for severity, harms in missing.items():
-        tell = {"error": say.error, "warning": say.warning}.get(severity, say.note)
-        tell(
-            f"the user may not {'; '.join(f'{name} ({harm})' for name, harm in harms.items())}",
-            f"`ACL SETUSER {_user(case)} {' '.join(map(_grant, harms))}`",
-            commands=[*harms],
-        )
+    tellers: dict[Severity, Callable[..., None]] = {
+        "error": say.error,
+        "warning": say.warning,
+        "note": say.note,
+    }
+    for severity, tell in tellers.items():
+        harms = missing.get(severity)
+        if harms:
+            tell(
+                f"the user may not {'; '.join(f'{name} ({harm})' for name, harm in harms.items())}",
+                f"`ACL SETUSER {_user(case)} {' '.join(map(_grant, harms))}`",
+                commands=[*harms],
+            )
     if not missing:
         say.ok("the user may do all that the library does by itself")
 

@@ -38,13 +38,13 @@ async def check_settings(case: Case, say: Say) -> None:
     if loaded.config is None:
         raise Stop
     config = loaded.config
+    names = sorted({given.name for given in loaded.sources.given.values()})
+    say.ok(f"{listed(names)} set" if names else "nothing is set: all defaults", given=names)
     _files(case, say)
     _pool(config, say)
     _time(config, say)
     if config.tls_enabled:
         _tls_files(config, say)
-    names = sorted({given.name for given in loaded.sources.given.values()})
-    say.ok(f"{listed(names)} set" if names else "nothing is set: all defaults", given=names)
 
 
 def _tls_files(config: RedisConfig, say: Say) -> None:
@@ -64,7 +64,7 @@ def _files(case: Case, say: Say) -> None:
     if given is not None and given.where and _readable_by_all(Path(DOTENV)):
         say.warning(
             f"{DOTENV} has a password in it and every user of this machine may read it",
-            f"chmod 600 {DOTENV}",
+            f"`chmod 600 {DOTENV}`",
             path=str(Path(DOTENV).absolute()),
         )
     if config.password_file is None:
@@ -79,7 +79,7 @@ def _files(case: Case, say: Say) -> None:
     if _readable_by_all(config.password_file):
         say.warning(
             f"every user of this machine may read the password file {config.password_file}",
-            f"chmod 600 {config.password_file}",
+            f"`chmod 600 {config.password_file}`",
             path=str(config.password_file),
         )
 

@@ -23,12 +23,12 @@ LABEL: Final = 15
 """Columns of the steps' names: the longest, and a gap."""
 INDENT: Final = 2
 WIDEST: Final = 100
-NARROW: Final = 48
+NARROW: Final = 40
 """Columns below which the text does not stand beside the steps' names."""
 
 _SIGNS: Final[dict[Severity, tuple[str, str, str]]] = {
     "ok": ("✓", "+", "green"),
-    "note": ("·", "-", "blue"),
+    "note": ("•", "-", "blue"),
     "warning": ("!", "!", "bold yellow"),
     "error": ("✗", "x", "bold red"),
 }
@@ -84,11 +84,12 @@ class PlainView(View):
         sign, plain, style = _SIGNS[finding.severity]
         label = "" if finding.step == self._step else finding.step
         self._step = finding.step
-        emphasis = style if finding.severity in {"warning", "error"} else ""
+        serious = finding.severity in {"warning", "error"}
+        emphasis = {"warning": "yellow", "error": "bold red"}.get(finding.severity, "")
         self._row(sign if self._unicode else plain, style, label, Text(finding.found, emphasis))
         if finding.remedy and finding.severity != "ok":
             arrow = "→ " if self._unicode else "> "
-            remedy = _with_commands(finding.remedy)
+            remedy = _with_commands(finding.remedy, "" if serious else "dim")
             self._row(" ", "", "", remedy, lead=arrow)
 
     def skipped(self, step: str, why: str) -> None:
@@ -209,10 +210,10 @@ class JsonView(View):
         self._console.file.write(json.dumps(report.as_dict(), indent=2) + "\n")
 
 
-def _with_commands(text: str) -> Text:
+def _with_commands(text: str, style: str) -> Text:
     """What stands in backquotes is to be typed."""
     parts: Iterator[str] = iter(text.split("`"))
     found = Text()
     for number, part in enumerate(parts):
-        found.append(f"`{part}`" if number % 2 else part, "cyan" if number % 2 else "dim")
+        found.append(f"`{part}`" if number % 2 else part, "cyan" if number % 2 else style)
     return found

@@ -22,8 +22,17 @@ _WIDEST_VALUE: Final = 40
 
 def show(found: Effective, console: Console) -> None:
     """Print it. What does not fit a terminal goes to the next line; a pipe's lines are whole."""
-    for line in _lines(found, console.width if console.is_terminal else None):
-        console.print(line, soft_wrap=True, highlight=False)
+    width = console.width if console.is_terminal else None
+    for line in _lines(found, width):
+        console.print(line, soft_wrap=True)
+    if not found.right:
+        console.print()
+    for complaint in _complaints(found):
+        sign = Text("✗ " if not console.options.ascii_only else "x ", "bold red")
+        for part in complaint.wrap(console, width - len(sign)) if width else [complaint]:
+            part.rstrip()
+            console.print(Text.assemble(sign, part), soft_wrap=True)
+            sign = Text(" " * len(sign))
 
 
 def _lines(found: Effective, width: int | None) -> Iterator[Text]:
@@ -50,18 +59,14 @@ def _lines(found: Effective, width: int | None) -> Iterator[Text]:
             yield row
             if narrow and given:
                 yield Text(f"{'':{_GAP}}{value.where}", "dim")
-    if not found.right:
-        yield Text()
-    for problem in found.problems:
-        yield _complaint(problem)
+
+
+def _complaints(found: Effective) -> Iterator[Text]:
+    yield from map(Text, found.problems)
     for name, meant in found.unknown:
         hint = f": did you mean {meant}?" if meant else ": it is ignored"
-        yield _complaint(f"{name} is no setting of redisutils{hint}")
+        yield Text(f"{name} is no setting of redisutils{hint}")
 
 
 def _shown(value: Value) -> str:
     return "–" if value.value is None else value.value
-
-
-def _complaint(text: str) -> Text:
-    return Text.assemble(("✗ ", "bold red"), text)
