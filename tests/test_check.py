@@ -240,6 +240,15 @@ async def test_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @ONE_LOOP
+async def test_one_who_refuses_plain_text_by_an_alert(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with answering(b"\x15\x03\x01\x00\x02\x02\x46") as port:
+        at(monkeypatch, port, password=PASSWORD)
+        found = await checked()
+    assert found.error.facts["peer"] == "tls"
+    assert "Set REDIS_TLS_ENABLED=true" in found.told
+
+
+@ONE_LOOP
 async def test_one_who_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async with answering(b"") as port:
         at(monkeypatch, port, password=PASSWORD)
@@ -669,7 +678,7 @@ def test_ctrl_c_ends_it_cleanly() -> None:
         first.close()
         second.close()
     assert (process.returncode, err) == (130, "")
-    assert "interrupted" in out
+    assert "✗ interrupted, in" in out
 
 
 @pytest.mark.parametrize("width", [40, 60, 120])

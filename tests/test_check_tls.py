@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import trustme
 
-from redisutils.testing import EmbeddedServer
+from redisutils.errors import ConnectFailed
+from redisutils.testing import EmbeddedServer, TLSFiles, find_servers
 
 from .canary import NEEDLE
 from .checkup import at, checked
@@ -170,3 +171,26 @@ async def test_files_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None
     found = await checked()
     assert found.error.step == "configuration"
     assert "absent.pem: No such file" in found.error.found
+
+
+async def test_a_server_that_speaks_tls_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    issued = AUTHORITY.issue_cert("localhost", "127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path("server.pem")
+    if "redis" not in find_servers():
+        pytest.skip("needs redis-server: Valkey's wheel has no TLS")
+    try:
+        server = EmbeddedServer("redis", tls=TLSFiles("server.pem", "server.pem", "ca.pem"))
+        await server.start()
+    except ConnectFailed as error:
+        pytest.skip(f"this redis-server has no TLS: {error}")
+    try:
+        at(monkeypatch, server.tls_port, server)
+        found = await checked()
+        assert found.error.step == "port"
+        assert "speaks TLS" in found.error.found
+        at(monkeypatch, server.tls_port, server, tls_enabled="true", tls_ca_path="ca.pem")
+        found = await checked(timeout=5)
+        assert found.errors == []
+        assert found.all("tls", "ok")[0].facts["version"] == "TLSv1.3"
+    finally:
+        await server.stop()

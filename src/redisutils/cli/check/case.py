@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
 from redisutils import Redis, RedisConfig, RedisPool
 from redisutils.cli.loading import Loaded
@@ -77,11 +77,11 @@ class Case:
 
     async def ask(self, *commands: tuple[str, ...]) -> list[Any]:
         """The answers to several commands, issued together, as redis-py shapes them; a refusal
-        stands in its place."""
+        stands in its place. Raises what else went wrong."""
         calls = (self.client.execute_command(*command) for command in commands)
         answers = await asyncio.gather(*calls, return_exceptions=True)
         for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, RedisError):
+            if isinstance(answer, BaseException) and not isinstance(answer, ResponseError):
                 raise answer
         return list(answers)
 

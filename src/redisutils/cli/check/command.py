@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Annotated
 
@@ -58,6 +59,8 @@ def check(
     """
     if " " in key or not key:
         raise typer.BadParameter("must be one word", param_hint="--key")
+    # What the library logs is among the findings; without a handler it would be printed, too.
+    logging.getLogger("redisutils").addHandler(logging.NullHandler())
     console = Console(highlight=False)
     view: View
     if as_json:

@@ -13,7 +13,7 @@ from redisutils.connection.options import ConnectOptions
 __all__ = ["Peer", "meet"]
 
 PATIENCE: Final = 1.0
-"""Seconds for its first word."""
+"""Seconds for its first word, at least; a quarter of the step's if that is more."""
 
 _TLS_ALERT: Final = b"\x15\x03"
 """How the record begins by which a TLS server refuses plain text (RFC 8446, 5.1)."""
@@ -37,7 +37,7 @@ class Peer:
 async def meet(options: ConnectOptions, address: str) -> Peer:
     """Say PING in plain, in a way that a web server takes for a whole request."""
     try:
-        async with asyncio.timeout(min(PATIENCE, options.timeout)):
+        async with asyncio.timeout(min(max(PATIENCE, options.timeout / 4), options.timeout)):
             reader, writer = await asyncio.open_connection(address, options.port)
             try:
                 writer.write(b"PING\r\n\r\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
 from redisutils.cli.check.case import Case
 from redisutils.cli.check.finding import Say
@@ -28,7 +28,7 @@ async def check_slowlog(case: Case, say: Say) -> None:
     try:
         # Not decoded: the arguments may be any bytes. By its parts, and so as the server has it.
         entries: list[Any] = await case.pool.client.execute_command("SLOWLOG", "GET", KEPT)
-    except RedisError:
+    except ResponseError:
         say.note("this user may not ask for the server's slow commands", "Grant `+slowlog|get`.")
         return
     threshold = int(case.settings.get("slowlog-log-slower-than", 10_000)) / 1e6

@@ -142,10 +142,9 @@ class PlainView(View):
             worst = "ok" if report.status == "ok" else "warning"
         sign, plain, style = _SIGNS[worst]
         text.append(f"{sign if self._unicode else plain} ", style)
-        if report.interrupted:
-            text.append("interrupted: ", style)
-        elif report.status == "ok":
-            text.append("nothing is wrong", style)
+        head = {"interrupted": "interrupted", "ok": "nothing is wrong"}.get(report.status)
+        if head:
+            text.append(head, style)
             text.append(": " if told else "")
         text.append(listed(told) if told else "")
         text.append(f", in {span(report.seconds)}", "dim")
