@@ -21,6 +21,7 @@ import redis
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+import redisutils
 from redisutils.cli.app import app
 from redisutils.cli.check.finding import Finding
 from redisutils.cli.check.report import Report
@@ -40,6 +41,7 @@ from .ours import until
 from .servers import client_of
 
 PASSWORD = f"{NEEDLE}-of-the-server"
+SOURCE = Path(redisutils.__file__).parent.parent  # also where the package is not installed
 ONE_LOOP = pytest.mark.asyncio(loop_factories=["uvloop"])  # what is looked at is the server
 
 WELL = {"save": "3600 1", "maxmemory": "100mb"}
@@ -628,7 +630,7 @@ def program(*arguments: str, **variables: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env=os.environ | variables,
+        env=os.environ | {"PYTHONPATH": str(SOURCE)} | variables,
     )
 
 
