@@ -662,7 +662,9 @@ def test_plain_text_is_whole_and_without_colours() -> None:
 def test_wrong_usage() -> None:
     assert command("--timeout", "0").exit_code == 2
     assert command("--key", "two words").exit_code == 2
-    assert "Examples:" in command("--help").stdout
+    told = command("--help").stdout.splitlines()
+    assert "    redisutils check --processes 16 --key orders:1" in told
+    assert "    130  ended by Ctrl-C" in told
 
 
 def test_ctrl_c_ends_it_cleanly() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from redisutils.cli.app import app
 from redisutils.cli.env.catalogue import catalogue
+from redisutils.cli.env.effective import effective
 from redisutils.cli.env.template import WIDTH, template
+from redisutils.cli.env.view import show
 from redisutils.config import RedisConfig, allowed, sources
 
 from .canary import ENCODED, NEEDLE
@@ -151,6 +155,22 @@ def test_it_reads_well_at_any_width(width: str) -> None:
     assert row.split() == ["REDIS_PORT", "7000", "REDIS_URL", "in", "the", "environment"]
 
 
+@pytest.mark.parametrize("width", [60, 120])
+def test_on_a_terminal_it_is_no_wider(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://alice@db.example:7000/3")
+    monkeypatch.setenv("REDIS_POOL_MAX_CONNEXIONS", "5")
+    monkeypatch.setenv("REDIS_RETRY", "perhaps")
+    out = io.StringIO()
+    show(effective(), Console(file=out, width=width, force_terminal=True, color_system=None))
+    head, *lines = out.getvalue().splitlines()
+    assert head.startswith("From the environment, ")  # and a path, which may be long
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
+    assert "REDIS_PORT 7000 REDIS_URL in the environment" in text
+    assert "✗ REDIS_RETRY=perhaps: must be safe, never or always" in text
+    assert "✗ REDIS_POOL_MAX_CONNEXIONS is no setting of redisutils: did you mean" in text
+
+
 def test_wrong_settings_are_all_named_and_nothing_secret() -> None:
     done = env(
         "--effective",
@@ -203,6 +223,6 @@ def test_sources_say_no_secret() -> None:
 
 
 def test_help_has_examples() -> None:
-    told = env("--help").stdout
-    assert "redisutils env > .env" in told
-    assert "Exit codes:" in told
+    told = env("--help").stdout.splitlines()
+    assert "    redisutils env > .env.example" in told
+    assert "    2  wrong usage" in told

@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self, TypedDict, Unpack, get_args
+from typing import Annotated, Literal, NamedTuple, Self, TypedDict, Unpack, get_args, get_origin
 
 from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import (
@@ -421,9 +421,9 @@ def allowed(name: str) -> str:
         return "true or false"
     if Path in kinds:
         return "a path"
-    if str in kinds or SecretStr in kinds:
-        return "text"
-    return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+    if get_origin(field.annotation) is Literal:
+        return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+    return "text"
 
 
 def _variables(

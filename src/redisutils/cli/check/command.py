@@ -35,7 +35,7 @@ def check(
         bool, typer.Option("--plain", help="No live picture, also on a terminal.")
     ] = False,
 ) -> None:
-    r"""Say what is wrong with the set-up, and what to do about it.
+    """Say what is wrong with the set-up, and what to do about it.
 
     Looks at the settings (from the environment and .env, as a program here would read them),
     the host's name, the port, TLS, user and rights, the server, its memory, persistence, clients
@@ -51,12 +51,18 @@ def check(
       130  ended by Ctrl-C
 
     \b
+    JSON:
+      {"status": "ok|warning|error|interrupted", "endpoint": "host:port", "seconds": 1.2,
+       "findings": [{"step", "severity": "ok|note|warning|error", "found", "remedy", "facts"}],
+       "skipped": {"step": "why"}}
+
+    \b
     Examples:
       redisutils check
       REDIS_URL=rediss://db.example:6380 redisutils check --strict
       redisutils check --processes 16 --key orders:1
       redisutils check --json | jq '.findings[] | select(.severity == "error")'
-    """
+    """  # noqa: D301  # \b, a backspace, tells click to leave a paragraph as it is
     if " " in key or not key:
         raise typer.BadParameter("must be one word", param_hint="--key")
     # What the library logs is among the findings; without a handler it would be printed, too.

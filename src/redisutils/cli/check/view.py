@@ -206,7 +206,7 @@ class JsonView(View):
 
     def end(self, report: Report) -> None:
         """All of it."""
-        self._console.file.write(json.dumps(report.as_dict(), indent=2) + "\n")
+        self._console.file.write(json.dumps(report.as_dict(), indent=2, default=str) + "\n")
 
 
 def _with_commands(text: str, style: str) -> Text:

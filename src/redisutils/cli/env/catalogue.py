@@ -75,7 +75,7 @@ def catalogue() -> list[Section]:
             found.append((_SECTIONS[name], []))
         default = as_written(field.default, off=name)
         found[-1][1].append(
-            Setting(name, meanings[name], allowed(name), default, _EXAMPLES.get(name))
+            Setting(name, meanings.get(name, ""), allowed(name), default, _EXAMPLES.get(name))
         )
     log = Setting(
         "log",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -28,7 +27,7 @@ def env(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    r"""Print every setting as a commented .env, or those that are in force.
+    """Print every setting as a commented .env, or those that are in force.
 
     The effective settings are what a program in this directory would get: from its
     environment, then .env, then the defaults.
@@ -41,10 +40,10 @@ def env(
 
     \b
     Examples:
-      redisutils env > .env
+      redisutils env > .env.example
       redisutils env --effective
       redisutils env --effective --json | jq '.settings[] | select(.source != "default")'
-    """
+    """  # noqa: D301  # \b, a backspace, tells click to leave a paragraph as it is
     if not in_force:
         if as_json:
             sections = [asdict(section) for section in catalogue()]
@@ -53,7 +52,7 @@ def env(
                     setting["variable"] = f"REDIS_{setting['name'].upper()}"
             typer.echo(json.dumps({"sections": sections}, indent=2))
         else:
-            sys.stdout.write(template())
+            typer.echo(template(), nl=False)
         return
     found = effective()
     if as_json:

@@ -49,16 +49,20 @@ def _lines(found: Effective, width: int | None) -> Iterator[Text]:
             yield Text()
         for value in inside:
             given = value.source != "default"
-            row = Text.assemble(
-                (value.variable.ljust(names), "bold" if given else ""),
-                (_shown(value), "cyan" if given else "dim"),
-            )
+            name = Text(value.variable, "bold" if given else "")
+            shown = Text(_shown(value), "cyan" if given else "dim")
+            gap = max(_GAP, names - len(name))
+            where = Text(value.where, "" if given and not narrow else "dim")
             if not narrow:
-                row.append(" " * max(_GAP, column - len(_shown(value))))
-                row.append(value.where, "" if given else "dim")
-            yield row
-            if narrow and given:
-                yield Text(f"{'':{_GAP}}{value.where}", "dim")
+                end = " " * max(_GAP, column - len(shown))
+                yield Text.assemble(name, " " * gap, shown, end, where)
+                continue
+            if width is not None and len(name) + gap + len(shown) > width:
+                yield name
+                name, gap = Text(), _GAP
+            yield Text.assemble(name, " " * gap, shown)
+            if given:
+                yield Text.assemble(" " * _GAP, where)
 
 
 def _complaints(found: Effective) -> Iterator[Text]:
