@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,7 @@ async def checked(*, timeout: float = 2.0, processes: int = 1, key: str = "k") -
     as_json = json.dumps(report.as_dict())
     for shown in (out.getvalue(), as_json):
         assert NEEDLE not in shown
+        assert os.environ.get("REDIS_PASSWORD", NEEDLE) not in shown
     assert set(report.as_dict()) == {"status", "endpoint", "findings", "skipped", "seconds"}
     return Checked(report, out.getvalue())
 

@@ -578,6 +578,21 @@ async def test_wrong_and_misspelt_settings(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @ONE_LOOP
+@pytest.mark.parametrize(
+    ("url", "step"),
+    [
+        (f"redis://alice:{PASSWORD}@127.0.0.1:1/0", "port"),
+        (f"redis://alice:{PASSWORD}/2@127.0.0.1", "configuration"),
+        (f"redis://{PASSWORD}@nobody.invalid", "name"),
+        (f"unix://alice:{PASSWORD}@/no/such.sock", "name"),
+    ],
+)
+async def test_a_password_in_a_url(url: str, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    assert (await checked(timeout=5)).error.step == step  # and the secret was looked for
+
+
+@ONE_LOOP
 async def test_odd_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Path(".env").write_text(f"REDIS_PASSWORD={PASSWORD}\n", "utf-8")
     Path(".env").chmod(0o644)
