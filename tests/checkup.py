@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,28 @@ from redisutils.testing import EmbeddedServer
 
 from .canary import NEEDLE
 from .ours import Place
+
+PASSWORD = f"{NEEDLE}-of-the-server"
+
+ONE_LOOP = pytest.mark.asyncio(loop_factories=["uvloop"])
+"""For tests of the server: the way there is looked at on both loops."""
+
+WELL = {"save": "3600 1", "maxmemory": "100mb"}
+"""What a server needs for nobody to warn of it."""
+
+
+def clear(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No variable of ours is set, and in this folder there is no ``.env``."""
+    for name in [name for name in os.environ if name.startswith("REDIS_")]:
+        patch.delenv(name)
+    patch.chdir(folder)
+
+
+def free_port() -> int:
+    """One at which nobody answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass

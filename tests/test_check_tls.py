@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from redisutils.errors import ConnectFailed
 from redisutils.testing import EmbeddedServer, TLSFiles, find_servers
 
 from .canary import NEEDLE
-from .checkup import at, checked
+from .checkup import at, checked, clear
 from .terminator import Terminator
 
 AUTHORITY = trustme.CA(organization_unit_name="our own authority")
@@ -25,9 +24,7 @@ AUTHORITY = trustme.CA(organization_unit_name="our own authority")
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("REDIS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+    clear(monkeypatch, tmp_path)
     AUTHORITY.cert_pem.write_to_path("ca.pem")
 
 
