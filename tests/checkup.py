@@ -27,6 +27,9 @@ PASSWORD = f"{NEEDLE}-of-the-server"
 ONE_LOOP = pytest.mark.asyncio(loop_factories=["uvloop"])
 """For tests of the server: the way there is looked at on both loops."""
 
+ASIDE = ("process", "latency", "slowlog")
+"""Steps that may warn of the test's own surroundings: asyncio's debug mode, a busy machine."""
+
 WELL = {"save": "3600 1", "maxmemory": "100mb"}
 """What a server needs for nobody to warn of it."""
 
