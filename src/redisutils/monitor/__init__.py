@@ -1,0 +1,12 @@
+"""What a pool shows to the world. Each module needs its own extra, and nothing is imported here.
+
+=========== ==================================================================================
+module      what it is
+=========== ==================================================================================
+reading     a pool's snapshot, from any thread and at any time
+catalogue   every exported metric: its name, unit, meaning, and where it is read from
+prometheus  a collector for prometheus_client, and ``/metrics`` as bytes (extra ``prometheus``)
+otel        OpenTelemetry: metrics, and a span for each command (extra ``otel``)
+tracing     the spans themselves
+=========== ==================================================================================
+"""
