@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as read_text
 from prometheus_client.registry import DuplicateTimeseries
 from redis.exceptions import ResponseError
@@ -29,6 +29,8 @@ from redisutils.testing import EmbeddedServer, FaultProxy
 from .ours import pool_at
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+read_openmetrics: Any = openmetrics_parser.text_string_to_metric_families  # it has no types
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -210,7 +212,7 @@ async def test_scraping_while_the_pool_closes_and_when_it_is_closed(
     registry = CollectorRegistry()
     registry.register(collector)
     assert value_count(registry) == 0  # it is not open yet
-    await pool
+    assert not (await pool).closed
     await some_traffic(pool)
     scrapes = [asyncio.create_task(asyncio.to_thread(generate_latest, registry)) for _ in range(4)]
     await pool.close()

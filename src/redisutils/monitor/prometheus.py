@@ -12,8 +12,7 @@ counted anyway. A scrape may come in any thread: see :mod:`redisutils.monitor.re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from math import inf
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -32,7 +31,6 @@ try:
         InfoMetricFamily,
         Metric,
     )
-    from prometheus_client.utils import floatToGoString
 except ImportError as error:
     raise ImportError(
         "redisutils.monitor.prometheus needs prometheus-client: "
@@ -44,7 +42,7 @@ __all__ = ["PoolCollector", "exposition"]
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 _OURS: Final = {"endpoint", "le", *(label for each in CATALOGUE for label in each.labels)}
 _LABEL: Final = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
-_BOUNDS: Final = [floatToGoString(bound) for bound in (*BUCKETS, inf)]
+_BOUNDS: Final = (*map(repr, BUCKETS), "+Inf")
 
 
 class PoolCollector:
@@ -111,8 +109,8 @@ class PoolCollector:
         for pool, labels in pools.items():
             reading = Reader.of(pool).read()
             if reading is not None:
-                values = (labels.get(label, "") for label in further)  # an empty one is none
-                found.append(((reading.snapshot.endpoint, *values), reading))
+                extra = (labels.get(label, "") for label in further)  # an empty one is none
+                found.append(((reading.snapshot.endpoint, *extra), reading))
         for each in CATALOGUE:
             family = _family(each, ("endpoint", *further))
             for place, reading in found:
@@ -140,7 +138,7 @@ def _endpoint(pool: RedisPool) -> object:
     return pool if pool.config.embedded else pool.config.endpoint
 
 
-_KINDS: Final = {
+_KINDS: Final[Mapping[str, Callable[..., Metric]]] = {
     "counter": CounterMetricFamily,
     "gauge": GaugeMetricFamily,
     "histogram": HistogramMetricFamily,
