@@ -45,7 +45,7 @@ def _word(payload: bytes, at: int) -> tuple[bytes, int]:
 
 
 def slow_command(
-    name: str, payload: bytes, answer: Any, split: tuple[float, ...], *, plain: bool
+    name: str, payload: bytes, answer: Any, split: Split, *, plain: bool
 ) -> SlowCommand:
     """What the log of slow commands keeps of one. O(length of the payload).
 
@@ -64,8 +64,8 @@ def slow_command(
         key=shown,
         request_bytes=len(payload),
         reply_size=len(answer) if sized else None,
-        seconds=sum(split),
-        split=Split(*split),
+        seconds=split.total,
+        split=split,
     )
 
 

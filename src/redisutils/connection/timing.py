@@ -15,6 +15,7 @@ from typing import Any
 from redisutils.connection.naming import command_name, slow_command
 from redisutils.connection.reply import Batch, Issued, Reply
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.split import Split
 
 __all__ = ["Timing"]
 
@@ -70,22 +71,21 @@ class Timing:
         else:
             payload, issued, sent = reply.payload, reply.issued, reply.sent
         written = self._written(place, sent)
-        split = (
-            sent - issued,
-            written - sent,
-            max(0.0, received - written),  # where clocks tick coarsely
-            began - received,
-            ended - began,
-        )
+        wait = sent - issued
+        queue = written - sent
+        wire = max(0.0, received - written)  # where clocks tick coarsely
+        loop = began - received
+        parse = ended - began
         name = command_name(payload, isinstance(reply, Batch))
         measures = self.metrics.measures
         slow = measures.slow
         if ended - issued > slow.floor:
+            split = Split(wait, queue, wire, loop, parse)
             slow.add(slow_command(name, payload, answer, split, plain=slow.plain_keys))
         if whole:
-            measures.record(name, split, 1)
+            measures.record(name, wait, queue, wire, loop, parse, 1)
             return 1
-        measures.record(name, split, self._stands_for)
+        measures.record(name, wait, queue, wire, loop, parse, self._stands_for)
         gap = self._stands_for = self.metrics.meter.draw(ended)
         return gap
 
