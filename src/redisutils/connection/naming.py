@@ -31,7 +31,8 @@ def command_name(payload: bytes, batch: bool = False) -> str:
     if batch:
         return "TRANSACTION" if name == b"MULTI" else "PIPELINE"
     command = lookup((name,))
-    if command.subcommands is not None and end < len(payload):
+    # Containers, whose next word tells their commands apart, have no key of their own.
+    if not command.first_key and end < len(payload):
         command = lookup((name, _word(payload, end)[0]))
     return command.name if command.known else OTHER
 
