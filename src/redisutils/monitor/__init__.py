@@ -7,6 +7,7 @@ reading     a pool's snapshot, from any thread and at any time
 catalogue   every exported metric: its name, unit and meaning
 samples     where its values are read from
 prometheus  a collector for prometheus_client, and ``/metrics`` as bytes (extra ``prometheus``)
+text        Prometheus' text format
 otel        OpenTelemetry: ``instrument(pool)`` (extra ``otel``)
 instruments its metrics
 tracing     its spans
