@@ -6,7 +6,7 @@ from hashlib import blake2s
 from time import time
 from typing import Any, Final
 
-from redisutils.commands import keys_of, lookup
+from redisutils.commands import is_container, keys_of, lookup
 from redisutils.connection.packing import unpack
 from redisutils.metrics.snapshot import SlowCommand
 from redisutils.metrics.split import Split
@@ -31,8 +31,7 @@ def command_name(payload: bytes, batch: bool = False) -> str:
     if batch:
         return "TRANSACTION" if name == b"MULTI" else "PIPELINE"
     command = lookup((name,))
-    # Containers, whose next word tells their commands apart, have no key of their own.
-    if not command.first_key and end < len(payload):
+    if is_container(command.name) and end < len(payload):
         command = lookup((name, _word(payload, end)[0]))
     return command.name if command.known else OTHER
 
