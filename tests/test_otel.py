@@ -385,12 +385,20 @@ async def test_query_text_has_keys_and_no_values(pool: RedisPool, told: Told) ->
         assert span.name == "OTHER"
 
 
-async def test_our_own_commands_are_nobodys_spans(clean_server: EmbeddedServer, told: Told) -> None:
-    async with pool_at(clean_server, health_check_interval=0.05) as pool:
+async def test_our_own_commands_are_nobodys_spans(
+    clean_server: EmbeddedServer, proxy: FaultProxy, told: Told
+) -> None:
+    async with pool_at(clean_server, proxy, health_check_interval=0.05) as pool:
         with told.instrument(pool):
             await pool.client.get("k")
             before = pool.metrics().commands
             await until(lambda: pool.metrics().commands >= before + 2, "two checks of the lane")
+            lane = pool.server.lane()
+            lost = lane.connection
+            proxy.reset()
+            await until(lambda: lane.connection not in (None, lost), "the lane's next connection")
+            await until(lambda: not lane.depth, "the answer to what opened it")
+            await asyncio.sleep(0)
             assert told.named() == ["GET"]
 
 
@@ -588,6 +596,7 @@ async def test_what_is_over_keeps_no_pool(clean_server: EmbeddedServer, told: To
     async with pool:
         with told.instrument(pool):
             await pool.client.ping()
+            assert told.metrics()
     gone = weakref.ref(pool)
     del pool
     await asyncio.sleep(0)

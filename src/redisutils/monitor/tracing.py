@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 from asyncio import CancelledError, Future
 from collections.abc import Callable, Iterator
-from contextvars import Context
 from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeAlias
@@ -133,8 +132,7 @@ class Tracing:
                 span.set_attributes(dict(_peer(address())))
             self._end(span, began, metered, _failure(future))
 
-        # Nobody's context: what the callback does is no part of the caller's task.
-        future.add_done_callback(answered, context=Context())
+        future.add_done_callback(answered)
         return future
 
     def _end(
