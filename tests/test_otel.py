@@ -22,7 +22,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind, StatusCode
 from redis.exceptions import ResponseError
 
-from redisutils import CommandTimeout, ConfigError, ConnectionLost, PoolClosed, RedisPool
+from redisutils import (
+    CommandTimeout,
+    ConfigError,
+    ConnectionLost,
+    PoolClosed,
+    RedisPool,
+    create_redis_pool,
+)
 from redisutils.connection.protocol import Connection
 from redisutils.monitor.catalogue import CATALOGUE
 from redisutils.monitor.otel import Instrumentation, instrument
@@ -123,6 +130,18 @@ async def test_a_span_says_what_the_conventions_ask_for(
     assert span.instrumentation_scope is not None
     assert span.instrumentation_scope.name == "redisutils"
     assert "secret" not in span.to_json()
+
+
+async def test_a_unix_socket(clean_server: EmbeddedServer, told: Told) -> None:
+    path = clean_server.unix_socket
+    async with create_redis_pool(url=f"unix://{path}?db=1", password=clean_server.password) as pool:
+        with told.instrument(pool) as instrumentation:
+            await pool.client.get("k")
+            assert instrumentation.name == f"{path}/1"
+            attributes = dict((await told.only()).attributes or {})
+    assert attributes["server.address"] == attributes["network.peer.address"] == str(path)
+    assert attributes["db.namespace"] == "1"
+    assert not {"server.port", "network.peer.port"} & attributes.keys()
 
 
 async def test_every_way_of_a_command_is_seen(pool: RedisPool, told: Told) -> None:
