@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from math import inf
@@ -409,7 +408,6 @@ async def test_nothing_else_connects_in_the_background() -> None:
 
 
 async def test_it_is_told_of_once(caplog: pytest.LogCaptureFixture, mortal: EmbeddedServer) -> None:
-    caplog.set_level(logging.INFO, "redisutils.breaker")
     async with pool_at(mortal, **QUICK) as pool:
         await mortal.kill()
         await opened(pool)
@@ -418,7 +416,12 @@ async def test_it_is_told_of_once(caplog: pytest.LogCaptureFixture, mortal: Embe
                 await pool.client.ping()
         await mortal.start()
         await closed(pool)
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    told: list[Any] = [record for record in caplog.records if "circuit" in record.message]
+    assert [(record.levelname, record.state) for record in told] == [
+        ("ERROR", "open"),
+        ("WARNING", "closed"),
+    ]
+    assert {record.event for record in told} == {"circuit"}
     assert "is open" in caplog.text
     assert "closed again" in caplog.text
 

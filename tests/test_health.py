@@ -499,9 +499,9 @@ def test_an_aof_that_cannot_be_written() -> None:
 
 async def test_the_gravest_of_each_kind_is_told_and_comes_first() -> None:
     text = (
-        "role:master\r\nrdb_last_bgsave_status:err\r\naof_last_write_status:err\r\n"
-        "connected_clients:9\r\nmaxclients:10\r\n"
-    ).encode()
+        b"role:master\r\nrdb_last_bgsave_status:err\r\naof_last_write_status:err\r\n"
+        b"connected_clients:9\r\nmaxclients:10\r\n"
+    )
     info = b"$%d\r\n%s\r\n" % (len(text), text)
     async with Peer(answering(info)) as peer, create_redis_pool(url=peer.url) as pool:
         report = await pool.health()
@@ -596,6 +596,7 @@ def test_calls_that_fail() -> None:
     assert found(50.0, {wrong: 500, late: 1}) == ""
     assert found(50.0, {wrong: 500, late: 50}).startswith("4% of all calls")
     assert found(50.0, {}) == ""
+    assert found(50.0, {late: 4}) == "", "a pool that was opened just now has seen little"
 
 
 async def test_failures_are_read_from_the_pools_own_counters(clean_server: EmbeddedServer) -> None:

@@ -59,10 +59,24 @@ class RedisUtilsError(Exception):
 
     outcome: Outcome | None = None
 
+    tells_outcome = False
+    """Whether its text ends with the outcome: it is about a command, not about how it was called,
+    and whoever reads it in a log at night wants to know."""
+
     def __init__(self, message: str, *, outcome: Outcome | None = None) -> None:
         super().__init__(message)
         if outcome is not None:
             self.outcome = outcome
+
+    @property
+    def message(self) -> str:
+        """What happened, without the outcome."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        if self.tells_outcome and self.outcome is not None:
+            return f"{self.message} [outcome: {self.outcome.name}]"
+        return self.message
 
 
 class ConfigError(RedisUtilsError, rpy.DataError, ValueError):
@@ -79,6 +93,7 @@ class ConnectFailed(RedisUtilsError, rpy.ConnectionError):
     on our side, and says nothing of the server.
     """
 
+    tells_outcome = True
     outcome = Outcome.NOT_SENT
     fatal = False
     own = False
@@ -109,6 +124,7 @@ class AuthenticationFailed(ConnectFailed, rpy.AuthenticationError):
 class ConnectionLost(RedisUtilsError, rpy.ConnectionError):
     """The connection died with commands unanswered, or before they were written."""
 
+    tells_outcome = True
     outcome = Outcome.UNKNOWN
 
 
@@ -121,6 +137,8 @@ class CommandTimeout(RedisUtilsError, rpy.TimeoutError):
     """The command's time budget ran out: while it waited (``NOT_SENT``) or
     after it was written (``UNKNOWN``)."""
 
+    tells_outcome = True
+
 
 class PoolTimeout(RedisUtilsError, rpy.TimeoutError, rpy.MaxConnectionsError):
     """A checkout took longer than its phase allows.
@@ -128,6 +146,7 @@ class PoolTimeout(RedisUtilsError, rpy.TimeoutError, rpy.MaxConnectionsError):
     ``phase`` is ``"wait"`` (for a free connection), ``"recycle"`` (of idle ones) or ``"create"``.
     """
 
+    tells_outcome = True
     outcome = Outcome.NOT_SENT
 
     # The default is for unpickling, which gives only the message and sets the rest itself.
@@ -139,6 +158,7 @@ class PoolTimeout(RedisUtilsError, rpy.TimeoutError, rpy.MaxConnectionsError):
 class PoolClosed(RedisUtilsError, rpy.ConnectionError):
     """The pool is closed, or was closed while the caller waited."""
 
+    tells_outcome = True
     outcome = Outcome.NOT_SENT
 
 

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from redisutils.cli.check.command import check
 from redisutils.cli.demo.command import demo
+from redisutils.cli.env.command import env
 from redisutils.cli.log import configure_logging
 
 __all__ = ["app"]
@@ -50,3 +52,5 @@ def root(
 
 
 app.command()(demo)
+app.command()(check)
+app.command()(env)

@@ -6,18 +6,21 @@ from hashlib import blake2s
 from time import time
 from typing import Any, Final
 
-from redisutils.commands import keys_of, lookup
+from redisutils._command_table import TABLE
+from redisutils.commands import is_blocking, is_container, keys_of, lookup
 from redisutils.connection.packing import unpack
 from redisutils.metrics.snapshot import SlowCommand
 from redisutils.metrics.split import Split
 
-__all__ = ["OTHER", "command_name", "hashed", "slow_command"]
+__all__ = ["OTHER", "blocks", "command_name", "hashed", "slow_command"]
 
 OTHER: Final = "OTHER"
 """What the table of commands does not know: what callers send there shall not make names."""
 
 _KEY_SHOWN: Final = 200
 """Bytes of a key that are shown."""
+
+_BLOCKING: Final = frozenset(name for name, row in TABLE.items() if row.timeout is not None)
 
 _CRLF: Final = b"\r\n"
 
@@ -31,7 +34,7 @@ def command_name(payload: bytes, batch: bool = False) -> str:
     if batch:
         return "TRANSACTION" if name == b"MULTI" else "PIPELINE"
     command = lookup((name,))
-    if command.subcommands is not None and end < len(payload):
+    if is_container(command.name) and end < len(payload):
         command = lookup((name, _word(payload, end)[0]))
     return command.name if command.known else OTHER
 
@@ -44,8 +47,17 @@ def _word(payload: bytes, at: int) -> tuple[bytes, int]:
     return payload[begin:end], end + 2
 
 
+def blocks(name: str, payload: bytes) -> bool:
+    """Whether this command may wait on the server for others, as its caller wishes. O(1), but for
+    those few that may."""
+    if name not in _BLOCKING:
+        return False
+    words = unpack(payload)[0]
+    return is_blocking(lookup(words), words)
+
+
 def slow_command(
-    name: str, payload: bytes, answer: Any, split: tuple[float, ...], *, plain: bool
+    name: str, payload: bytes, answer: Any, split: Split, *, plain: bool
 ) -> SlowCommand:
     """What the log of slow commands keeps of one. O(length of the payload).
 
@@ -64,8 +76,8 @@ def slow_command(
         key=shown,
         request_bytes=len(payload),
         reply_size=len(answer) if sized else None,
-        seconds=sum(split),
-        split=Split(*split),
+        seconds=split.total,
+        split=split,
     )
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from types import MappingProxyType
-from typing import cast
+from typing import Final, cast
 
-from redisutils.metrics.latency import LatencyHistogram, LatencySnapshot, bucket_of
+from redisutils.metrics.latency import LatencyHistogram, LatencySnapshot
 from redisutils.metrics.slow import SlowLog
-from redisutils.metrics.snapshot import CommandMetrics, SlowCommand
-from redisutils.metrics.split import PARTS, Composition, Split, Sums
+from redisutils.metrics.snapshot import CommandMetrics
+from redisutils.metrics.split import PARTS, Composition, Split, Sums, band_of
 
 __all__ = ["Measures"]
+
+
+_NO_SUMS: Final = (0.0,) * 6
+"""How many commands, and the sum of each part: see ``split.Sums``."""
 
 
 class _Calls:
@@ -21,7 +25,7 @@ class _Calls:
 
     def __init__(self) -> None:
         self.latency = LatencyHistogram()
-        self.sums = [0.0] * 5
+        self.sums = list(_NO_SUMS)
         self.errors: Counter[str] = Counter()
 
 
@@ -37,28 +41,46 @@ class Measures:
         self._by_command: dict[str, _Calls] = {}
         self.slow = SlowLog()
 
-    def record(self, command: str, split: tuple[float, ...], times: int) -> None:
-        """Count a command that took the five parts of ``split`` for ``times`` commands. About 4 µs:
-        see :mod:`redisutils.metrics.meter` for how seldom.
+    def record(
+        self,
+        command: str,
+        wait: float,
+        queue: float,
+        wire: float,
+        loop: float,
+        parse: float,
+        times: int,
+        apart: bool = False,
+    ) -> None:
+        """Count a command for ``times`` commands that took as long. Some 5 µs: see
+        :mod:`redisutils.metrics.meter` for how seldom.
 
         Args:
             command: one of a bounded number of names.
+            wait, queue, wire, loop, parse: seconds, see :mod:`redisutils.metrics.split`.
+            apart: it waited for others because it was told to, which says nothing of how long
+                commands take: it is counted among those of its name only.
         """
-        seconds = sum(split)
-        self._total.record(seconds, times)
-        calls = self._calls(command)
+        seconds = wait + queue + wire + loop + parse
+        calls = self._by_command.get(command)
+        if calls is None:
+            calls = self._calls(command)
         calls.latency.record(seconds, times)
-        bucket = bucket_of(seconds)
-        sums = self._sums.get(bucket)
+        _add(calls.sums, wait, queue, wire, loop, parse, times)
+        if apart:
+            return
+        self._total.record(seconds, times)
+        of_wait, of_queue, of_wire, of_loop, of_parse = self._parts
+        of_wait.record(wait, times)
+        of_queue.record(queue, times)
+        of_wire.record(wire, times)
+        of_loop.record(loop, times)
+        of_parse.record(parse, times)
+        band = band_of(seconds)
+        sums = self._sums.get(band)
         if sums is None:
-            sums = self._sums[bucket] = [0.0] * 6
-        sums[0] += times
-        of_command = calls.sums
-        for number, (part, took) in enumerate(zip(self._parts, split, strict=True)):
-            part.record(took, times)
-            weighed = took * times
-            sums[number + 1] += weighed
-            of_command[number] += weighed
+            sums = self._sums[band] = list(_NO_SUMS)
+        _add(sums, wait, queue, wire, loop, parse, times)
 
     def refused(self, command: str, code: str) -> None:
         """The server answered a call of ``command`` with an error that begins with ``code``."""
@@ -73,23 +95,42 @@ class Measures:
     # -- reading -----------------------------------------------------------------------
 
     def latency(self) -> LatencySnapshot:
+        """Of whole commands."""
         return self._total.snapshot()
 
     def parts(self) -> dict[str, LatencySnapshot]:
+        """The same by part."""
         return {name: part.snapshot() for name, part in zip(PARTS, self._parts, strict=True)}
 
     def composition(self, latency: LatencySnapshot) -> Composition:
-        sums = {bucket: cast(Sums, tuple(sums)) for bucket, sums in self._sums.items()}
+        """The parts by how long the whole took, which is ``latency``."""
+        sums = {band: cast(Sums, tuple(sums)) for band, sums in self._sums.items()}
         return Composition(latency, MappingProxyType(sums))
 
     def by_command(self) -> dict[str, CommandMetrics]:
+        """The commands that have been called, by name."""
         found = {}
         for name, calls in sorted(self._by_command.items()):
             latency = calls.latency.snapshot()
-            count = latency.count or 1
-            split = Split(*(part / count for part in calls.sums))
+            answered, *parts = calls.sums
+            split = Split(*(part / (answered or 1.0) for part in parts))
             found[name] = CommandMetrics(latency, split, MappingProxyType(dict(calls.errors)))
         return found
 
-    def slowest(self) -> tuple[SlowCommand, ...]:
-        return self.slow.read()
+
+def _add(
+    sums: list[float],
+    wait: float,
+    queue: float,
+    wire: float,
+    loop: float,
+    parse: float,
+    times: int,
+) -> None:
+    """Add ``times`` commands to what is summed up: see ``split.Sums``."""
+    sums[0] += times
+    sums[1] += wait * times
+    sums[2] += queue * times
+    sums[3] += wire * times
+    sums[4] += loop * times
+    sums[5] += parse * times

@@ -177,7 +177,7 @@ class Breaker:
             if error.fatal or self._metrics.bytes_in != heard:
                 self._forget()
             elif not error.own:
-                self._fail(began, str(error))
+                self._fail(began, error.message)
             raise
         except asyncio.CancelledError:
             took = monotonic() - began
@@ -219,8 +219,15 @@ class Breaker:
         self._failures = 0
         if self.state == "closed":
             return
-        logger.info("the circuit to %s is closed again: it answers", self._peer)
         self._enter("closed")
+        self._metrics.events.note(
+            "circuit",
+            logging.WARNING,
+            "the circuit to %s is closed again: it answers",
+            self._peer,
+            state="closed",
+            error=self._error,
+        )
 
     def _enter(self, state: Literal["closed", "open", "half-open"]) -> None:
         if "closed" in (state, self.state):  # to probe is a moment of being open
@@ -230,12 +237,16 @@ class Breaker:
     def _open(self) -> None:
         self._enter("open")
         self._trips += 1
-        logger.warning(
+        self._metrics.events.note(
+            "circuit",
+            logging.ERROR,
             "the circuit to %s is open: %d attempts to connect failed within %.3g s; the last: %s",
             self._peer,
             self._failures,
             self._last - self._first,
             self._error,
+            state="open",
+            error=self._error,
         )
         if self._probing is None or self._probing.done():
             # Nobody's context: it outlives whoever's attempt was the last.
@@ -257,7 +268,7 @@ class Breaker:
             try:
                 await self.probe()
             except ConnectFailed as error:
-                self._error = str(error)
+                self._error = error.message
             except Exception as error:
                 self._error = f"{type(error).__name__}: {error}"
                 self._metrics.background_errors += 1

@@ -182,10 +182,10 @@ class Connector:
                 now = monotonic()
                 fatal = isinstance(error, ConnectFailed) and error.fatal
                 counts = reconnecting.failed(self._policy(), now, final=fatal)
-                self._parked.trouble = f"{error}; tried {reconnecting.times()}"
+                self._parked.trouble = f"{error.message}; tried {reconnecting.times()}"
                 if counts:
                     tried = f"tried {reconnecting.times()} in {now - started:.2g} s"
-                    self._disappoint(error, fatal, tried)
+                    self._disappoint(error, fatal, tried, reconnecting.pause)
                 if self._parked:
                     await asyncio.sleep(reconnecting.pause)
             else:
@@ -220,33 +220,37 @@ class Connector:
         else:
             error = task.exception()
         if error is not None:
-            self._parked.trouble = str(error)
-            if not isinstance(error, RedisUtilsError):
+            if isinstance(error, RedisUtilsError):
+                self._parked.trouble = error.message
+            else:
+                self._parked.trouble = str(error)
                 logger.error("lane %s: connecting failed", self._name, exc_info=error)
             self._parked.fail_all(partial(_own, error, self._peer))
         elif self._wanted():
             self.open()
 
-    def _disappoint(self, error: ConnectFailed | PoolTimeout, fatal: bool, tried: str) -> None:
-        """An attempt that counts failed: tell those for whom it was the last."""
+    def _disappoint(
+        self, error: ConnectFailed | PoolTimeout, fatal: bool, tried: str, pause: float
+    ) -> None:
+        """An attempt that counts failed: tell those for whom it was the last. The next is made in
+        ``pause`` seconds."""
         policy = self._policy()
         allowed = 0 if fatal or policy.mode == "never" else policy.max_retries
         kind = type(error) if isinstance(error, ConnectFailed) else ConnectTimeout
 
         def told() -> ConnectFailed:
-            own = kind(f"{error}; {tried}", fatal=fatal)
+            own = kind(f"{error.message}; {tried}", fatal=fatal)
             own.__cause__ = error
             return own
 
-        left = self._parked.count_attempt(allowed, told)
-        if left:
-            self._metrics.retries["connect"] += left
+        self._parked.count_attempt(allowed, told)
+        self._metrics.retried("connect", tuple(self._parked), pause)
 
 
 def _own(error: BaseException, peer: str) -> RedisUtilsError:
     """What ended connecting, as one caller's own error."""
     if isinstance(error, RedisUtilsError):
-        mine = type(error)(str(error))
+        mine = type(error)(error.message)
     else:
         mine = ConnectFailed(f"cannot connect to {peer}: {type(error).__name__}: {error}")
     mine.__cause__ = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 import weakref
 from asyncio import Future
@@ -12,10 +13,13 @@ from math import inf
 from time import monotonic
 from typing import Any, Final
 
+from redis.exceptions import ResponseError
+
+from redisutils.connection.alarm import FOREVER
 from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack, pack_many
-from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectionLost
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.breaker import Breaker
@@ -59,6 +63,7 @@ class ConnectionManager:
         max_idle: float = inf,
     ) -> None:
         self.options = options
+        self._metrics = metrics
         self._patience = min(silence, FOREVER)
         self._max_lifetime = max_lifetime
         self._max_idle = max_idle
@@ -77,7 +82,17 @@ class ConnectionManager:
 
     async def connect(self) -> Connection:
         """A new connection, whatever the breaker says."""
+        began = monotonic()
         connection = await self.scouted.dial()
+        took = monotonic() - began
+        self._metrics.events.note(
+            "connected",
+            logging.INFO,
+            "connected to %s in %.1f ms",
+            connection.peer,
+            1000 * took,
+            seconds=took,
+        )
         self.open.add(connection)
         if self._max_lifetime != inf:
             spread = 1 - LIFETIME_JITTER * random.random()
@@ -103,8 +118,12 @@ class ConnectionManager:
             )
         except CommandTimeout as error:
             raise Silent(f"{item!r} does not answer") from error
-        if answers[1] != number:
-            raise ConnectionLost(f"{item!r} answered PING {number!r} with {answers[1]!r}")
+        unwatched, echo = answers
+        if isinstance(unwatched, ResponseError) and item.needs_reset:
+            raise ConnectionLost(f"{item!r} may still be watching keys: {unwatched}")
+        # A user who may not PING, or a server that refuses it (MISCONF), is answered all the same.
+        if echo != number and not isinstance(echo, ResponseError):
+            raise ConnectionLost(f"{item!r} answered PING {number!r} with {echo!r}")
         item.needs_reset = False
 
     def doubt(self, items: Sequence[Connection]) -> None:

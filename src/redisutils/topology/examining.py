@@ -141,7 +141,7 @@ class Examiner:
             await asyncio.wait(list(self._looking.values()))
 
     def _closed(self, error: PoolClosed) -> HealthReport:
-        reason = Reason(str(error), "closed", "unhealthy")
+        reason = Reason(error.message, "closed", "unhealthy")
         return HealthReport("unhealthy", (reason,), None, self._server.status())
 
     # -- asking --------------------------------------------------------------------
@@ -162,7 +162,7 @@ class Examiner:
             lane = self._server.lane()
             look.fresh = lane.connection is None
             left = end - monotonic()
-            began, since, names, reply = self._issue(lane.submit_many, left)
+            began, since, names, reply = self._issue(lane.unwatched_many, left)
             await _settled(reply, left if look.fresh else left * _LANE_SHARE)
             if not reply.done() and lane.connection is not None and not look.fresh:
                 own = await self._ask_own(end)
@@ -323,11 +323,12 @@ class Examiner:
                     "lane",
                 )
         elif isinstance(error, CircuitOpen):
-            yield Reason(str(error), "circuit-open", "unhealthy")
+            yield Reason(error.message, "circuit-open", "unhealthy")
         elif look.fresh and (shortage := self._server.pool.shortage()):
             yield Reason(f"no connection is free for commands: {shortage}", "pool", "unhealthy")
         else:
-            yield Reason(f"{self._peer} does not answer: {error}", "unreachable", "unhealthy")
+            why = error.message if isinstance(error, RedisUtilsError) else str(error)
+            yield Reason(f"{self._peer} does not answer: {why}", "unreachable", "unhealthy")
 
     def _notes(self) -> Iterable[str]:
         lost = {

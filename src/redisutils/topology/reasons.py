@@ -56,7 +56,7 @@ ERROR_RATE: Final = 0.01
 """The part of all calls: the most that clients would call occasional."""
 
 FEWEST_FAILURES: Final = 5
-"""In the ten seconds over which rates are told: fewer are no rate."""
+"""Lately: fewer are no rate."""
 
 _TROUBLES: Final = frozenset(
     """AuthenticationFailed CircuitOpen CommandTimeout ConnectFailed ConnectTimeout ConnectionLost
@@ -309,12 +309,12 @@ def of_failures(rates: Rates, grown: Mapping[tuple[str, str], int]) -> Iterator[
         grown: by how much each kind of failure has grown lately.
     """
     troubles = {kind: count for kind, count in grown.items() if kind[0] in _TROUBLES and count > 0}
-    if not troubles:
+    if sum(troubles.values()) < FEWEST_FAILURES:
         return
     # Rates know no kinds: the part of these in what was counted lately is that in the rate, too.
     failing = rates.failures * sum(troubles.values()) / sum(grown.values())
     share = failing / (rates.commands + failing) if failing else 0.0
-    if share >= ERROR_RATE and failing * 10 >= FEWEST_FAILURES:
+    if share >= ERROR_RATE:
         name, outcome = max(troubles, key=lambda kind: troubles[kind])
         yield Reason(
             f"{share:.0%} of all calls of the last 10 s failed, {failing:.3g} a second, most of "

@@ -27,6 +27,7 @@ from redisutils.errors import (
     WrongLoop,
 )
 from redisutils.metrics.counters import Gauges, PoolMetrics
+from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.breaker import Breaker
 from redisutils.pool.housekeeping import Housekeeper
@@ -61,7 +62,7 @@ class Standalone:
         self.options = options
         self.settings = settings
         self._loop = asyncio.get_running_loop()
-        self.metrics = PoolMetrics(self._loop)
+        self.metrics = PoolMetrics(self._loop, options.peer)
         self._home = Home.of(self._loop)
         self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
         self._pid = os.getpid()
@@ -154,10 +155,14 @@ class Standalone:
                 ``pool.get`` raises.
         """
         self.check_usable()
-        async with self.breaker.guard():
-            if wait is None:
-                return await self.pool.get()
-            return await self.pool.get(wait=wait, total=wait or inf)
+        try:
+            async with self.breaker.guard():
+                if wait is None:
+                    return await self.pool.get()
+                return await self.pool.get(wait=wait, total=wait or inf)
+        except RedisUtilsError as error:
+            self.metrics.failed(error)
+            raise
 
     async def checkout_patiently(self, budget: float) -> Lease[Connection]:
         """A checkout that tries again as long as no connection can be made, as a lane does: for
@@ -171,10 +176,14 @@ class Standalone:
             CircuitOpen: the server is known dead, or turns out to be meanwhile. Otherwise what
                 ``pool.get`` raises.
         """
-        async with self.breaker.guard():
-            return await self._checkout_over_and_over(budget)
+        try:
+            async with self.breaker.guard():
+                return await self._checkout_within(budget)
+        except RedisUtilsError as error:
+            self.metrics.failed(error)
+            raise
 
-    async def _checkout_over_and_over(self, budget: float) -> Lease[Connection]:
+    async def _checkout_within(self, budget: float) -> Lease[Connection]:
         policy = self.settings.retry
         allowed = 0 if policy.mode == "never" else policy.max_retries
         started = monotonic()
@@ -204,9 +213,9 @@ class Standalone:
                 spent = counts and reconnecting.failures > allowed
                 if spent or took + reconnecting.pause >= budget:
                     raise type(error)(
-                        f"{error}; tried {reconnecting.times()} in {took:.2g} s"
+                        f"{error.message}; tried {reconnecting.times()} in {took:.2g} s"
                     ) from error
-                self.metrics.retries["connect"] += 1
+                self.metrics.retried("connect")
                 await asyncio.sleep(reconnecting.pause)
 
     def lend(self, lease: Lease[Connection]) -> None:
@@ -271,10 +280,23 @@ class Standalone:
         for lane in self._lanes.values():
             # Of another server behind the same name the number would be somebody else's.
             if lane.connection is not None and lane.connection.address == connection.address:
-                reply = lane.submit(payload, False, self.settings.command_timeout)
+                reply = lane.unwatched(payload, False, self.settings.command_timeout)
                 reply.add_done_callback(_forget)
 
     # -- what is going on ----------------------------------------------------------
+
+    def observe(self, observer: Observer | None) -> None:
+        """Let ``observer`` watch what callers issue from now on; None ends it. Connections that
+        are checked out now are watched from their next checkout on.
+
+        Raises:
+            WrongLoop, PoolClosed
+        """
+        if observer is not None:
+            self.check_usable()
+        self.metrics.observer = observer
+        for lane in self._all_lanes():
+            lane.watch()
 
     def snapshot(self) -> MetricsSnapshot:
         """What has been counted, and what is going on."""
@@ -287,6 +309,7 @@ class Standalone:
                 size=status.size,
                 in_use=self.pool.in_use,
                 waiting=status.waiting,
+                uncounted=sum(one.uncounted for one in connections),
                 in_flight=sum(one.in_flight for one in connections),
                 in_flight_bytes=sum(one.bytes_in_flight for one in connections),
                 lanes=tuple(lane.metrics() for lane in self._all_lanes()),
@@ -414,7 +437,7 @@ class Standalone:
             raise error()
 
         for lane in self._all_lanes():
-            lane.submit = lane.submit_many = refuse
+            lane.submit = lane.submit_many = lane.unwatched = refuse
 
 
 def _forget(reply: asyncio.Future[Any]) -> None:
