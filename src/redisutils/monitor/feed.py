@@ -178,6 +178,22 @@ class Feed:
             viewer.end()
         return viewer
 
+    async def first(self, timeout: float) -> Sheet | None:
+        """The latest frame; the first, if there is none yet. Starts the feed.
+
+        Args:
+            timeout: seconds to wait for it; None is returned after that, or at the feed's end.
+        """
+        self.start()
+        if self.latest is None:
+            with self.watch() as viewer:
+                try:
+                    async with asyncio.timeout(timeout):
+                        await anext(viewer, None)
+                except TimeoutError:
+                    pass
+        return self.latest
+
     # -- the task --------------------------------------------------------------------------
 
     async def _run(self) -> None:
