@@ -282,14 +282,8 @@ class MonitorApp:
     async def _metrics(self, request: Request) -> Response:
         try:
             from redisutils.monitor.prometheus import exposition
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] != "prometheus_client":
-                raise
-            raise HTTPException(
-                501,
-                "/metrics needs prometheus_client, which is not installed: "
-                'pip install "redisutils[prometheus]"',
-            ) from None
+        except ImportError as error:  # it says what to install
+            raise HTTPException(501, str(error)) from None
         content, kind = exposition(self._pool, accept=request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": kind})
 
