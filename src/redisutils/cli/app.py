@@ -9,6 +9,7 @@ import typer
 
 from redisutils.cli.demo.command import demo
 from redisutils.cli.log import configure_logging
+from redisutils.cli.serve.command import serve
 
 __all__ = ["app"]
 
@@ -50,3 +51,4 @@ def root(
 
 
 app.command()(demo)
+app.command()(serve)
