@@ -37,7 +37,7 @@ function trace(pen, run, value) {
 export function line(pen, frames, value, { ink, width = 1.5, dash = [], fill = 0 }) {
   const { context } = pen;
   context.strokeStyle = context.fillStyle = pen.ink(ink);
-  context.lineWidth = width;
+  context.lineWidth = width * pen.fine;
   context.lineJoin = "round";
   for (const run of runs(frames, value)) {
     if (fill) {
@@ -50,7 +50,7 @@ export function line(pen, frames, value, { ink, width = 1.5, dash = [], fill = 0
       context.globalAlpha = 1;
     }
     context.beginPath();
-    context.setLineDash(dash);
+    context.setLineDash(dash.map((length) => length * pen.fine));
     trace(pen, run, value);
     context.stroke();
     context.setLineDash([]);
@@ -61,7 +61,7 @@ export function line(pen, frames, value, { ink, width = 1.5, dash = [], fill = 0
 // A second between two gaps is a point, and would be no line at all.
 function dot(pen, frame, value) {
   pen.context.beginPath();
-  pen.context.arc(pen.x(frame.at), pen.y(value(frame)), 1.8, 0, 7);
+  pen.context.arc(pen.x(frame.at), pen.y(value(frame)), 1.8 * pen.fine, 0, 7);
   pen.context.fill();
 }
 

@@ -103,7 +103,7 @@ export class Plot {
       left,
       right: left + this.#width,
       x: (at) => this.#x(at),
-      seconds: this.#view.range,
+      fine: rem / 14, // how much thicker lines are on a large screen
     };
     this.#grid(pen, scale.ticks, labels, size);
     if (empty) return;

@@ -37,6 +37,7 @@ const NONE = (word) => ["none", word];
 
 function redis({ frame, wire, p99, trip, dead }) {
   const server = frame.server;
+  if (frame.closed) return NONE("not asked");
   if (frame.breaker?.state === "open") return BAD("not reachable");
   if (!server) return dead ? BAD("no answer") : NONE("not known yet");
   if (server.loading) return BAD("loading its data");
@@ -56,7 +57,7 @@ function redis({ frame, wire, p99, trip, dead }) {
 function network({ trip, usual, frame, dead }) {
   if (frame.closed) return NONE("not asked");
   if (trip === null) return dead ? BAD("no answer") : NONE("not known yet");
-  if (usual !== null && trip > Math.max(4 * usual, usual + 0.001)) return LOOK(`slower than usual`);
+  if (usual !== null && trip > Math.max(4 * usual, usual + 0.001)) return LOOK("slower than usual");
   if (trip > 0.05) return LOOK("far away");
   return GOOD();
 }
