@@ -29,8 +29,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redisutils.client.callbacks import settled, shape
 from redisutils.client.refusals import refuse_unanswered
 from redisutils.commands import Command, block_timeout, is_blocking, lookup
+from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import pack, pack_many
-from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.connection.protocol import Connection
 from redisutils.errors import Outcome, outcome_of, with_outcome
 
 __all__ = ["Pipeline", "PipelineClient"]

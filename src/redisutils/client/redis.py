@@ -32,8 +32,8 @@ from redisutils.client.pipeline import OwnConnection, Pipeline
 from redisutils.client.refusals import refuse_shared, refuse_unanswered
 from redisutils.client.source import DeferredLane, LaneLike, LazySource, Source
 from redisutils.commands import Command, block_timeout, is_blocking, is_container, lookup
+from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import pack
-from redisutils.connection.protocol import FOREVER
 from redisutils.errors import CommandTimeout, code_of
 from redisutils.pool.lane import Lane
 from redisutils.secret import hidden, hide

@@ -10,6 +10,7 @@ measures where measured commands are counted
 slow     the slowest of the last minutes
 pulse    the event loop's lag, the garbage collector's pauses, the process's memory
 counters all that a pool counts
+events   log records of what matters, and never a flood of them
 snapshot ``pool.metrics()``
 ======== =====================================================================================
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from asyncio import AbstractEventLoop
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Final
 
-from redisutils.errors import outcome_of
+from redisutils.errors import CommandTimeout, outcome_of
+from redisutils.metrics.events import EventLog
 from redisutils.metrics.latency import LatencyHistogram
 from redisutils.metrics.measures import Measures
 from redisutils.metrics.meter import Meter
@@ -45,6 +47,7 @@ class PoolMetrics:
     Args:
         loop: the event loop whose lag is told with it; None for counters that stand alone, such
             as those of a connection that is being opened.
+        endpoint: the server's name, for log records.
     """
 
     __slots__ = (
@@ -61,6 +64,7 @@ class PoolMetrics:
         "connections_lost",
         "connections_recycled",
         "errors",
+        "events",
         "failures",
         "measures",
         "meter",
@@ -70,7 +74,8 @@ class PoolMetrics:
         "waits",
     )
 
-    def __init__(self, loop: AbstractEventLoop | None = None) -> None:
+    def __init__(self, loop: AbstractEventLoop | None = None, endpoint: str = "") -> None:
+        self.events = EventLog(endpoint)
         self.measures = Measures()
         self.meter = Meter()
         self.commands = 0
@@ -102,15 +107,22 @@ class PoolMetrics:
 
     def failed(self, error: BaseException) -> None:
         """A caller is told ``error``."""
-        outcome = outcome_of(error)
-        told = "UNSAID" if outcome is None else outcome.name
-        self.failures[type(error).__name__, told] += 1
+        self.failures[type(error).__name__, _told(error)] += 1
+
+    def ran_out(self, error: CommandTimeout) -> None:
+        """A command's budget is spent, and ``error`` is what its caller is told if it is still
+        there."""
+        self.timeouts += 1
+        self.events.note(
+            "budget_spent", logging.WARNING, "%s", error, outcome=_told(error), error=str(error)
+        )
 
     def tick(self, now: float) -> None:
         """A second has passed."""
         self._ticks.append(self._stand(now))
         self.measures.slow.turn()
         self.meter.turn(now)
+        self.events.tick(now)
 
     def _stand(self, now: float) -> tuple[float, int, int, int, int]:
         return now, self.commands, self.failures.total(), self.bytes_in, self.bytes_out
@@ -171,3 +183,9 @@ class PoolMetrics:
             background_errors=self.background_errors,
             process=self._pulse.read(),
         )
+
+
+def _told(error: BaseException) -> str:
+    """The outcome that an error tells, by name."""
+    outcome = outcome_of(error)
+    return "UNSAID" if outcome is None else outcome.name

@@ -62,8 +62,6 @@ from redisutils.retry import RetryPolicy
 
 __all__ = ["Lane"]
 
-logger = logging.getLogger("redisutils.lane")
-
 
 class Lane(Owner[Connection]):
     """See the module's docstring. Belongs to the event loop that runs when it is made.
@@ -268,7 +266,6 @@ class Lane(Owner[Connection]):
         connection.owner = self
         connection.tainted = self._tainted
         self._parked.trouble = None  # what was wrong before is mended
-        logger.debug("lane %s: connected to %s", self.name, self.peer)
         self._release(connection)
 
     # -- what the connection tells us ----------------------------------------------
@@ -286,12 +283,10 @@ class Lane(Owner[Connection]):
         self._parked.trouble = error.message
         self._hold()
         if unanswered:
-            # One that is closed on purpose with answers owed to those who have gone is no warning.
-            level = logging.DEBUG if self.closed else logging.WARNING
-            logger.log(level, "lane %s: %s, %d in flight", self.name, error, len(unanswered))
             self._metrics.errors[type(error).__name__] += 1
-            self._metrics.connections_lost += 1
         now = monotonic()
+        if not self.closed:  # on purpose
+            self._note_end(connection, error, len(unanswered), now)
         again: list[Reply] = []
         written = len(unanswered) - unsent
         for position, reply in enumerate(unanswered):
@@ -318,6 +313,26 @@ class Lane(Owner[Connection]):
         self._parked.put_back(again)
         if self._wants_connection():
             self._connector.open()
+
+    def _note_end(
+        self, connection: Connection, error: ConnectionLost, in_flight: int, now: float
+    ) -> None:
+        if not in_flight and now >= connection.retire_at:
+            text = "lane %s: a new connection instead of one that has had its time"
+            self._metrics.events.note("renewed", logging.INFO, text, self.name, lane=self.name)
+            return
+        self._metrics.connections_lost += 1
+        self._metrics.events.note(
+            "lost",
+            logging.WARNING if in_flight else logging.INFO,
+            "lane %s: %s, %d in flight",
+            self.name,
+            error.message,
+            in_flight,
+            lane=self.name,
+            in_flight=in_flight,
+            error=error.message,
+        )
 
     def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
         policy = self.policy

@@ -98,15 +98,13 @@ class Parking:
             return True
         if reply.deadline > now:
             return False
-        self._metrics.timeouts += 1
         why = self._why() if self.trouble is None else self.trouble
-        reply.fail(
-            CommandTimeout(
-                f"waited {now - reply.issued:.3g} s for {self._whose}: {why}",
-                outcome=reply.fate,
-            ),
-            self._metrics,
+        error = CommandTimeout(
+            f"waited {now - reply.issued:.3g} s for {self._whose}: {why}",
+            outcome=reply.fate,
         )
+        self._metrics.ran_out(error)
+        reply.fail(error, self._metrics)
         return True
 
     def count_attempt(self, allowed: int, error: Callable[[], RedisUtilsError]) -> int:

@@ -335,6 +335,10 @@ class Pool(Generic[T]):
         except Exception as error:
             self.metrics.errors[type(error).__name__] += 1
             logger.debug("%s: %r is not fit for reuse", self.name, item, exc_info=error)
+            text = "%s: an idle connection was not fit for reuse: %s"
+            self.metrics.events.note(
+                "discarded", logging.INFO, text, self.name, error, error=str(error)
+            )
         finally:
             if not fit:
                 self._size -= 1

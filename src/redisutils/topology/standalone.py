@@ -57,7 +57,7 @@ class Standalone:
         self.options = options
         self.settings = settings
         self._loop = asyncio.get_running_loop()
-        self.metrics = PoolMetrics(self._loop)
+        self.metrics = PoolMetrics(self._loop, options.peer)
         self._home = Home.of(self._loop)
         self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
         self._pid = os.getpid()
