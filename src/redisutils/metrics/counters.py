@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Future
 from collections import Counter, deque
 from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, Protocol
 
 from redisutils.errors import CommandTimeout, outcome_of
 from redisutils.metrics.events import EventLog
 from redisutils.metrics.latency import LatencyHistogram
 from redisutils.metrics.measures import Measures
 from redisutils.metrics.meter import Meter
+from redisutils.metrics.observer import Observer
 from redisutils.metrics.pulse import Pulse
 from redisutils.metrics.snapshot import BreakerStatus, LaneMetrics, MetricsSnapshot, Rates
 
@@ -39,6 +40,16 @@ class Gauges:
     in_flight_bytes: int
     lanes: tuple[LaneMetrics, ...]
     breaker: BreakerStatus
+
+
+class Repeated(Protocol):
+    """The reply that a command is owed, however often it is sent."""
+
+    @property
+    def future(self) -> Future[Any]: ...
+
+    @property
+    def attempts(self) -> int: ...
 
 
 class PoolMetrics:
@@ -68,6 +79,7 @@ class PoolMetrics:
         "failures",
         "measures",
         "meter",
+        "observer",
         "retries",
         "timeouts",
         "wait_time",
@@ -92,6 +104,7 @@ class PoolMetrics:
         self.waits = 0
         self.wait_time = LatencyHistogram()
         self.background_errors = 0
+        self.observer: Observer | None = None
         self._since = monotonic()
         # Where the counters stood, a second apart: (when, commands, failures, bytes in and out).
         self._ticks: deque[tuple[float, int, int, int, int]] = deque(maxlen=max(WINDOWS) + 1)
@@ -116,6 +129,13 @@ class PoolMetrics:
         self.events.note(
             "budget_spent", logging.WARNING, "%s", error, outcome=_told(error), error=str(error)
         )
+
+    def retried(self, reason: str, reply: Repeated | None = None, pause: float = 0.0) -> None:
+        """A command is sent again, or queued anew, for ``reason``; in ``pause`` seconds or more.
+        ``reply`` is the one that it is owed, where there is one for all of its attempts."""
+        self.retries[reason] += 1
+        if self.observer is not None and reply is not None:
+            self.observer.retried(reply.future, reason, reply.attempts, pause)
 
     def tick(self, now: float) -> None:
         """A second has passed."""

@@ -188,6 +188,8 @@ class Pool(Generic[T]):
         self._permits -= 1
         self._users += 1
         self._note_recycled(usage)
+        if self.metrics.observer is not None:
+            self.metrics.observer.obtained(0.0)
         return Lease(self, item, usage)
 
     async def get(
@@ -213,6 +215,7 @@ class Pool(Generic[T]):
         timeouts = self.timeouts
         if self.closed:
             raise self._is_closed()
+        began = monotonic()
         end = inf if total == inf else monotonic() + total
         self._users += 1
         try:
@@ -233,6 +236,8 @@ class Pool(Generic[T]):
             self._leave()
             self._give_permit()
             raise
+        if self.metrics.observer is not None:
+            self.metrics.observer.obtained(monotonic() - began)
         return Lease(self, item, usage)
 
     async def _obtain(self, create: float, recycle: float, end: float = inf) -> tuple[T, Usage]:
@@ -368,10 +373,13 @@ class Pool(Generic[T]):
 
     async def _make(self) -> tuple[T, Usage]:
         self._making += 1
+        began = monotonic()
         try:
             item = await self.manager.create()
         finally:
             self._making -= 1
+        if self.metrics.observer is not None:
+            self.metrics.observer.created(monotonic() - began)
         self._size += 1
         self.metrics.connections_created += 1
         usage = Usage(monotonic())
@@ -403,6 +411,8 @@ class Pool(Generic[T]):
             return False
         self._users -= 1
         item, usage = lease.item, lease.usage
+        if self.metrics.observer is not None:
+            self.metrics.observer.returned(usage.last_used())
         kept = (
             not discard
             and self._size + self._making <= self._max_size
