@@ -129,9 +129,10 @@ export class Head {
 function serverLine(server) {
   if (!server) return "Server not known";
   const kind = { valkey: "Valkey", redis: "Redis" }[server.kind] ?? server.kind ?? "";
+  const role = { master: "primary", slave: "replica" }[server.role] ?? server.role;
   return [
     `${kind} ${server.version ?? ""}`.trim(),
-    server.role,
+    role,
     server.uptime === null || server.uptime === undefined ? "" : `up ${lasting(server.uptime)}`,
   ]
     .filter(Boolean)

@@ -18,7 +18,12 @@ export class Plot {
   #view;
   #spec;
   #legend = el("dl", "legend");
-  #canvas = attributes(document.createElement("canvas"), { role: "slider", tabindex: 0 });
+  #canvas = attributes(document.createElement("canvas"), {
+    role: "slider",
+    tabindex: 0,
+    "aria-valuemin": 0,
+    "aria-valuenow": 0,
+  });
   #cursor = el("div", "cursor");
   #nothing = el("p", "nothing");
   #table = null;
@@ -30,6 +35,7 @@ export class Plot {
   constructor(host, view, spec) {
     this.#view = view;
     this.#spec = spec;
+    mark(this.#canvas, "aria-label", spec.title);
     const heading = el("h2", "", spec.title);
     const toggle = attributes(el("button", "quiet", "Table"), {
       type: "button",
@@ -173,8 +179,6 @@ export class Plot {
   #speak(shown, at) {
     const canvas = this.#canvas;
     if (!shown || (at === null && document.activeElement === canvas)) return;
-    mark(canvas, "aria-label", this.#spec.title);
-    mark(canvas, "aria-valuemin", 0);
     mark(canvas, "aria-valuemax", this.#view.range);
     mark(canvas, "aria-valuenow", Math.round(shown.at - this.#view.from));
     const values = this.#spec.series().map((series) => `${series.label} ${series.read(shown)}`);

@@ -45,7 +45,7 @@ export class View extends EventTarget {
   }
 
   // The frames that led to the one shown: a second alone says little about percentiles.
-  recent(seconds = 10) {
+  recent(seconds = 5) {
     const until = this.shown?.at ?? 0;
     return this.all.filter((frame) => frame.at <= until && frame.at > until - seconds);
   }
