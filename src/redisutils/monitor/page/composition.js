@@ -97,7 +97,14 @@ export class Shares {
       this.#view.at === null ? "median of the last 5 s" : `at ${clock(this.#view.shown.at)}`,
     );
     const slow = splits.find(({ key }) => key === "p99").split;
-    say(this.#verdict, slow ? verdict(slow, "p99") : "No commands, nothing to divide.");
+    say(
+      this.#verdict,
+      slow
+        ? verdict(slow, "p99")
+        : this.#view.shown
+          ? "No commands, nothing to divide."
+          : "Waiting for the first second",
+    );
     each(this.#rows, splits, shareRow, (row, { label, split }) => {
       const [name, bar, total] = row.children;
       say(name, label);
