@@ -15,6 +15,7 @@ import { Process } from "./process.js";
 import { Slow } from "./slow.js";
 import { Stream } from "./stream.js";
 import { Suspects } from "./suspects.js";
+import { onTheme } from "./theme.js";
 import { View } from "./view.js";
 
 const history = new History();
@@ -60,6 +61,7 @@ stream.addEventListener("frames", (event) => {
 });
 stream.addEventListener("state", () => head.draw());
 stream.addEventListener("tick", () => head.draw());
+onTheme(() => plan("draw"));
 view.addEventListener("range", () => plan("draw"));
 view.addEventListener("moment", () => plan("read"));
 head.draw();

@@ -82,7 +82,7 @@ export class View extends EventTarget {
 
   #nearest(at) {
     let best = null;
-    for (const frame of this.all) {
+    for (const frame of this.frames) {
       if (best === null || Math.abs(frame.at - at) <= Math.abs(best.at - at)) best = frame;
     }
     return best;
