@@ -234,7 +234,7 @@ def _limit(options: Options) -> str:
         limits.append(f"{options.trades:,} trades")
     if options.tape:
         limits.append("the whole tape")
-    return " or ".join(limits[:2]) or "a run that Ctrl-C ends"
+    return " or ".join(limits[:2])
 
 
 def _source(options: Options) -> str:
