@@ -24,8 +24,8 @@ VIEWERS: Final = 256
 """Streams at a time."""
 
 _PIECE: Final = 16
-"""Frames of the history that are sent at once, some 50 kB: a page that opens shall not cost the
-program a megabyte at a stroke, nor hold its loop."""
+"""Frames of the history that are sent in one turn of the loop, some 50 kB: a page that opens shall
+not cost the program a megabyte at a stroke, nor hold its commands up."""
 
 _PATIENCE: Final = 30.0
 """Seconds that a viewer may take nothing at all. Its connection is closed then."""
@@ -82,6 +82,7 @@ async def _history(feed: Feed, write: Write) -> None:
     await write(b"retry: 1000\nevent: history\ndata: [")
     for begin in range(0, len(frames), _PIECE):
         await write((b"," if begin else b"") + b",".join(frames[begin : begin + _PIECE]))
+        await asyncio.sleep(0)  # to write need not be to wait
     await write(b"]\n\n")
 
 
