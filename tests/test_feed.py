@@ -252,6 +252,25 @@ async def test_all_who_watch_are_given_the_same_bytes(pool: RedisPool) -> None:
     assert feed.viewers == 0
 
 
+async def test_viewers_are_woken_a_few_at_a_time(pool: RedisPool) -> None:
+    feed = Feed(pool, interval=QUICK)
+    turn = 0
+    woken: Counter[int] = Counter()
+
+    async def watch() -> None:
+        with feed.watch() as viewer:
+            await anext(viewer)
+            woken[turn] += 1
+
+    watching = [asyncio.create_task(watch()) for _ in range(40)]
+    while not all(task.done() for task in watching):
+        turn += 1
+        await asyncio.sleep(0)
+    assert woken.total() == 40
+    assert max(woken.values()) <= 4  # what the loop has to do besides never waits for more
+    await feed.stop()
+
+
 async def test_a_slow_viewer_loses_frames_and_nobody_waits_for_it(pool: RedisPool) -> None:
     feed = Feed(pool, interval=QUICK)
     with feed.watch() as slow, feed.watch() as quick:
