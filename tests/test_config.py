@@ -101,6 +101,8 @@ def test_defaults() -> None:
         "retry_delay_ms": 100,
         "retry_max_delay_ms": 5000,
         "health_check_interval": 30.0,
+        "circuit_breaker_seconds": 5.0,
+        "slow_log_keys": "hash",
         "client_name": "redisutils",
     }
 
@@ -128,6 +130,8 @@ EVERY_VARIABLE: dict[str, tuple[str, object]] = {
     "retry_delay_ms": ("10", 10),
     "retry_max_delay_ms": ("20", 20),
     "health_check_interval": ("0", 0.0),
+    "circuit_breaker_seconds": ("Off", 0.0),
+    "slow_log_keys": ("Plain", "plain"),
     "client_name": ("desk-1", "desk-1"),
 }
 

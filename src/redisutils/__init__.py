@@ -14,15 +14,11 @@ from redisutils.version import VERSION
 if TYPE_CHECKING:
     from redisutils.client.lease import PooledConnection
     from redisutils.client.redis import Redis
-    from redisutils.client.redis_pool import (
-        HealthReport,
-        RedisPool,
-        RetainResult,
-        create_redis_pool,
-    )
+    from redisutils.client.redis_pool import RedisPool, RetainResult, create_redis_pool
     from redisutils.config import RedisConfig
     from redisutils.errors import (
         AuthenticationFailed,
+        CircuitOpen,
         CommandTimeout,
         ConfigError,
         ConnectFailed,
@@ -40,9 +36,11 @@ if TYPE_CHECKING:
     )
     from redisutils.metrics import LatencySnapshot, MetricsSnapshot
     from redisutils.pool.pool import PoolStatus, Timeouts, Usage
+    from redisutils.topology.health import HealthReport
 
 __all__ = [
     "AuthenticationFailed",
+    "CircuitOpen",
     "CommandTimeout",
     "ConfigError",
     "ConnectFailed",
@@ -92,6 +90,7 @@ def __getattr__(name: str) -> Any:
         import_module("redisutils.errors"),
         import_module("redisutils.metrics"),
         import_module("redisutils.pool.pool"),
+        import_module("redisutils.topology.health"),
     ):
         globals().update(
             {public: getattr(home, public) for public in home.__all__ if public in __all__}

@@ -62,6 +62,8 @@ class ConfigArgs(TypedDict, total=False):
     retry_delay_ms: int
     retry_max_delay_ms: int
     health_check_interval: float
+    circuit_breaker_seconds: float
+    slow_log_keys: Literal["hash", "plain"]
     client_name: str
 
 
@@ -143,7 +145,6 @@ _OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_credential)]
 _MUST_BE = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
-    "literal_error": "must be safe, never or always",
     "path_type": "must be a path",
     "string_type": "must be text",
 }
@@ -220,6 +221,11 @@ class RedisConfig(BaseSettings):
     retry_max_delay_ms: Annotated[int, _number(0, 3_600_000, whole=True)] = 5_000
     health_check_interval: Annotated[float, _number(0, off=0.0)] = 30.0
     """Seconds between PINGs of an idle connection; 0, or "off", for none."""
+    circuit_breaker_seconds: Annotated[float, _number(0, off=0.0)] = 5.0
+    """Seconds after which a server that cannot be reached and of which nothing is heard counts as
+    dead: calls that need a connection fail at once until it is back. 0, or "off", for never."""
+    slow_log_keys: Annotated[Literal["hash", "plain"], BeforeValidator(_lower)] = "hash"
+    """Whether the log of slow commands shows keys ("plain") or hashes of them."""
     client_name: Annotated[str, BeforeValidator(_client_name)] = "redisutils"
     """What CLIENT LIST shows; "" for nothing."""
 
@@ -274,6 +280,8 @@ class RedisConfig(BaseSettings):
             for detail in error.errors(include_url=False, include_input=False):
                 name = str(detail["loc"][0])
                 cause = detail.get("ctx", {}).get("error")
+                if detail["type"] == "literal_error":
+                    cause = f"must be {detail['ctx']['expected'].replace(chr(39), '')}"
                 must = cause or _MUST_BE.get(detail["type"], detail["msg"])
                 problems.append(f"{given[name]}: {must}")
                 wrong.add(name)

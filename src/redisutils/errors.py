@@ -17,6 +17,7 @@ import redis.exceptions as rpy
 
 __all__ = [
     "AuthenticationFailed",
+    "CircuitOpen",
     "CommandTimeout",
     "ConfigError",
     "ConnectFailed",
@@ -88,12 +89,14 @@ class ConfigError(RedisUtilsError, rpy.DataError, ValueError):
 class ConnectFailed(RedisUtilsError, rpy.ConnectionError):
     """No connection could be made: refused, unreachable, TLS or handshake failed.
 
-    ``fatal`` says that trying again cannot help, as with a wrong password.
+    ``fatal`` says that trying again cannot help, as with a wrong password; ``own``, that it failed
+    on our side, and says nothing of the server.
     """
 
     tells_outcome = True
     outcome = Outcome.NOT_SENT
     fatal = False
+    own = False
 
     def __init__(
         self, message: str, *, outcome: Outcome | None = None, fatal: bool | None = None
@@ -105,6 +108,11 @@ class ConnectFailed(RedisUtilsError, rpy.ConnectionError):
 
 class ConnectTimeout(ConnectFailed, rpy.TimeoutError):
     """Connecting, TLS and handshake together took longer than allowed."""
+
+
+class CircuitOpen(ConnectFailed):
+    """The server is known dead, and is tried again in the background: nobody waits for it
+    meanwhile. The message says since when, and why."""
 
 
 class AuthenticationFailed(ConnectFailed, rpy.AuthenticationError):

@@ -25,7 +25,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["TRANSIENT", "Backoff", "Reconnecting", "RetryMode", "RetryPolicy"]
+__all__ = [
+    "LONGEST_PAUSE",
+    "TRANSIENT",
+    "Backoff",
+    "Reconnecting",
+    "RetryMode",
+    "RetryPolicy",
+    "half_certain",
+]
 
 RetryMode = Literal["safe", "never", "always"]
 
@@ -80,9 +88,10 @@ class RetryPolicy:
         return self.mode != "never" and code in TRANSIENT
 
 
-def _half_certain() -> float:
-    """Full jitter might spend all retries in no time, and give up those who wait after a blink of
-    an outage; half of it spreads a crowd as well."""
+def half_certain() -> float:
+    """The part of a pause that is waited: a half to all of it. Full jitter might spend all retries
+    in no time, and give up those who wait after a blink of an outage; half of it spreads a crowd as
+    well."""
     return (1.0 + random.random()) / 2
 
 
@@ -117,10 +126,10 @@ class Reconnecting:
         counts = self._next_counts or final or policy.mode == "never"
         if counts:
             self.failures += 1
-            self._due = now + policy.backoff.delay(self.failures, _half_certain)
+            self._due = now + policy.backoff.delay(self.failures, half_certain)
         left = max(0.0, self._due - now)
         self._next_counts = left <= LONGEST_PAUSE
-        self.pause = left if self._next_counts else LONGEST_PAUSE * _half_certain()
+        self.pause = left if self._next_counts else LONGEST_PAUSE * half_certain()
         return counts
 
     def times(self) -> str:

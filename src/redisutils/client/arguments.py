@@ -53,7 +53,8 @@ _UNDERSTOOD: Final = frozenset(
     event_dispatcher ssl ssl_context ssl_keyfile ssl_certfile ssl_cert_reqs
     ssl_include_verify_flags ssl_exclude_verify_flags ssl_ca_certs ssl_ca_data ssl_ca_path
     ssl_check_hostname ssl_min_version ssl_ciphers ssl_password connection_class
-    encoder_class parser_class himport_registry retry_mode""".split()
+    encoder_class parser_class himport_registry retry_mode
+    circuit_breaker_seconds""".split()
 )
 
 _REFUSED: Final[dict[str, str]] = {
@@ -149,7 +150,15 @@ def pool_settings(kwargs: Mapping[str, Any]) -> PoolSettings:
         command_timeout=budget,
         retry=_policy(kwargs),
         health_check_interval=kwargs.get("health_check_interval") or inf,
+        circuit_breaker=_circuit_breaker(kwargs),
     )
+
+
+def _circuit_breaker(kwargs: Mapping[str, Any]) -> float:
+    given = kwargs.get("circuit_breaker_seconds", PoolSettings().circuit_breaker)
+    if given is None or str(given) in {"0", "0.0"}:
+        return inf
+    return positive("circuit_breaker_seconds", given)
 
 
 def positive(name: str, value: Any) -> float:

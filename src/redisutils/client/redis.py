@@ -69,6 +69,9 @@ class Redis(redis.asyncio.Redis):
         ssl_context: beyond redis-py: a context of your own instead of the ``ssl_…`` arguments.
         retry_mode: beyond redis-py: ``"safe"``, ``"never"`` or ``"always"``; see
             :mod:`redisutils.retry`.
+        circuit_breaker_seconds: beyond redis-py: after how many seconds without a sign of life
+            calls that need a connection fail at once, default 5; None for never. See
+            :mod:`redisutils.pool.breaker`.
         **kwargs: redis-py's. ``socket_timeout`` is the budget of a command as a whole,
             connecting and retrying included; ``max_connections`` bounds the pool.
 

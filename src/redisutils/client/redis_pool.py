@@ -6,11 +6,8 @@ import asyncio
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from math import inf
-from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
-
-from redis.exceptions import RedisError
 
 from redisutils.client.adapter import AdapterPool
 from redisutils.client.arguments import LIBRARY
@@ -20,12 +17,13 @@ from redisutils.client.source import OpenSource
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
 from redisutils.connection.tls import TLSFiles
-from redisutils.errors import ConfigError, PoolClosed, RedisUtilsError
+from redisutils.errors import ConfigError, PoolClosed
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Backoff, RetryMode, RetryPolicy
 from redisutils.secret import hide
+from redisutils.topology.health import HealthReport
 from redisutils.topology.standalone import DEFAULT_LANE, Standalone
 
 if TYPE_CHECKING:
@@ -34,19 +32,7 @@ if TYPE_CHECKING:
     from redisutils.config import ConfigArgs, RedisConfig
     from redisutils.connection.embedded import ServerProcess
 
-__all__ = ["HealthReport", "RedisPool", "RetainResult", "create_redis_pool"]
-
-
-@dataclass(frozen=True, slots=True)
-class HealthReport:
-    """``await pool.health()``."""
-
-    status: Literal["healthy", "degraded", "unhealthy"]
-    reasons: tuple[str, ...]
-    """Why it is not healthy; empty when it is."""
-    round_trip: float | None
-    """Seconds that a PING took, None when it was not answered."""
-    pool: PoolStatus
+__all__ = ["RedisPool", "RetainResult", "create_redis_pool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,38 +254,31 @@ class RedisPool:
 
     def status(self) -> PoolStatus:
         """The pool at this moment."""
-        return self.server.pool.status()
+        return self.server.status()
 
     def metrics(self) -> MetricsSnapshot:
         """Counts and latencies since the pool was opened. Reads only what is in memory."""
         return self.server.snapshot()
 
     async def health(self, timeout: float = 1.0) -> HealthReport:
-        """PING, and look at the pool. Never raises for an unhealthy server.
+        """Look at the server, the way to it and the pool. Never raises for an unhealthy server.
+
+        One round trip on the pool's own lane, for PING, TIME and INFO; cheap enough for every
+        second, and asked for at once by many it is done once. A user who may not INFO or TIME
+        learns less, which stands in ``notes``.
 
         Args:
-            timeout: seconds for the PING.
+            timeout: seconds for all of it.
+
+        Raises:
+            ConfigError: ``timeout`` is no number of seconds above 0.
+            PoolClosed: the pool was never opened; one that was closed is unhealthy.
+            WrongLoop
         """
-        started = monotonic()
-        reasons: list[str] = []
-        round_trip: float | None = None
-        try:
-            await self.client.with_timeout(timeout).ping()
-            round_trip = monotonic() - started
-        except (RedisUtilsError, OSError) as error:
-            reasons.append(f"PING failed: {error}")
-        except RedisError as error:
-            reasons.append(f"PING was refused: {error}")
-        status = self.status()
-        if status.waiting:
-            callers = "caller waits" if status.waiting == 1 else "callers wait"
-            reasons.append(f"{status.waiting} {callers} for a connection")
-        state: Literal["healthy", "degraded", "unhealthy"] = "healthy"
-        if round_trip is None:
-            state = "unhealthy"
-        elif reasons:
-            state = "degraded"
-        return HealthReport(state, tuple(reasons), round_trip, status)
+        given: Any = timeout
+        if not (isinstance(given, int | float) and 0 < given < inf):
+            raise ConfigError(f"timeout={timeout!r} must be a number of seconds, more than 0")
+        return await self.server.health(timeout)
 
     # -- deadpool's controls ---------------------------------------------------------------
 
@@ -403,6 +382,8 @@ def _pool_settings(
             Backoff(config.retry_delay_ms / 1000, config.retry_max_delay_ms / 1000),
         ),
         health_check_interval=config.health_check_interval or inf,
+        circuit_breaker=config.circuit_breaker_seconds or inf,
+        plain_keys=config.slow_log_keys == "plain",
     )
 
 

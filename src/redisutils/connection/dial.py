@@ -116,6 +116,7 @@ async def dial(
         ) from error
     finally:
         if not done and connection is not None:
+            connection.count_into(metrics)  # the bytes went over the wire all the same
             connection.discard()
 
 

@@ -103,10 +103,12 @@ async def _credentials(options: ConnectOptions) -> tuple[str, ...]:
     except RedisUtilsError:
         raise
     except Exception as error:
-        raise ConnectFailed(
+        failed = ConnectFailed(
             f"cannot connect to {options.peer}: its credential provider failed with "
             f"{type(error).__name__}: {error}"
-        ) from error
+        )
+        failed.own = True
+        raise failed from error
 
 
 async def _ask(

@@ -91,7 +91,7 @@ class BreakerStatus:
 
     state: Literal["closed", "open", "half-open"] = "closed"
     seconds: float = 0.0
-    """How long it has been in this state."""
+    """How long it has been closed; or how long it has not, whether open or half-open."""
     failures: int = 0
     """Attempts to connect that have failed since the endpoint was last heard."""
     trips: int = 0

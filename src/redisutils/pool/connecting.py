@@ -24,6 +24,7 @@ from redisutils.errors import (
     RedisUtilsError,
 )
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.pool.breaker import Breaker
 from redisutils.pool.parking import Parking
 from redisutils.pool.pool import Lease, Pool
 from redisutils.retry import Reconnecting, RetryPolicy
@@ -46,6 +47,7 @@ class Connector:
         pool: where connections are taken from.
         policy: asked how attempts are repeated, which may change.
         metrics: where errors and repetitions are counted.
+        breaker: asked whether they may wait.
         parked: the commands that wait for the connection, and fail when it cannot be had.
         patience: the seconds that whoever waits has at most.
         spare: asked first for a connection that was opened for something else, with its place.
@@ -55,6 +57,7 @@ class Connector:
 
     __slots__ = (
         "_adopt",
+        "_breaker",
         "_lease",
         "_loop",
         "_metrics",
@@ -66,6 +69,7 @@ class Connector:
         "_policy",
         "_pool",
         "_spare",
+        "_stopped",
         "_wanted",
     )
 
@@ -76,6 +80,7 @@ class Connector:
         pool: Pool[Connection],
         policy: Callable[[], RetryPolicy],
         metrics: PoolMetrics,
+        breaker: Breaker,
         parked: Parking,
         *,
         patience: float,
@@ -88,6 +93,7 @@ class Connector:
         self._pool = pool
         self._policy = policy
         self._metrics = metrics
+        self._breaker = breaker
         self._parked = parked
         self._patience = patience
         self._spare = spare
@@ -96,6 +102,7 @@ class Connector:
         self._loop = asyncio.get_running_loop()
         self._lease: Lease[Connection] | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._stopped = False  # whether it was told to end, and nobody is to be told so
 
     @property
     def opening(self) -> bool:
@@ -103,8 +110,13 @@ class Connector:
         return self._opening is not None
 
     def open(self) -> None:
-        """Begin to open a connection, unless one is being opened or stands ready."""
-        if not self.open_at_once() and self._opening is None:
+        """Begin to open a connection, unless one is being opened or stands ready; refuse those who
+        wait while none is to be had."""
+        if self.open_at_once():
+            return
+        if self._breaker.refuses:
+            self.refuse()
+        elif self._opening is None:
             # Nobody's context: the connection outlives whoever asked first.
             self._opening = self._loop.create_task(self._connect(), context=Context())
             self._opening.add_done_callback(self._opened)
@@ -123,6 +135,13 @@ class Connector:
         self._lease = lease
         self._adopt(lease.item)
         return True
+
+    def refuse(self) -> None:
+        """The breaker lets nobody wait, and connects by itself."""
+        if self._opening is not None:
+            self._stopped = True
+            self._opening.cancel()
+        self._parked.fail_all(self._breaker.refusal)
 
     def vacate(self) -> None:
         """The connection is lost. Its place in the pool is kept."""
@@ -180,8 +199,11 @@ class Connector:
     def _opened(self, task: asyncio.Task[None]) -> None:
         """The task is over. Nothing that it raised is lost: it goes to those who waited."""
         self._opening = None
+        stopped, self._stopped = self._stopped, False
         error: BaseException | None
-        if task.cancelled():  # by the lane as it closes, or with all tasks of a loop that ends
+        if stopped and task.cancelled():
+            error = None
+        elif task.cancelled():  # by the lane as it closes, or with all tasks of a loop that ends
             error = ConnectionLost(f"connecting to {self._peer} was cancelled")
         else:
             error = task.exception()

@@ -54,6 +54,7 @@ from redisutils.errors import ConnectionLost, Outcome, PoolClosed, WrongLoop, wi
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.observer import Submit, SubmitMany
 from redisutils.metrics.snapshot import LaneMetrics
+from redisutils.pool.breaker import Breaker
 from redisutils.pool.connecting import Connector
 from redisutils.pool.cooling import Cooling
 from redisutils.pool.judgement import refused_by_the_server, repeatable
@@ -73,6 +74,7 @@ class Lane(Owner[Connection]):
         peer: the server's name, for messages.
         pool: where the connection is taken from, and goes back to.
         policy: how commands are repeated.
+        breaker: asked whether commands may wait for a connection.
         patience: seconds of silence after which a connection is given up even though no other
             one could be opened to compare.
     """
@@ -117,6 +119,7 @@ class Lane(Owner[Connection]):
         pool: Pool[Connection],
         policy: RetryPolicy,
         metrics: PoolMetrics,
+        breaker: Breaker,
         *,
         patience: float,
     ) -> None:
@@ -137,6 +140,7 @@ class Lane(Owner[Connection]):
             pool,
             lambda: self.policy,
             metrics,
+            breaker,
             self._parked,
             patience=patience,
             spare=self._prober.take_spare,
@@ -277,6 +281,11 @@ class Lane(Owner[Connection]):
         if self.closed or self._draining or self._stale:
             return False
         return self._connector.open_at_once()
+
+    def refuse_waiting(self) -> None:
+        """No connection is to be had: the breaker has opened."""
+        if self._connection is None:
+            self._connector.refuse()
 
     def _wants_connection(self) -> bool:
         return bool(self._parked) and self._connection is None and not self.closed

@@ -20,6 +20,7 @@ from redisutils.connection.packing import pack, pack_many
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectionLost
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.pool.breaker import Breaker
 from redisutils.pool.judgement import blocks
 from redisutils.pool.model import Expired, Silent, Usage
 from redisutils.pool.scouting import Scouted
@@ -46,12 +47,14 @@ class ConnectionManager:
         silence: seconds without an answer after which a lane asks whether its peer is still
             there, and an idle connection is not waited for any more.
         max_lifetime, max_idle: seconds, ``inf`` for no bound.
+        breaker: refuses to connect while the server is known dead, and learns from each attempt.
     """
 
     def __init__(
         self,
         options: ConnectOptions,
         metrics: PoolMetrics,
+        breaker: Breaker,
         *,
         silence: float = inf,
         max_lifetime: float = inf,
@@ -65,11 +68,18 @@ class ConnectionManager:
         self._pings = itertools.count(1)
         self.open: weakref.WeakSet[Connection] = weakref.WeakSet()
         """All that have been made and may still be open, whoever has them."""
-        self.scouted = Scouted(partial(dial, options, metrics, silence=silence))
+        dialed = partial(dial, options, metrics, silence=silence)
+        self._breaker = breaker
+        self.scouted = Scouted(partial(breaker.attempt, dialed))
         self.on_abandoned: Callable[[Connection], None] = lambda _: None
         """Told of a connection that is about to be closed with answers still owed."""
 
     async def create(self) -> Connection:
+        self._breaker.check()
+        return await self.connect()
+
+    async def connect(self) -> Connection:
+        """A new connection, whatever the breaker says."""
         began = monotonic()
         connection = await self.scouted.dial()
         took = monotonic() - began

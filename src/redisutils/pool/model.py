@@ -109,6 +109,8 @@ class PoolStatus:
     """Connections that nobody holds or waits for."""
     waiting: int
     """Callers that wait for a connection."""
+    breaker: Literal["closed", "open", "half-open"] = "closed"
+    """Of the circuit breaker: unless it is closed, nobody waits for a connection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -517,6 +517,31 @@ class Pool(Generic[T]):
             raise
         return self._give_back(Lease(self, item, usage), False)
 
+    async def take_in(self, item: T) -> bool:
+        """Keep a thing that was made elsewhere among the idle, if there is room; else discard it.
+        Raises what a ``post_create`` hook does.
+
+        Returns whether it is kept. No permit is needed: who has one finds it.
+        """
+        self._making += 1  # keeps the room while hooks look at it
+        usage = Usage(monotonic())
+        kept = False
+        try:
+            if self._size + self._making <= self._max_size:  # never of one that is closed
+                await self._call(self.post_create, item, usage)
+                kept = self._size + self._making <= self._max_size
+        finally:
+            self._making -= 1
+            self._size += 1
+            self.metrics.connections_created += 1
+            if kept:
+                usage.returned = monotonic()
+                self._idle.append((item, usage))
+            else:
+                self._size -= 1
+                self.discard(item)
+        return kept
+
     def close(self) -> None:
         """Refuse everyone from now on: waiters get PoolClosed, idle ones are closed, checked-out
         ones go on working and are closed when they come back. A second call does nothing."""

@@ -25,6 +25,10 @@ class PoolSettings:
     retry: RetryPolicy = RetryPolicy("safe", 5, Backoff(0.1, 5.0))
     health_check_interval: float = inf
     """Seconds between PINGs of a connection nobody uses."""
+    circuit_breaker: float = 5.0
+    """Seconds after which a server of which nothing is heard is known dead."""
+    plain_keys: bool = False
+    """Whether the log of slow commands shows keys; if not, hashes of them."""
 
     @property
     def silence(self) -> float:

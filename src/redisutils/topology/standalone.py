@@ -28,13 +28,17 @@ from redisutils.errors import (
 )
 from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.observer import Observer
-from redisutils.metrics.snapshot import BreakerStatus, MetricsSnapshot
-from redisutils.pool.health import Housekeeper
+from redisutils.metrics.snapshot import MetricsSnapshot
+from redisutils.pool.breaker import Breaker
+from redisutils.pool.housekeeping import Housekeeper
 from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
+from redisutils.pool.model import PoolStatus
 from redisutils.pool.pool import Lease, Pool
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Reconnecting, RetryPolicy
+from redisutils.topology.examining import Examiner
+from redisutils.topology.health import HealthReport
 
 __all__ = ["Standalone"]
 
@@ -63,9 +67,14 @@ class Standalone:
         self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
         self._pid = os.getpid()
         self._forked = False
+        self.metrics.measures.slow.plain_keys = settings.plain_keys
+        self.breaker = Breaker(options.peer, settings.circuit_breaker, self.metrics)
+        self.breaker.on_open = self._refuse_waiting
+        self.breaker.probe = self._find_again
         self._manager = ConnectionManager(
             options,
             self.metrics,
+            self.breaker,
             silence=settings.silence,
             max_lifetime=settings.max_lifetime,
             max_idle=settings.max_idle,
@@ -86,6 +95,7 @@ class Standalone:
             self.pool, self._manager, self._all_lanes, settings, self.metrics
         )
         self._housekeeper.start()
+        self._examiner = Examiner(self)
         _alive.add(self)
 
     def __repr__(self) -> str:
@@ -123,6 +133,7 @@ class Standalone:
             self.pool,
             self.settings.retry,
             self.metrics,
+            self.breaker,
             patience=self.settings.command_timeout,
         )
 
@@ -138,12 +149,17 @@ class Standalone:
         Args:
             wait: seconds for all of it, instead of the pool's for each phase; with 0 only an
                 idle one or a new one will do, and the pool's own seconds bound that.
+
+        Raises:
+            CircuitOpen: the server is known dead, or turns out to be meanwhile. Otherwise what
+                ``pool.get`` raises.
         """
         self.check_usable()
         try:
-            if wait is None:
-                return await self.pool.get()
-            return await self.pool.get(wait=wait, total=wait or inf)
+            async with self.breaker.guard():
+                if wait is None:
+                    return await self.pool.get()
+                return await self.pool.get(wait=wait, total=wait or inf)
         except RedisUtilsError as error:
             self.metrics.failed(error)
             raise
@@ -156,15 +172,18 @@ class Standalone:
             budget: seconds for all of it.
 
         Raises:
-            CommandTimeout: they are over. Otherwise what ``pool.get`` raises.
+            CommandTimeout: they are over.
+            CircuitOpen: the server is known dead, or turns out to be meanwhile. Otherwise what
+                ``pool.get`` raises.
         """
         try:
-            return await self._checkout_within(budget)
+            async with self.breaker.guard():
+                return await self._checkout_over_and_over(budget)
         except RedisUtilsError as error:
             self.metrics.failed(error)
             raise
 
-    async def _checkout_within(self, budget: float) -> Lease[Connection]:
+    async def _checkout_over_and_over(self, budget: float) -> Lease[Connection]:
         policy = self.settings.retry
         allowed = 0 if policy.mode == "never" else policy.max_retries
         started = monotonic()
@@ -177,7 +196,7 @@ class Standalone:
                     self.check_usable()
                     lease = await self.pool.get(wait=min(self.settings.timeouts.wait, left))
                 if monotonic() - started < budget:
-                    self._lent.add(lease)
+                    self.lend(lease)
                     return lease
                 lease.release()  # too late for a command to be sent
                 raise self._no_time(budget)
@@ -199,11 +218,24 @@ class Standalone:
                 self.metrics.retried("connect")
                 await asyncio.sleep(reconnecting.pause)
 
+    def lend(self, lease: Lease[Connection]) -> None:
+        """It ends when we are closed."""
+        self._lent.add(lease)
+
     def _no_time(self, budget: float) -> CommandTimeout:
         return CommandTimeout(
             f"no connection to {self.options.peer} could be had within {budget:.3g} s",
             outcome=Outcome.NOT_SENT,
         )
+
+    def _refuse_waiting(self) -> None:
+        """The breaker has opened."""
+        for lane in self._all_lanes():
+            lane.refuse_waiting()
+
+    async def _find_again(self) -> None:
+        """Connect, and keep the connection for whoever comes."""
+        await self.pool.take_in(await self._manager.connect())
 
     def check_usable(self) -> None:
         """Raise if this is another event loop or process than ours, or if we are closed.
@@ -281,9 +313,24 @@ class Standalone:
                 in_flight=sum(one.in_flight for one in connections),
                 in_flight_bytes=sum(one.bytes_in_flight for one in connections),
                 lanes=tuple(lane.metrics() for lane in self._all_lanes()),
-                breaker=BreakerStatus(),
+                breaker=self.breaker.status(),
             )
         )
+
+    def status(self) -> PoolStatus:
+        """The pool at this moment."""
+        return replace(self.pool.status(), breaker=self.breaker.status().state)
+
+    async def health(self, timeout: float) -> HealthReport:
+        """How the server and what uses it are. See :mod:`redisutils.topology.examining`.
+
+        Args:
+            timeout: seconds for all of it.
+
+        Raises:
+            WrongLoop
+        """
+        return await self._examiner.look(timeout)
 
     def _all_lanes(self) -> list[Lane]:
         return [*self._lanes.values(), *self._private]
@@ -322,6 +369,7 @@ class Standalone:
         await self._housekeeper.stop()
         if drain > 0:
             await self._drain(drain)
+        await self.breaker.stop()
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()
@@ -333,6 +381,7 @@ class Standalone:
         # One turn, in which lanes stop connecting, and transports let go of their sockets; and
         # another, for those of the connections that were being made.
         await asyncio.sleep(0)
+        await self._examiner.ended()
         await self._manager.scouted.ended()
         await asyncio.sleep(0)
 
@@ -348,6 +397,7 @@ class Standalone:
             return
         self.pool.close()
         self._housekeeper.abandon()
+        self.breaker.abandon()
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()

@@ -1,0 +1,53 @@
+"""What ``pool.health()`` tells. How it is found out: :mod:`redisutils.topology.examining`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from redisutils.pool.model import PoolStatus
+from redisutils.topology.facts import ServerFacts
+from redisutils.topology.reasons import Reason
+
+__all__ = ["EndpointHealth", "HealthReport", "Reason", "ServerFacts"]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointHealth:
+    """One server."""
+
+    endpoint: str
+    """``host:port``, or a path."""
+    reachable: bool
+    """Whether it answered, be it with an error."""
+    round_trip: float | None
+    """Seconds that PING took; with connecting, if there was no connection yet."""
+    server: ServerFacts | None
+    """What it told of itself."""
+
+    @property
+    def role(self) -> Literal["primary", "replica"] | None:
+        return self.server.role if self.server is not None else None
+
+    @property
+    def replication_lag(self) -> float | None:
+        """See ``ServerFacts``."""
+        return self.server.replication_lag if self.server is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """``await pool.health()``."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    """Unhealthy: commands cannot be served, be it the writes alone. Degraded: they can, and
+    somebody should look."""
+    reasons: tuple[Reason, ...]
+    """Why it is not healthy, the gravest first; empty when it is. Each is a str, with ``code`` and
+    ``severity``."""
+    round_trip: float | None
+    """Seconds that a PING took, None when it was not answered."""
+    pool: PoolStatus
+    endpoints: tuple[EndpointHealth, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What could not be judged, and why."""
