@@ -12,14 +12,13 @@ otel        OpenTelemetry: ``instrument(pool)`` (extra ``otel``)
 instruments its metrics
 tracing     its spans
 frame       what is drawn each second, made of two snapshots
-facts       what the server says of itself
 checks      the health checks behind the frames
 feed        makes the frames, once for all who watch
 app         ``monitor_app(pool)``: all of it over HTTP, and the dashboard (extra ``monitor``)
 access      who may look: the token, and sessions for browsers
 guard       what every answer has, and what no request may do
 stream      the frames over server-sent events
-probing     the pool's health for those who ask over HTTP
+plain       a health report as JSON can say it
 files       the dashboard's files, which are in ``page/``
 =========== ==================================================================================
 """

@@ -50,7 +50,7 @@ from redisutils.monitor.access import Access, check_token
 from redisutils.monitor.feed import Feed
 from redisutils.monitor.files import File, read_page
 from redisutils.monitor.guard import Guard
-from redisutils.monitor.probing import Probe, plain
+from redisutils.monitor.plain import plain
 from redisutils.monitor.stream import VIEWERS, EventStream
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ if TYPE_CHECKING:
 __all__ = ["MonitorApp", "monitor_app"]
 
 logger = logging.getLogger("redisutils.monitor")
+
+_PATIENCE: Final = 0.5
+"""Seconds for a health check: Kubernetes gives a probe one second unless told otherwise. However
+many ask, one check at a time is made."""
 
 _FORM: Final = 4096
 """Bytes of the login form at most."""
@@ -101,7 +105,6 @@ class MonitorApp:
         viewers are taken."""
         self._pool = pool
         self._access = access
-        self._probe = Probe(pool)
         self._ready = True
         self._page = read_page()
         self._app: ASGIApp = Guard(self._routes())
@@ -237,10 +240,10 @@ class MonitorApp:
         if self.stopping:
             return [_STOPPING]
         try:
-            report = await self._probe.report()
+            report = await self._pool.health(_PATIENCE)
         except RedisUtilsError as error:
             return [str(error)]
-        return list(report.reasons) if report.status == "unhealthy" else []
+        return [str(reason) for reason in report.reasons] if report.status == "unhealthy" else []
 
     async def _static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -255,7 +258,7 @@ class MonitorApp:
         return _file(request, self._page["index.html"])
 
     async def _healthz(self, request: Request) -> Response:
-        report = await self._probe.report()
+        report = await self._pool.health(_PATIENCE)
         return _json(plain(report), 503 if report.status == "unhealthy" else 200)
 
     async def _frame(self, request: Request) -> Response:

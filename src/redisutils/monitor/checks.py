@@ -7,8 +7,7 @@ from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from redisutils.monitor.facts import Lookups, ask_server, facts_of
-from redisutils.monitor.frame import HealthFrame, ServerFrame
+from redisutils.monitor.frame import HealthFrame, ServerFrame, server_frame
 
 if TYPE_CHECKING:
     from redisutils.client.redis_pool import RedisPool
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Checks"]
 
 PATIENCE: Final = 0.5
-"""Seconds that a PING, ``INFO``, and whoever waits for a check have."""
+"""Seconds that whoever waits for a check has; the check itself has a little less."""
 
 HOPELESS: Final = 1.0
 """Seconds after which a check that has not ended is as bad as one that failed."""
@@ -27,13 +26,12 @@ class Checks:
 
     def __init__(self, pool: RedisPool) -> None:
         self._pool = pool
-        self._lookups: Lookups | None = None
         self._task: asyncio.Task[None] | None = None
         self._began = 0.0
         self._found: HealthFrame = {"status": "healthy", "reasons": [], "round_trip": None}
         self._overdue: float | None = None
         self.server: ServerFrame | None = None
-        """The facts; None while nobody answers."""
+        """What the server says of itself; None while nobody answers."""
 
     @property
     def health(self) -> HealthFrame:
@@ -76,18 +74,11 @@ class Checks:
                 task.exception()  # nobody asks for it any more
 
     async def _ask(self) -> None:
-        # Together they have less than PATIENCE: the frame does not wait for longer.
         report = await self._pool.health(PATIENCE * 0.9)
         self._found = {
             "status": report.status,
-            "reasons": list(report.reasons),
+            "reasons": [str(reason) for reason in report.reasons],
             "round_trip": report.round_trip,
         }
-        if report.round_trip is None:
-            self.server = None
-            return
-        info = await ask_server(self._pool, PATIENCE)
-        if info is None:
-            self.server, self._lookups = None, None
-        else:
-            self.server, self._lookups = facts_of(info, self._lookups)
+        facts = report.endpoints[0].server if report.endpoints else None
+        self.server = None if facts is None else server_frame(facts)

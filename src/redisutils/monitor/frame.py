@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import frexp
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict, cast
 
 from redisutils.metrics import (
     CommandMetrics,
@@ -18,6 +18,7 @@ from redisutils.metrics import (
     SlowCommand,
     Split,
 )
+from redisutils.topology.facts import ServerFacts
 
 __all__ = [
     "COMMANDS",
@@ -36,6 +37,7 @@ __all__ = [
     "SplitFrame",
     "ThroughputFrame",
     "make_frame",
+    "server_frame",
 ]
 
 COMMANDS: Final = 12
@@ -178,11 +180,12 @@ class ProcessFrame(TypedDict):
 
 
 class ServerFrame(TypedDict):
-    """What the server says of itself; None what it does not say."""
+    """What the server says of itself; None what it does not say. See
+    :class:`redisutils.topology.facts.ServerFacts`."""
 
     kind: Literal["valkey", "redis"]
     version: str | None
-    role: str | None
+    role: Literal["primary", "replica"] | None
     uptime: float | None
     used_memory: int | None
     maxmemory: int | None
@@ -192,10 +195,9 @@ class ServerFrame(TypedDict):
     maxclients: int | None
     ops: float | None
     hit_rate: float | None
-    """0 to 1, of the lookups since the facts were last asked; None: there were none."""
+    """0 to 1."""
     replicas: int | None
     replication_lag: float | None
-    """Seconds since the replica that is farthest behind, or this one, last heard of the other."""
     loading: bool | None
     persistence: Literal["ok", "failing", "off"] | None
     keys: int | None
@@ -313,6 +315,12 @@ def make_frame(
         "process": _process(delta, seconds),
         "server": server,
     }
+
+
+def server_frame(facts: ServerFacts) -> ServerFrame:
+    """The part of them that is shown."""
+    shown = {name: getattr(facts, name) for name in ServerFrame.__annotations__}
+    return cast(ServerFrame, shown)
 
 
 def _seconds(seconds: float) -> float:
