@@ -551,6 +551,24 @@ async def test_a_viewer_that_hangs_up_leaves_nothing(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+async def test_garbage_is_answered_and_leaves_no_trace(
+    idle: RedisPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = monitor_app(idle)
+    async with hosted(app) as url:
+        host, port = url.removeprefix("http://").rstrip("/").split(":")
+        for garbage in (
+            b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+            b"*1\r\n$4\r\nPING\r\n\r\n",
+            b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        ):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(garbage)
+            assert (await reader.read()).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
+            writer.close()
+    assert not caplog.records
+
+
 @pytest.mark.asyncio(loop_factories=["uvloop"])  # httpx makes debugging slow
 async def test_a_hundred_dashboards(pool: RedisPool) -> None:
     app = quick(pool)

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from redisutils.cli.check.command import check
 from redisutils.cli.demo.command import demo
+from redisutils.cli.env.command import env
 from redisutils.cli.log import configure_logging
 from redisutils.cli.serve.command import serve
 
@@ -51,4 +53,6 @@ def root(
 
 
 app.command()(demo)
+app.command()(check)
+app.command()(env)
 app.command()(serve)

@@ -105,6 +105,7 @@ class Host:
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                log_level="error",  # whoever sends garbage shall not fill the log
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
