@@ -301,6 +301,13 @@ async def _subscribe(client: Any) -> None:
         await pubsub.subscribe("news")
 
 
+async def _alone(client: Any) -> None:
+    try:
+        await client.get("k")
+    finally:
+        await client.aclose()
+
+
 async def _monitor(client: Any) -> None:
     async with client.monitor():
         pass
@@ -317,7 +324,7 @@ USES: dict[str, Callable[[RedisPool], Awaitable[Any]]] = {
     "watch": lambda pool: _watch(pool.client),
     "pub/sub": lambda pool: _subscribe(pool.client),
     "monitor": lambda pool: _monitor(pool.client),
-    "single connection": lambda pool: pool.client.client().get("k"),
+    "single connection": lambda pool: _alone(pool.client.client()),
 }
 
 
@@ -343,6 +350,18 @@ async def test_who_waits_as_it_opens_and_who_comes_later_is_told_at_once(
         assert pool.metrics().breaker.refused - began.breaker.refused >= len(USES)
         assert pool.status().waiting == 0
         assert pool.server.pool.in_use <= 3  # the lanes keep their places
+
+
+async def test_who_tries_over_and_over_leaves_the_event_loop_its_turns() -> None:
+    """Or nothing would ever find out that the server is back."""
+    async with nowhere() as pool:
+        await opened(pool)
+        for name, use in USES.items():
+            turn = asyncio.Event()
+            asyncio.get_running_loop().call_soon(turn.set)
+            with pytest.raises(CircuitOpen):
+                await use(pool)
+            assert turn.is_set(), name
 
 
 async def test_the_message_says_what_is_wrong_and_what_to_do() -> None:

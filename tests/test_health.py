@@ -497,6 +497,21 @@ def test_an_aof_that_cannot_be_written() -> None:
     assert "refuses writes" not in rewriting
 
 
+async def test_the_gravest_of_each_kind_is_told_and_comes_first() -> None:
+    text = (
+        "role:master\r\nrdb_last_bgsave_status:err\r\naof_last_write_status:err\r\n"
+        "connected_clients:9\r\nmaxclients:10\r\n"
+    ).encode()
+    info = b"$%d\r\n%s\r\n" % (len(text), text)
+    async with Peer(answering(info)) as peer, create_redis_pool(url=peer.url) as pool:
+        report = await pool.health()
+        assert [(reason.code, reason.severity) for reason in report.reasons] == [
+            ("persistence", "unhealthy"),
+            ("clients", "degraded"),
+        ]
+        assert report.status == "unhealthy"
+
+
 def test_what_another_server_has_counted_is_not_compared() -> None:
     """One that was restarted begins anew; one behind the same name has a past of its own."""
     now = "run_id:b\nevicted_keys:7"

@@ -129,9 +129,9 @@ class Breaker:
         self._refused += 1
         return CircuitOpen(
             f"{self._peer} is known dead: nothing was heard from it for "
-            f"{monotonic() - self._first:.3g} s, and {self._failures} attempts to connect failed, "
-            f"the last one of this: {self._error}. It is tried again every {LONGEST_PAUSE} s or "
-            "sooner, and calls fail at once until it answers "
+            f"{monotonic() - self._first:.3g} s, and {self._failures} attempts to connect failed; "
+            f"the last: {self._error}. It is tried again every {LONGEST_PAUSE} s or sooner, and "
+            "calls fail at once until it answers "
             f"(REDIS_CIRCUIT_BREAKER_SECONDS={self._seconds:g}; off lets them wait)"
         )
 
@@ -151,6 +151,8 @@ class Breaker:
         Raises:
             CircuitOpen: it is not, or opened meanwhile.
         """
+        if self.refuses:
+            await asyncio.sleep(0)  # who tries over and over must leave the probe its turn
         self.check()
         bound = asyncio.timeout(None)
         try:
@@ -229,8 +231,7 @@ class Breaker:
         self._enter("open")
         self._trips += 1
         logger.warning(
-            "the circuit to %s is open: %d attempts to connect failed within %.3g s, the last one "
-            "of this: %s",
+            "the circuit to %s is open: %d attempts to connect failed within %.3g s; the last: %s",
             self._peer,
             self._failures,
             self._last - self._first,

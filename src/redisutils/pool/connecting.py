@@ -68,6 +68,7 @@ class Connector:
         "_peer",
         "_policy",
         "_pool",
+        "_refusing",
         "_spare",
         "_stopped",
         "_wanted",
@@ -102,6 +103,7 @@ class Connector:
         self._loop = asyncio.get_running_loop()
         self._lease: Lease[Connection] | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._refusing = False
         self._stopped = False  # whether it was told to end, and nobody is to be told so
 
     @property
@@ -115,7 +117,10 @@ class Connector:
         if self.open_at_once():
             return
         if self._breaker.refuses:
-            self.refuse()
+            if not self._refusing:
+                self._refusing = True
+                # Not at once: who tries over and over must leave the probe its turn.
+                self._loop.call_soon(self._refuse_or_open)
         elif self._opening is None:
             # Nobody's context: the connection outlives whoever asked first.
             self._opening = self._loop.create_task(self._connect(), context=Context())
@@ -135,6 +140,13 @@ class Connector:
         self._lease = lease
         self._adopt(lease.item)
         return True
+
+    def _refuse_or_open(self) -> None:
+        self._refusing = False
+        if self._breaker.refuses:
+            self.refuse()
+        elif self._wanted():
+            self.open()
 
     def refuse(self) -> None:
         """The breaker lets nobody wait, and connects by itself."""

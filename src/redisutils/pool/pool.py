@@ -527,9 +527,8 @@ class Pool(Generic[T]):
         usage = Usage(monotonic())
         kept = False
         try:
-            if self._size + self._making <= self._max_size:  # never of one that is closed
-                await self._call(self.post_create, item, usage)
-                kept = self._size + self._making <= self._max_size
+            await self._call(self.post_create, item, usage)
+            kept = self._size + self._making <= self._max_size  # never of one that is closed
         finally:
             self._making -= 1
             self._size += 1

@@ -25,7 +25,6 @@ from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack_many
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CircuitOpen, PoolClosed, RedisUtilsError, code_of
-from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.latency import LatencySnapshot
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.lane import Lane
@@ -57,7 +56,6 @@ class Examined(Protocol):
     """A server with its pool."""
 
     options: ConnectOptions
-    metrics: PoolMetrics
     pool: Pool[Connection]
 
     def check_usable(self) -> None: ...
@@ -160,7 +158,6 @@ class Examiner:
 
     async def _ask(self, end: float) -> _Look:
         """By the lane; by a connection of our own if that is stuck."""
-        retries = dict(self._server.metrics.retries)
         look = _Look()
         try:
             lane = self._server.lane()
@@ -181,11 +178,6 @@ class Examiner:
             return look
         except (RedisError, RedisUtilsError, OSError) as error:
             look.error = error
-        grown = self._server.metrics.retries
-        for code in TRANSIENT:
-            if grown[code] > retries.get(code, 0):  # so it answered, and was asked again
-                look.ping, look.error = code, None
-                break
         return look
 
     async def _ask_own(self, end: float) -> _Look | None:
@@ -319,9 +311,7 @@ class Examiner:
     def _of_answer(self, look: _Look) -> Iterable[Reason]:
         error = look.error
         if error is None:
-            if isinstance(look.ping, str):
-                yield because.of_refused_ping(self._peer, look.ping, look.ping)
-            elif isinstance(look.ping, Exception):
+            if isinstance(look.ping, Exception):
                 yield because.of_refused_ping(self._peer, code_of(look.ping), str(look.ping))
             elif look.round_trip is not None and not look.fresh:
                 yield from because.of_round_trip(self._peer, look.round_trip)
