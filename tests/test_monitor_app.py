@@ -52,6 +52,16 @@ async def idle() -> AsyncIterator[RedisPool]:
         yield pool
 
 
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged that somebody should look at; not that the machine was busy, which asyncio
+    says in debug mode."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.WARNING and record.msg != "Executing %s took %.3f seconds"
+    ]
+
+
 Browse = Callable[..., httpx.AsyncClient]
 
 
@@ -220,7 +230,7 @@ async def test_whoever_asks_while_the_pool_closes_gets_an_answer(
     await pool.close()
     for statuses in await asyncio.gather(*asking):
         assert statuses <= {200, 503}
-    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(complaints(caplog)) == 1  # that it is not ready
 
 
 @one_loop
@@ -548,7 +558,7 @@ async def test_a_viewer_that_hangs_up_leaves_nothing(
         await until(lambda: not app.feed.viewers, "the end of the streams")
         await app.feed.stop()
         await until(lambda: our_tasks() <= before, "the end of their tasks")
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert complaints(caplog) == []
 
 
 async def test_garbage_is_answered_and_leaves_no_trace(
@@ -566,7 +576,7 @@ async def test_garbage_is_answered_and_leaves_no_trace(
             writer.write(garbage)
             assert (await reader.read()).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
             writer.close()
-    assert not caplog.records
+    assert complaints(caplog) == []
 
 
 @pytest.mark.asyncio(loop_factories=["uvloop"])  # httpx makes debugging slow
