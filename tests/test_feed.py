@@ -84,14 +84,14 @@ def conforms(value: Any, kind: Any, where: str = "frame") -> None:
 @one_loop
 async def test_a_frame_tells_what_happened_between_two_snapshots(counted: Counted) -> None:
     metrics = counted.metrics
-    metrics.measures.record("GET", (0.0, 0.0, 0.9, 0.0, 0.0), 7)  # before
+    metrics.measures.record("GET", 0.0, 0.0, 0.9, 0.0, 0.0, 7)  # before
     metrics.failures["CommandTimeout", "UNKNOWN"] += 5
     metrics.retries["LOADING"] += 1
     before = counted.snapshot(100.0)
     metrics.commands += 30
     metrics.bytes_in += 400
-    metrics.measures.record("GET", (0.0, 0.001, 0.002, 0.001, 0.0), 20)
-    metrics.measures.record("SET", (0.008, 0.0, 0.0, 0.0, 0.0), 10)
+    metrics.measures.record("GET", 0.0, 0.001, 0.002, 0.001, 0.0, 20)
+    metrics.measures.record("SET", 0.008, 0.0, 0.0, 0.0, 0.0, 10)
     metrics.measures.refused("SET", "OOM")
     metrics.failures["CommandTimeout", "UNKNOWN"] += 2
     metrics.failures["ConnectFailed", "NOT_SENT"] += 6
@@ -145,7 +145,7 @@ async def test_the_bands_of_the_heat_map_hold_every_command_once(counted: Counte
     before = counted.snapshot(1.0)
     taken = [2.0**-exponent * (1 + step / 7) for exponent in range(20) for step in range(7)]
     for seconds in taken:
-        counted.metrics.measures.record("GET", (0.0, 0.0, seconds, 0.0, 0.0), 1)
+        counted.metrics.measures.record("GET", 0.0, 0.0, seconds, 0.0, 0.0, 1)
     heat = make_frame(before, counted.snapshot(2.0), at=0.0, health=WELL)["heat"]
     assert sum(count for _, count in heat) == len(taken)
     bounds = [bound for bound, _ in heat]
@@ -160,7 +160,7 @@ async def test_the_bands_of_the_heat_map_hold_every_command_once(counted: Counte
 async def test_a_frame_names_the_busiest_commands_only(counted: Counted) -> None:
     before = counted.snapshot(1.0)
     for number in range(COMMANDS + 8):
-        counted.metrics.measures.record(f"C{number:02}", (0.0, 0.0, 0.001, 0.0, 0.0), number + 1)
+        counted.metrics.measures.record(f"C{number:02}", 0.0, 0.0, 0.001, 0.0, 0.0, number + 1)
     commands = make_frame(before, counted.snapshot(2.0), at=0.0, health=WELL)["commands"]
     assert [each["name"] for each in commands] == [f"C{n:02}" for n in range(19, 7, -1)]
 

@@ -23,7 +23,7 @@ pytest.importorskip("uvicorn", reason='needs the extra "monitor"')
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from redisutils.cli.serve.hosting import Host, listen
+from redisutils.cli.serve.hosting import Host, addresses, listen
 from redisutils.monitor import access as access_module
 from redisutils.monitor import app as app_module
 from redisutils.monitor.access import Access, check_token
@@ -84,7 +84,7 @@ def quick(pool: RedisPool) -> MonitorApp:
 @asynccontextmanager
 async def hosted(app: MonitorApp) -> AsyncIterator[str]:
     """On a real socket, for what streams."""
-    async with Host(app, listen("127.0.0.1", 0), any_name=False) as host:
+    async with Host(app, listen(addresses("127.0.0.1"), 0), any_name=False) as host:
         yield host.url
 
 
@@ -566,7 +566,7 @@ async def test_a_hundred_dashboards(pool: RedisPool) -> None:
         async with client.stream("GET", "events") as response:
             async for name, frame in events(response):
                 if name == "frame" and together.is_set():
-                    return frame["health"]["status"] == "healthy"
+                    return bool(frame["health"]["status"] == "healthy")
         return False
 
     limits = httpx.Limits(max_connections=None)

@@ -37,7 +37,7 @@ try:
     from starlette.routing import Route
     from starlette.types import ASGIApp, Receive, Scope, Send
 except ModuleNotFoundError as missing:
-    if missing.name != "starlette":
+    if (missing.name or "").partition(".")[0] != "starlette":
         raise
     raise ModuleNotFoundError(
         "redisutils.monitor.app needs starlette, which is not installed: "
