@@ -4,7 +4,7 @@
 // "signed out" (the server wants a token: only a person can help).
 
 const FIRST_DELAY = 500;
-const MOST_DELAY = 2000;
+const MOST_DELAY = 1000;
 // Without a frame for so long, what looks like a connection is none: a cable was pulled.
 const SILENT = 8000;
 const CHECKED = 1000;
