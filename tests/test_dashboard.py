@@ -200,7 +200,9 @@ def test_the_keyboard_reaches_every_value(screen: Page) -> None:
     screen.keyboard.press("5")
     expect(screen.get_by_role("button", name="5 min")).to_have_attribute("aria-pressed", "true")
     screen.keyboard.press("Space")
-    expect(screen.get_by_role("button", name="Resume")).to_be_visible()
+    expect(moment).to_contain_text("Paused at")
+    screen.keyboard.press("Space")
+    expect(moment).to_be_hidden()
     screen.get_by_role("button", name="Latency as a table").focus()
     screen.keyboard.press("Enter")
     expect(screen.locator("#latency tbody tr").first).to_contain_text("µs")
@@ -225,8 +227,10 @@ def test_pointing_at_a_moment_shows_it_everywhere(screen: Page) -> None:
     box = canvas.bounding_box()
     assert box is not None
     canvas.hover(position={"x": box["width"] * 0.7, "y": 40})
-    expect(screen.locator("#moment")).to_be_visible()
+    expect(screen.locator("#moment")).to_contain_text("before the pause")
     screen.mouse.move(0, 0)
+    expect(screen.locator("#moment")).to_contain_text("Paused at")
+    screen.locator("#now").click()
     expect(screen.locator("#moment")).to_be_hidden()
 
 
