@@ -23,7 +23,8 @@ from redisutils.metrics import LaneMetrics
 from redisutils.monitor import checks as checks_module
 from redisutils.monitor import feed as feed_module
 from redisutils.monitor.feed import BEHIND, Feed, Sheet, Viewer
-from redisutils.monitor.frame import COMMANDS, Frame, HealthFrame, make_frame
+from redisutils.monitor.frame import Frame, HealthFrame
+from redisutils.monitor.framing import COMMANDS, make_frame
 from redisutils.testing import EmbeddedServer
 from tests.conftest import StartServer
 from tests.ours import our_tasks, pool_at, until

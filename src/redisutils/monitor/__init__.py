@@ -11,7 +11,8 @@ text        Prometheus' text format
 otel        OpenTelemetry: ``instrument(pool)`` (extra ``otel``)
 instruments its metrics
 tracing     its spans
-frame       what is drawn each second, made of two snapshots
+frame       what is drawn each second
+framing     it is made of two snapshots
 checks      the health checks behind the frames
 feed        makes the frames, once for all who watch
 app         ``monitor_app(pool)``: all of it over HTTP, and the dashboard (extra ``monitor``)

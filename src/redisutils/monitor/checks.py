@@ -7,7 +7,8 @@ from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from redisutils.monitor.frame import HealthFrame, ServerFrame, server_frame
+from redisutils.monitor.frame import HealthFrame, ServerFrame
+from redisutils.monitor.framing import server_frame
 
 if TYPE_CHECKING:
     from redisutils.client.redis_pool import RedisPool

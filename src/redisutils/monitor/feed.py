@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from redisutils.errors import ConfigError, PoolClosed
 from redisutils.metrics import MetricsSnapshot
 from redisutils.monitor.checks import Checks
-from redisutils.monitor.frame import Frame, make_frame
+from redisutils.monitor.frame import Frame
+from redisutils.monitor.framing import make_frame
 
 if TYPE_CHECKING:
     from redisutils.client.redis_pool import RedisPool

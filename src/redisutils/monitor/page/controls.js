@@ -36,7 +36,7 @@ export function controls(view) {
   $("theme").addEventListener("click", toggleTheme);
   $("earlier").addEventListener("click", () => view.step(-1));
   $("later").addEventListener("click", () => view.step(1));
-  $("now").addEventListener("click", () => view.pin(null));
+  $("now").addEventListener("click", () => (view.at === null ? pause() : view.pin(null)));
 }
 
 export function drawControls(view) {
@@ -44,13 +44,19 @@ export function drawControls(view) {
   mark($("range-5"), "aria-pressed", view.range === 300);
   mark($("pause"), "aria-pressed", Boolean(view.paused));
   say($("pause"), view.paused ? "Resume" : "Pause");
-  document.body.classList.toggle("paused", Boolean(view.paused));
   say($("theme"), isDark() ? "Light" : "Dark");
-  const { at, shown, until } = view;
-  $("moment").hidden = at === null;
-  if (at !== null)
-    say(
-      $("moment-words"),
-      `${clock(shown.at)}, ${lasting(until - shown.at)} before ${view.paused ? "the pause" : "now"}`,
-    );
+  drawMoment(view);
+}
+
+// What is shown when it is not now: nobody shall take the past for the present.
+function drawMoment({ at, shown, until, paused }) {
+  $("moment").hidden = at === null && !paused;
+  if (at === null) {
+    say($("moment-words"), `Paused at ${clock(until)}`);
+    say($("now"), "Resume");
+  } else {
+    const ago = `${lasting(until - shown.at)} before ${paused ? "the pause" : "now"}`;
+    say($("moment-words"), `${clock(shown.at)}, ${ago}`);
+    say($("now"), paused ? "Back" : "Now");
+  }
 }

@@ -54,9 +54,9 @@ export class Errors extends Plot {
     const titles = [
       ["What"],
       ["Outcome"],
-      ["Over time", "over"],
       ["Now", "figure"],
       ["In all", "figure"],
+      ["Over time", "over"],
     ];
     host.append(table("Errors and retries by kind", titles, this.#rows, "errors"));
   }
@@ -65,7 +65,7 @@ export class Errors extends Plot {
     super.draw();
     const { frames } = this.#view;
     this.#kinds.forEach(({ value, ink }, n) => {
-      drawSpark(this.#rows.children[n].children[2].firstChild, this.#view, frames, value, ink);
+      drawSpark(this.#rows.children[n].children[4].firstChild, this.#view, frames, value, ink);
     });
   }
 
@@ -109,11 +109,11 @@ function retryKind({ reason, rate: now, total }) {
 function kindRow() {
   const name = el("th", "", el("i", "swatch"), el("span"));
   const over = el("td", "over", spark());
-  return el("tr", "", name, el("td"), over, el("td", "figure"), el("td", "figure"));
+  return el("tr", "", name, el("td", "outcome"), el("td", "figure"), el("td", "figure"), over);
 }
 
 function changeKind(row, kind) {
-  const [name, outcome, over, now, total] = row.children;
+  const [name, outcome, now, total, over] = row.children;
   mark(row, "data-state", kind ? "good" : "none");
   row.style.setProperty("--c", kind ? `var(--${kind.ink})` : "transparent");
   say(name.lastChild, kind ? kind.name : "None since the pool was opened");

@@ -1,7 +1,9 @@
-// The header: health in words, colour and sign, and whether this page itself still hears.
+// The header: health in words, colour and sign.
 // It is always about now, also when the plots stand still or show another moment.
 
-import { $, each, el, mark, say } from "./dom.js";
+import { $, each, el, say } from "./dom.js";
+import { drawLink } from "./link.js";
+import { setSign, sign } from "./signs.js";
 import { clock, lasting } from "./units.js";
 
 // A frame is due each second; after so long without one, what is shown is the past.
@@ -17,19 +19,19 @@ const WORDS = {
   "signed out": "Signed out",
 };
 const FAULTS = ["degraded", "unhealthy"];
-const ICONS = { healthy: "healthy", degraded: "degraded", unhealthy: "unhealthy" };
-for (const name of Object.values(ICONS)) new Image().src = `icon-${name}.svg`; // at hand when it matters
+const SIGNS = { healthy: "good", degraded: "look", unhealthy: "bad" };
 
 export class Head {
   #history;
   #stream;
   #status = "unknown";
+  #sign = sign();
 
   constructor(history, stream) {
     this.#history = history;
     this.#stream = stream;
-    const signIn = () => location.reload();
-    $("banner").addEventListener("click", (event) => event.target.closest("button") && signIn());
+    setSign(this.#sign, "none");
+    $("sign").append(this.#sign);
   }
 
   get stale() {
@@ -46,7 +48,7 @@ export class Head {
     say($("endpoint"), frame?.endpoint ?? "–");
     say($("server-line"), serverLine(frame?.server));
     this.#drawReasons(frame, status);
-    this.#drawLink(frame);
+    drawLink(this.#stream, frame, this.stale);
   }
 
   #statusOf(frame) {
@@ -60,7 +62,9 @@ export class Head {
     const before = this.#status;
     this.#status = status;
     document.body.dataset.health = status;
-    document.querySelector("link[rel=icon]").href = `icon-${ICONS[status] ?? "unknown"}.svg`;
+    setSign(this.#sign, SIGNS[status] ?? "none");
+    const icon = status in SIGNS ? status : "unknown";
+    document.querySelector("link[rel=icon]").href = `icon-${icon}.svg`;
     document.title = frame ? `${WORDS[status]} · ${frame.endpoint}` : "redisutils";
     if (before === "unknown" && status === "healthy") return; // nothing that must be said
     const reasons = FAULTS.includes(status) ? frame.health.reasons : [];
@@ -69,7 +73,7 @@ export class Head {
 
   #sinceWords(frame, status) {
     if (status === "signed out") return "Nothing is shown to those without the token";
-    if (!frame) return "Waiting for the first second of figures";
+    if (!frame) return this.#stream.why || "Waiting for the first second of figures";
     if (status === "stale") {
       const was = frame.closed ? "pool closed" : (frame.health?.status ?? "unknown");
       return `Last known ${lasting(this.#stream.silence)} ago: ${was}`;
@@ -90,41 +94,6 @@ export class Head {
   #drawReasons(frame, status) {
     const reasons = FAULTS.includes(status) ? frame.health.reasons : [];
     each($("reasons"), reasons, () => el("li"), say);
-  }
-
-  #drawLink(frame) {
-    const { state, silence } = this.#stream;
-    const { stale } = this;
-    const ended = Boolean(frame?.closed);
-    const link = ended ? "ended" : state === "live" && stale ? "stale" : state.replace(" ", "-");
-    mark(document.body, "data-link", link);
-    say(
-      $("link-words"),
-      {
-        live: "live",
-        stale: `stale for ${lasting(silence)}`,
-        ended: "ended",
-        lost: "reconnecting",
-        connecting: silence > STALE ? "no answer yet" : "connecting",
-        "signed-out": "signed out",
-      }[link],
-    );
-    const banner = $("banner");
-    const gone = {
-      lost: "The dashboard’s own server does not answer: trying again by itself.",
-      stale: "No figures come, though the connection stands.",
-    }[link];
-    banner.hidden = !((gone && stale) || link === "signed-out");
-    if (link === "signed-out") {
-      if (!banner.querySelector("button")) {
-        banner.replaceChildren(
-          "The server asks for its token again. ",
-          el("button", "", "Sign in"),
-        );
-      }
-    } else if (gone && stale) {
-      say(banner, `${gone} What is below ended at ${clock(frame.at)}, ${lasting(silence)} ago.`);
-    }
   }
 }
 

@@ -145,15 +145,15 @@ export class Plot {
       context.fillStyle = ink("soft");
       context.fillText(labels[n], left - size * 0.6, at);
     });
-    const { range } = this.#view;
+    const { paused, range, until } = this.#view;
     const marks =
       range > 60
         ? [0, 1, 2, 3, 4, 5].map((n) => [n * 60, `−${n} min`])
         : [0, 15, 30, 45, 60].map((n) => [n, `−${n} s`]);
     for (const [ago, words] of marks) {
-      const x = this.#x(this.#view.until - ago);
+      const x = this.#x(until - ago);
       context.textAlign = ago === 0 ? "right" : ago === range ? "left" : "center";
-      context.fillText(ago ? words : "now", x, bottom + size);
+      context.fillText(ago ? words : paused ? clock(until) : "now", x, bottom + size);
     }
   }
 

@@ -2,18 +2,19 @@
 
 import { each, el, mark, say, table } from "./dom.js";
 import { fillBar, partsBar } from "./parts.js";
-import { bytes, clock, count, time } from "./units.js";
+import { bytes, clock, count, DASH, time } from "./units.js";
 
 const ROWS = 12;
-const TITLES = [
-  ["When"],
-  ["Command"],
-  ["Key"],
-  ["Sent", "figure"],
-  ["Answer", "figure"],
-  ["Took", "figure"],
-  ["Made of"],
+const COLUMNS = [
+  { title: "When", text: (entry) => clock(entry.at) },
+  { title: "Took", kind: "figure strong", text: (entry) => time(entry.seconds) },
+  { title: "Command", text: (entry) => entry.command },
+  { title: "Key", kind: "key", text: (entry) => entry.key ?? DASH },
+  { title: "Sent", kind: "figure", text: (entry) => bytes(entry.request_bytes) },
+  { title: "Answer", kind: "figure", text: (entry) => count(entry.reply_size) },
 ];
+const KEY = 3;
+const ANSWER = 5;
 
 export class Slow {
   #view;
@@ -22,9 +23,10 @@ export class Slow {
   constructor(host, view) {
     this.#view = view;
     const about = el("p", "aside", "slowest of the last minutes");
+    const titles = COLUMNS.map(({ title, kind = "" }) => [title, kind.replace("strong", "")]);
     host.append(
       el("div", "title", el("h2", "", "Slow commands"), about),
-      table("The slowest commands of the last minutes", TITLES, this.#body),
+      table("The slowest commands of the last minutes", [...titles, ["Made of"]], this.#body),
     );
   }
 
@@ -38,26 +40,17 @@ export class Slow {
     each(this.#body, slow.length ? slow : [null], slowRow, (row, entry) => {
       const cells = [...row.children];
       mark(row, "data-state", entry ? "good" : "none");
-      const texts = entry
-        ? [
-            clock(entry.at),
-            entry.command,
-            entry.key ?? "–",
-            bytes(entry.request_bytes),
-            count(entry.reply_size),
-            time(entry.seconds),
-          ]
-        : ["Nothing yet", "", "", "", "", ""];
-      texts.forEach((text, n) => say(cells[n], text));
-      mark(cells[2], "title", entry?.key ?? "");
-      mark(cells[4], "title", "Bytes of a string, elements of a collection");
-      cells[6].firstChild.hidden = !entry;
-      if (entry) fillBar(cells[6].firstChild, entry.split);
+      COLUMNS.forEach(({ text }, n) => say(cells[n], entry ? text(entry) : n ? "" : "Nothing yet"));
+      mark(cells[KEY], "title", entry?.key ?? "");
+      const [bar] = cells.at(-1).children;
+      bar.hidden = !entry;
+      if (entry) fillBar(bar, entry.split);
     });
   }
 }
 
 function slowRow() {
-  const kinds = ["moment", "command", "key", "figure", "figure", "figure strong"];
-  return el("tr", "", ...kinds.map((kind) => el("td", kind)), el("td", "made", partsBar()));
+  const cells = COLUMNS.map(({ kind = "" }) => el("td", kind));
+  cells[ANSWER].title = "Bytes of a string, elements of a collection";
+  return el("tr", "", ...cells, el("td", "made", partsBar()));
 }

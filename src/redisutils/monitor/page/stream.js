@@ -4,7 +4,7 @@
 // "signed out" (the server wants a token: only a person can help).
 
 const FIRST_DELAY = 500;
-const MOST_DELAY = 2000;
+const MOST_DELAY = 1000;
 // Without a frame for so long, what looks like a connection is none: a cable was pulled.
 const SILENT = 8000;
 const CHECKED = 1000;
@@ -12,6 +12,7 @@ const CHECKED = 1000;
 export class Stream extends EventTarget {
   state = "connecting";
   heard = performance.now(); // when the last frame came
+  why = ""; // what the server says of why there are none
   #url;
   #source = null;
   #delay = FIRST_DELAY;
@@ -51,6 +52,7 @@ export class Stream extends EventTarget {
     this.#delay = FIRST_DELAY;
     if (frames.length) {
       this.heard = performance.now();
+      this.why = "";
       this.#become("live");
     }
     this.dispatchEvent(new CustomEvent("frames", { detail: frames }));
@@ -65,7 +67,7 @@ export class Stream extends EventTarget {
     const retry = this.#delay * (0.75 + Math.random() / 2);
     this.#delay = Math.min(this.#delay * 2, MOST_DELAY);
     this.#again(retry);
-    const status = refused ? await this.#status() : 0;
+    const status = refused ? await this.#ask() : 0;
     if (status === 401 || status === 403) {
       clearTimeout(this.#timer);
       this.#source.close();
@@ -73,12 +75,15 @@ export class Stream extends EventTarget {
     }
   }
 
-  async #status() {
+  // The status of an answer, 0 for none; and what it says of the reason.
+  async #ask() {
     const abort = new AbortController();
     try {
-      return (await fetch(this.#url, { signal: abort.signal, cache: "no-store" })).status;
+      const answer = await fetch(this.#url, { signal: abort.signal, cache: "no-store" });
+      this.why = answer.ok ? "" : ((await answer.json()).error ?? "");
+      return answer.status;
     } catch {
-      return 0; // nobody there
+      return 0;
     } finally {
       abort.abort(); // if it is a stream, this one is not wanted
     }

@@ -3,6 +3,7 @@
 
 import { each, el, mark, say } from "./dom.js";
 import { totalOf, usual } from "./parts.js";
+import { setSign, sign } from "./signs.js";
 import { bytes, count, perSecond, plural, share, time } from "./units.js";
 
 const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
@@ -156,6 +157,7 @@ export class Suspects {
       const [state, word] = known ? judge(known) : NONE("waiting");
       const [title, list] = node.children;
       mark(node, "data-state", state);
+      setSign(title.firstChild, state);
       say(title.lastChild, word);
       each(list, known ? facts(known) : [["", "–"]], fact, (item, [label, value]) => {
         say(item.firstChild, label);
@@ -166,7 +168,7 @@ export class Suspects {
 }
 
 function card({ name }) {
-  return el("article", "suspect", el("h2", "", el("span", "sign"), `${name} `, el("b")), el("dl"));
+  return el("article", "suspect", el("h2", "", sign(), `${name} `, el("b")), el("dl"));
 }
 
 function fact() {
