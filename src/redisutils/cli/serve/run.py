@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from redisutils import RedisConfig, create_redis_pool
+from redisutils.cli.log import configure_logging
 from redisutils.cli.serve.hosting import CannotListen, Host, addresses, listen
 from redisutils.errors import ConfigError, RedisUtilsError
 from redisutils.monitor.access import LONGEST, check_token
@@ -94,6 +95,8 @@ async def _serve(options: Options, config: RedisConfig, token: Secret | None) ->
         sockets = listen(places, options.port)
         for each in sockets:
             listening.enter_context(contextlib.closing(each))
+        if not os.environ.get("REDIS_LOG"):
+            configure_logging("warning")  # nobody watches it: what goes wrong has to be written
         async with create_redis_pool(config) as pool:
             app = monitor_app(pool, token=token)
             stop = _on_signals(app, options.drain)
