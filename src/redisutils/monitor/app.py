@@ -15,14 +15,13 @@ address         what it answers                                                 
 =============== ====================================================================== =======
 
 The addresses without a token say nothing of a server: ``/readyz`` gives its reasons only to those
-who have the token, and to the log. All addresses in what is served are relative, and nothing needs
+who have the token. All addresses in what is served are relative, and nothing needs
 ASGI's lifespan, so that the application can be mounted anywhere.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -59,8 +58,6 @@ if TYPE_CHECKING:
     from redisutils.client.redis_pool import RedisPool
 
 __all__ = ["MonitorApp", "monitor_app"]
-
-logger = logging.getLogger("redisutils.monitor")
 
 _PATIENCE: Final = 0.5
 """Seconds for a health check: Kubernetes gives a probe one second unless told otherwise. However
@@ -105,7 +102,6 @@ class MonitorApp:
         viewers are taken."""
         self._pool = pool
         self._access = access
-        self._ready = True
         self._page = read_page()
         self._app: ASGIApp = Guard(self._routes())
 
@@ -222,14 +218,6 @@ class MonitorApp:
     async def _readyz(self, request: Request) -> Response:
         self._begin()
         reasons = await self._unready()
-        if self._ready != (not reasons):
-            self._ready = not reasons
-            if reasons:
-                logger.warning(
-                    "%s is not ready: %s", self._pool.config.endpoint, "; ".join(reasons)
-                )
-            else:
-                logger.info("%s is ready", self._pool.config.endpoint)
         told = {"ready": not reasons, "reasons": reasons}
         if not self._may_look(request):
             del told["reasons"]

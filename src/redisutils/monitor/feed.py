@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from redisutils.errors import ConfigError, PoolClosed
 from redisutils.metrics import MetricsSnapshot
 from redisutils.monitor.checks import Checks
-from redisutils.monitor.frame import Frame
+from redisutils.monitor.frame import Frame, HealthFrame, Status
 from redisutils.monitor.framing import make_frame
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ class Feed:
         self._interval = interval
         self._checks = Checks(pool)
         self._task: asyncio.Task[None] | None = None
+        self._status: Status = "healthy"
         self._viewers: set[Viewer] = set()
         self._kept: deque[bytes] = deque(maxlen=KEPT)
         self.latest: Sheet | None = None
@@ -233,13 +234,15 @@ class Feed:
         try:
             if not self._pool.closed:
                 await self._checks.look()
+            health = self._checks.health
+            self._note(health)
             now = self._pool.metrics()
             await _let_pass()
             frame = make_frame(
                 before,
                 now,
                 at=time(),
-                health=self._checks.health,
+                health=health,
                 server=self._checks.server,
                 closed=self._pool.closed,
             )
@@ -262,6 +265,16 @@ class Feed:
             viewer.give(sheet)
             if number % _TOGETHER == 0:
                 await _let_pass()
+
+    def _note(self, health: HealthFrame) -> None:
+        """Log that it is well or not, when that has changed."""
+        status = health["status"]
+        if status == self._status or self._pool.closed:
+            return
+        self._status = status
+        level = logging.INFO if status == "healthy" else logging.WARNING
+        why = ": " + "; ".join(health["reasons"]) if health["reasons"] else ""
+        logger.log(level, "%s is %s%s", self._pool.config.endpoint, status, why)
 
     async def _failed(self, told: str) -> None:
         self.error = told

@@ -23,6 +23,7 @@ __all__ = [
     "ServerFrame",
     "SlowFrame",
     "SplitFrame",
+    "Status",
     "ThroughputFrame",
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from redisutils import RedisConfig, create_redis_pool
+from redisutils.cli.log import configure_logging
 from redisutils.cli.serve.hosting import CannotListen, Host, addresses, listen
 from redisutils.errors import ConfigError, RedisUtilsError
 from redisutils.monitor.access import LONGEST, check_token
@@ -94,6 +96,10 @@ async def _serve(options: Options, config: RedisConfig, token: Secret | None) ->
         sockets = listen(places, options.port)
         for each in sockets:
             listening.enter_context(contextlib.closing(each))
+        if not os.environ.get("REDIS_LOG"):
+            configure_logging("warning")  # nobody watches it: what goes wrong has to be written
+            # Of its own health checks, each second: the monitor says when they come to another end.
+            logging.getLogger("redisutils.events").setLevel(logging.ERROR)
         async with create_redis_pool(config) as pool:
             app = monitor_app(pool, token=token)
             stop = _on_signals(app, options.drain)
