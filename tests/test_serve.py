@@ -133,6 +133,8 @@ def test_it_starts_without_redis_finds_it_and_ends_on_sigterm(
             assert status == 503
             assert "does not answer" in json.loads(body)["reasons"][0]
             assert server.password not in body.decode()
+            while json.loads(served.ask("/api/frame")[1])["health"]["status"] != "unhealthy":
+                sleep(0.05)  # until the feed has come to it, and logged it
             asyncio.run(server.start())
             served.until("/readyz", 200)
             for path in ("/", "/healthz", "/metrics", "/api/frame"):
