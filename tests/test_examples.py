@@ -10,6 +10,12 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 SAYS = {
+    "dashboard": [
+        "dashboard: http://127.0.0.1:",
+        "price: b'50000.0'",
+        "ready: True",
+        "health: healthy",
+    ],
     "deadlines": ["in time: b'50000.0'", "gave up: CommandTimeout after", "afterwards: b'50000.0'"],
     "honest_errors": [
         "DataError: Outcome.NOT_SENT",

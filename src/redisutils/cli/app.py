@@ -11,6 +11,7 @@ from redisutils.cli.check.command import check
 from redisutils.cli.demo.command import demo
 from redisutils.cli.env.command import env
 from redisutils.cli.log import configure_logging
+from redisutils.cli.serve.command import serve
 
 __all__ = ["app"]
 
@@ -54,3 +55,4 @@ def root(
 app.command()(demo)
 app.command()(check)
 app.command()(env)
+app.command()(serve)

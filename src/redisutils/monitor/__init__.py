@@ -1,4 +1,4 @@
-"""What a pool shows to the world. Each module needs its own extra, and nothing is imported here.
+"""What a pool shows to the world. Nothing is imported here: some modules need an extra.
 
 =========== ==================================================================================
 module      what it is
@@ -11,5 +11,15 @@ text        Prometheus' text format
 otel        OpenTelemetry: ``instrument(pool)`` (extra ``otel``)
 instruments its metrics
 tracing     its spans
+frame       what is drawn each second
+framing     it is made of two snapshots
+checks      the health checks behind the frames
+feed        makes the frames, once for all who watch
+app         ``monitor_app(pool)``: all of it over HTTP, and the dashboard (extra ``monitor``)
+access      who may look: the token, and sessions for browsers
+guard       what every answer has, and what no request may do
+stream      the frames over server-sent events
+plain       a health report as JSON can say it
+files       the dashboard's files, which are in ``page/``
 =========== ==================================================================================
 """

@@ -1,0 +1,62 @@
+// Buttons and keys.
+
+import { $, mark, say } from "./dom.js";
+import { isDark, toggleTheme } from "./theme.js";
+import { clock, lasting } from "./units.js";
+
+const FAR = 10; // frames, with Shift
+
+export function controls(view) {
+  const range = (seconds) => () => view.setRange(seconds);
+  const pause = () => view.setPaused(!view.paused);
+  const actions = {
+    ArrowLeft: (event) => view.step(event.shiftKey ? -FAR : -1),
+    ArrowRight: (event) => view.step(event.shiftKey ? FAR : 1),
+    Home: () => view.pin(view.frames[0]?.at ?? null),
+    End: () => view.pin(null),
+    Escape: () => view.pin(null),
+    " ": pause,
+    1: range(60),
+    5: range(300),
+    t: toggleTheme,
+  };
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const { target } = event;
+    if (target.closest("input, select, textarea, .scroll")) return;
+    if (event.key === " " && target.closest("button, a, summary")) return; // it presses that
+    const action = actions[event.key] ?? actions[event.key.toLowerCase()];
+    if (!action) return;
+    event.preventDefault();
+    action(event);
+  });
+  $("range-1").addEventListener("click", range(60));
+  $("range-5").addEventListener("click", range(300));
+  $("pause").addEventListener("click", pause);
+  $("theme").addEventListener("click", toggleTheme);
+  $("earlier").addEventListener("click", () => view.step(-1));
+  $("later").addEventListener("click", () => view.step(1));
+  $("now").addEventListener("click", () => (view.at === null ? pause() : view.pin(null)));
+}
+
+export function drawControls(view) {
+  mark($("range-1"), "aria-pressed", view.range === 60);
+  mark($("range-5"), "aria-pressed", view.range === 300);
+  mark($("pause"), "aria-pressed", Boolean(view.paused));
+  say($("pause"), view.paused ? "Resume" : "Pause");
+  say($("theme"), isDark() ? "Light" : "Dark");
+  drawMoment(view);
+}
+
+// What is shown when it is not now: nobody shall take the past for the present.
+function drawMoment({ at, shown, until, paused }) {
+  $("moment").hidden = at === null && !paused;
+  if (at === null) {
+    say($("moment-words"), `Paused at ${clock(until)}`);
+    say($("now"), "Resume");
+  } else {
+    const ago = `${lasting(until - shown.at)} before ${paused ? "the pause" : "now"}`;
+    say($("moment-words"), `${clock(shown.at)}, ${ago}`);
+    say($("now"), paused ? "Back" : "Now");
+  }
+}
