@@ -123,7 +123,7 @@ async def test_a_thousand_who_wait_in_vain_are_told_in_time() -> None:
     assert 0.09 <= took < 3.0  # a loop in debug mode takes a second to start so many
     assert status(pool) == (1, 0, 0)
     assert pool.metrics.waits == 1000
-    assert not pool._waiters  # what nobody waits for is not kept
+    assert not pool._permits.waiting  # what nobody waits for is not kept
     lease.release()
 
 

@@ -371,17 +371,18 @@ class PoolMachine(RuleBasedStateMachine):
         held = sum(c.state in ("served", "holding", "vacant") for c in self.callers)
         held += self.spares_begun
         asking = sum(c.state == "asking" for c in self.callers)
+        permits = pool._permits
         assert held <= pool.in_use <= held + asking
-        assert 0 <= pool._permits <= state.max_size
-        assert pool._debt >= 0
-        assert pool.in_use == state.max_size + pool._debt - pool._permits
+        assert 0 <= permits.free <= state.max_size
+        assert permits._debt >= 0
+        assert pool.in_use == state.max_size + permits._debt - permits.free
         idle = pool.idle()
-        assert state.size <= state.max_size + pool._debt
+        assert state.size <= state.max_size + permits._debt
         assert not idle or state.size <= state.max_size
         assert len({id(thing) for thing, _ in idle}) == len(idle)
         lent = {id(c.lease.item) for c in self.callers if c.lease}
         assert lent.isdisjoint(id(thing) for thing, _ in idle)
-        assert not (pool._permits and any(not waiter.done() for waiter in pool._waiters))
+        assert not (permits.free and any(not waiter.done() for waiter in permits._waiters))
         assert not pool.closed or (not idle and state.max_size == 0)
         assert pool.metrics.connections_created == len(things.made)
         closed = sum(thing.closings for thing in things.made)
@@ -423,8 +424,8 @@ class PoolMachine(RuleBasedStateMachine):
             assert spare.done()
             if not spare.cancelled() and spare.exception() is not None:
                 assert isinstance(spare.exception(), (Refused, PoolTimeout, PoolClosed))
-        assert pool.in_use == pool._debt == pool._making == 0
-        assert not pool._waiters
+        assert pool.in_use == pool._permits._debt == pool._making == 0
+        assert not pool._permits.waiting
         if pool.closed:
             assert self.things.alive == 0
             return

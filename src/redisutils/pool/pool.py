@@ -32,7 +32,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from time import monotonic
@@ -51,6 +51,7 @@ from redisutils.pool.model import (
     Timeouts,
     Usage,
 )
+from redisutils.pool.permits import Permits
 
 __all__ = [
     "Expired",
@@ -136,14 +137,10 @@ class Pool(Generic[T]):
         self.describe_users: Callable[[], str] = str
         """Adds to the message of a wait that timed out who holds the connections."""
         self._idle: deque[tuple[T, Usage]] = deque()
-        # In the order of arrival; any of them can leave in one step.
-        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
-        self._max_size = max_size
+        self._permits = Permits(max_size)
         self._size = 0
         self._users = 0
-        self._permits = max_size
         self._making = 0
-        self._debt = 0  # permits that no longer exist, still held by checkouts
         self.closed = False
         self._unused: asyncio.Future[None] | None = None  # for drain
 
@@ -158,11 +155,11 @@ class Pool(Generic[T]):
     @property
     def in_use(self) -> int:
         """Things checked out, or on their way to a caller."""
-        return self._max_size + self._debt - self._permits
+        return self._permits.held
 
     def status(self) -> PoolStatus:
         return PoolStatus(
-            max_size=self._max_size,
+            max_size=self._permits.count,
             size=self._size,
             available=max(0, self._size - self._users),
             waiting=max(0, self._users - self._size),
@@ -175,7 +172,7 @@ class Pool(Generic[T]):
 
         The quick way, without a coroutine: it is what a busy pool does nearly always.
         """
-        if not self._permits or not self._idle or self.pre_recycle or self.post_recycle:
+        if not self._permits.free or not self._idle or self.pre_recycle or self.post_recycle:
             return None
         fifo = self.queue_mode == "fifo"
         item, usage = self._idle[0 if fifo else -1]
@@ -185,7 +182,7 @@ class Pool(Generic[T]):
             self._idle.popleft()
         else:
             self._idle.pop()
-        self._permits -= 1
+        self._permits.take()
         self._users += 1
         self._note_recycled(usage)
         if self.metrics.observer is not None:
@@ -219,9 +216,7 @@ class Pool(Generic[T]):
         end = inf if total == inf else monotonic() + total
         self._users += 1
         try:
-            if self._permits:  # and so nobody waits
-                self._permits -= 1
-            else:
+            if not self._permits.take():
                 await self._wait(min(total, timeouts.wait if wait is _UNSET else wait))
         except BaseException:
             self._leave()
@@ -295,28 +290,10 @@ class Pool(Generic[T]):
             raise self._no_permit(timeout)
         self.metrics.waits += 1
         began = monotonic()
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        timer = None
-        if timeout != inf:
-            timer = loop.call_later(timeout, self._expire, waiter, timeout)
-        self._waiters[waiter] = None
         try:
-            await waiter
-        except BaseException:
-            if waiter in self._waiters:
-                del self._waiters[waiter]
-            elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._give_permit()  # handed over as we were cancelled: on to the next
-            raise
+            await self._permits.wait(timeout, lambda: self._no_permit(timeout))
         finally:
             self.metrics.wait_time.record(monotonic() - began)
-            if timer is not None:
-                timer.cancel()
-
-    def _expire(self, waiter: asyncio.Future[None], timeout: float) -> None:
-        if not waiter.done():
-            waiter.set_exception(self._no_permit(timeout))
 
     async def _recycled(self, item: T, usage: Usage, timeout: float) -> bool:
         """Make an idle thing fit for use; False if it was not and has been discarded."""
@@ -415,7 +392,7 @@ class Pool(Generic[T]):
             self.metrics.observer.returned(usage.last_used())
         kept = (
             not discard
-            and self._size + self._making <= self._max_size
+            and self._size + self._making <= self._permits.count
             and self.manager.reusable(item)
         )
         if kept:
@@ -438,16 +415,7 @@ class Pool(Generic[T]):
         self._notice_unused()
 
     def _give_permit(self) -> None:
-        """To the longest waiter who still wants it; else back on the heap."""
-        if self._debt:
-            self._debt -= 1
-        else:
-            while self._waiters:
-                waiter, _ = self._waiters.popitem(last=False)
-                if not waiter.done():
-                    waiter.set_result(None)
-                    return
-            self._permits += 1
+        self._permits.give()
         self._notice_unused()
 
     def discard(self, item: T) -> None:
@@ -466,19 +434,12 @@ class Pool(Generic[T]):
         """Change how many may exist. Smaller: idle ones go now, checked-out ones on return."""
         if self.closed:
             return
-        grown = max_size - self._max_size
-        self._max_size = max_size
-        if grown < 0:
-            free = min(self._permits, -grown)
-            self._permits -= free
-            self._debt += -grown - free
-            while self._idle and self._size + self._making > max_size:
-                item, _ = self._idle.popleft()
-                self._size -= 1
-                self.discard(item)
-        else:
-            for _ in range(grown):
-                self._give_permit()
+        self._permits.resize(max_size)
+        while self._idle and self._size + self._making > max_size:
+            item, _ = self._idle.popleft()
+            self._size -= 1
+            self.discard(item)
+        self._notice_unused()
 
     def retain(self, predicate: Callable[[T, Usage], bool]) -> Retained[T]:
         """Look at the idle ones and keep those for which ``predicate`` says so.
@@ -505,9 +466,8 @@ class Pool(Generic[T]):
 
         Returns whether there is one more.
         """
-        if not self._permits or self._size + self._making >= self._max_size:
+        if self._size + self._making >= self._permits.count or not self._permits.take():
             return False
-        self._permits -= 1
         self._users += 1
         try:
             item, usage = await self._create(self.timeouts.create)
@@ -528,7 +488,7 @@ class Pool(Generic[T]):
         kept = False
         try:
             await self._call(self.post_create, item, usage)
-            kept = self._size + self._making <= self._max_size  # never of one that is closed
+            kept = self._size + self._making <= self._permits.count  # never of one that is closed
         finally:
             self._making -= 1
             self._size += 1
@@ -548,10 +508,7 @@ class Pool(Generic[T]):
             return
         self.resize(0)
         self.closed = True
-        while self._waiters:
-            waiter, _ = self._waiters.popitem(last=False)
-            if not waiter.done():
-                waiter.set_exception(self._is_closed())
+        self._permits.refuse(self._is_closed)
 
     async def drained(self) -> None:
         """Wait until nothing is checked out."""
@@ -578,11 +535,11 @@ class Pool(Generic[T]):
 
     def shortage(self) -> str:
         """Who has the connections, for messages; empty while nobody waits for one."""
-        return f"{self._use()} (REDIS_POOL_MAX_SIZE)" if self._waiters else ""
+        return f"{self._use()} (REDIS_POOL_MAX_SIZE)" if self._permits.waiting else ""
 
     def _use(self) -> str:
         s = self.status()
-        count = len(self._waiters)
+        count = self._permits.waiting
         waiting = f"{count or 'no'} other caller{'s' * (count != 1)} waiting"
         return f"all {s.max_size} are in use{self.describe_users()}, {waiting}"
 
