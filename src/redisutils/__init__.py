@@ -85,6 +85,8 @@ def __getattr__(name: str) -> Any:
     if name == "RedisConfig":
         # pydantic takes another quarter of a second: only for those who make a RedisConfig.
         return import_module("redisutils.config").RedisConfig
+    if name == "HealthReport":  # and what makes one, some milliseconds
+        return import_module("redisutils.topology.health").HealthReport
     if name not in __all__ and name not in _FLOORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     for home in (
@@ -94,7 +96,6 @@ def __getattr__(name: str) -> Any:
         import_module("redisutils.errors"),
         import_module("redisutils.metrics"),
         import_module("redisutils.pool.pool"),
-        import_module("redisutils.topology.health"),
     ):
         globals().update(
             {public: getattr(home, public) for public in home.__all__ if public in __all__}

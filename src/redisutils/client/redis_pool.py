@@ -23,7 +23,6 @@ from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Backoff, RetryMode, RetryPolicy
 from redisutils.secret import hide
-from redisutils.topology.health import HealthReport
 from redisutils.topology.standalone import DEFAULT_LANE, Standalone
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from redisutils.config import ConfigArgs, RedisConfig
     from redisutils.connection.embedded import ServerProcess
+    from redisutils.topology.health import HealthReport
 
 __all__ = ["RedisPool", "RetainResult", "create_redis_pool"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
@@ -37,8 +37,10 @@ from redisutils.pool.model import PoolStatus
 from redisutils.pool.pool import Lease, Pool
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Reconnecting, RetryPolicy
-from redisutils.topology.examining import Examiner
-from redisutils.topology.health import HealthReport
+
+if TYPE_CHECKING:
+    from redisutils.topology.examining import Examiner
+    from redisutils.topology.health import HealthReport
 
 __all__ = ["Standalone"]
 
@@ -95,7 +97,7 @@ class Standalone:
             self.pool, self._manager, self._all_lanes, settings, self.metrics
         )
         self._housekeeper.start()
-        self._examiner = Examiner(self)
+        self._examiner: Examiner | None = None
         _alive.add(self)
 
     def __repr__(self) -> str:
@@ -330,6 +332,11 @@ class Standalone:
         Raises:
             WrongLoop
         """
+        if self._examiner is None:
+            # What it needs takes some milliseconds to import: only for those who ask.
+            from redisutils.topology.examining import Examiner
+
+            self._examiner = Examiner(self)
         return await self._examiner.look(timeout)
 
     def _all_lanes(self) -> list[Lane]:
@@ -381,7 +388,8 @@ class Standalone:
         # One turn, in which lanes stop connecting, and transports let go of their sockets; and
         # another, for those of the connections that were being made.
         await asyncio.sleep(0)
-        await self._examiner.ended()
+        if self._examiner is not None:
+            await self._examiner.ended()
         await self._manager.scouted.ended()
         await asyncio.sleep(0)
 
