@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from redisutils.cli.bench.command import bench
 from redisutils.cli.demo.command import demo
 from redisutils.cli.log import configure_logging
 
@@ -49,4 +50,5 @@ def root(
         raise typer.Exit(2) from None
 
 
+app.command()(bench)
 app.command()(demo)
