@@ -58,10 +58,24 @@ class RedisUtilsError(Exception):
 
     outcome: Outcome | None = None
 
+    tells_outcome = False
+    """Whether its text ends with the outcome: it is about a command, not about how it was called,
+    and whoever reads it in a log at night wants to know."""
+
     def __init__(self, message: str, *, outcome: Outcome | None = None) -> None:
         super().__init__(message)
         if outcome is not None:
             self.outcome = outcome
+
+    @property
+    def message(self) -> str:
+        """What happened, without the outcome."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        if self.tells_outcome and self.outcome is not None:
+            return f"{self.message} [outcome: {self.outcome.name}]"
+        return self.message
 
 
 class ConfigError(RedisUtilsError, rpy.DataError, ValueError):
@@ -77,6 +91,7 @@ class ConnectFailed(RedisUtilsError, rpy.ConnectionError):
     ``fatal`` says that trying again cannot help, as with a wrong password.
     """
 
+    tells_outcome = True
     outcome = Outcome.NOT_SENT
     fatal = False
 
@@ -101,6 +116,7 @@ class AuthenticationFailed(ConnectFailed, rpy.AuthenticationError):
 class ConnectionLost(RedisUtilsError, rpy.ConnectionError):
     """The connection died with commands unanswered, or before they were written."""
 
+    tells_outcome = True
     outcome = Outcome.UNKNOWN
 
 
@@ -113,6 +129,8 @@ class CommandTimeout(RedisUtilsError, rpy.TimeoutError):
     """The command's time budget ran out: while it waited (``NOT_SENT``) or
     after it was written (``UNKNOWN``)."""
 
+    tells_outcome = True
+
 
 class PoolTimeout(RedisUtilsError, rpy.TimeoutError, rpy.MaxConnectionsError):
     """A checkout took longer than its phase allows.
@@ -120,6 +138,7 @@ class PoolTimeout(RedisUtilsError, rpy.TimeoutError, rpy.MaxConnectionsError):
     ``phase`` is ``"wait"`` (for a free connection), ``"recycle"`` (of idle ones) or ``"create"``.
     """
 
+    tells_outcome = True
     outcome = Outcome.NOT_SENT
 
     # The default is for unpickling, which gives only the message and sets the rest itself.
@@ -131,6 +150,7 @@ class PoolTimeout(RedisUtilsError, rpy.TimeoutError, rpy.MaxConnectionsError):
 class PoolClosed(RedisUtilsError, rpy.ConnectionError):
     """The pool is closed, or was closed while the caller waited."""
 
+    tells_outcome = True
     outcome = Outcome.NOT_SENT
 
 

@@ -10,6 +10,7 @@ import typer
 from redisutils.cli.bench.command import bench
 from redisutils.cli.demo.command import demo
 from redisutils.cli.log import configure_logging
+from redisutils.cli.serve.command import serve
 
 __all__ = ["app"]
 
@@ -52,3 +53,4 @@ def root(
 
 app.command()(bench)
 app.command()(demo)
+app.command()(serve)

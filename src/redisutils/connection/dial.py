@@ -231,7 +231,7 @@ def _not_redis(options: ConnectOptions, error: ProtocolError) -> ConnectFailed:
     # A TLS alert is a record of type 21; its first byte is what the parser trips over.
     if options.tls is None and "\\x15" in str(error):
         return _speaks_tls(options)
-    return ConnectFailed(str(error), fatal=True)
+    return ConnectFailed(error.message, fatal=True)
 
 
 async def _hung_up(options: ConnectOptions, error: ConnectionLost) -> ConnectFailed:
@@ -244,7 +244,7 @@ async def _hung_up(options: ConnectOptions, error: ConnectionLost) -> ConnectFai
     elif options.path is None and not options.dialect.spoken and await speaks_tls(options):
         return _speaks_tls(options)
     hint = " (does it ask for a client certificate?)" if options.tls is not None else ""
-    return ConnectFailed(f"{options.peer} hung up during the handshake{hint}: {error}")
+    return ConnectFailed(f"{options.peer} hung up during the handshake{hint}: {error.message}")
 
 
 def _no_tls(options: ConnectOptions) -> ConnectFailed:

@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from redisutils.connection.reply import Reply
 from redisutils.errors import ConnectionLost, Outcome, ProtocolError
+from redisutils.metrics.counters import PoolMetrics
 
 __all__ = ["NOBODY", "Owner", "lost"]
 
@@ -15,6 +16,7 @@ class _Owned(Protocol):
     """What any owner needs of a connection."""
 
     peer: str
+    metrics: PoolMetrics
 
     def abort(self, error: ConnectionLost) -> None: ...
 
@@ -41,7 +43,7 @@ class Owner(Generic[C]):
         """The connection is gone. The last ``unsent`` of the unanswered were never written."""
         written = len(unanswered) - unsent
         for position, reply in enumerate(unanswered):
-            reply.fail(lost(error, position < written))
+            reply.fail(lost(error, position < written), connection.metrics)
 
     def on_blocked(self, connection: C) -> None:
         """A bound is reached: hold callers back."""
@@ -68,7 +70,7 @@ class Owner(Generic[C]):
 
 def lost(error: ConnectionLost, written: bool) -> ConnectionLost:
     """The error for one command of a lost connection: each caller gets its own instance."""
-    mine = type(error)(str(error), outcome=Outcome.UNKNOWN if written else Outcome.NOT_SENT)
+    mine = type(error)(error.message, outcome=Outcome.UNKNOWN if written else Outcome.NOT_SENT)
     mine.__cause__ = error.__cause__
     return mine
 

@@ -35,25 +35,22 @@ from time import monotonic, perf_counter
 from typing import Any, Final, cast
 
 import hiredis
-from redis._parsers.base import BaseParser
-from redis.exceptions import ExecAbortError, ResponseError
 
+from redisutils.connection.error_replies import ErrorReplies, refusal_of
 from redisutils.connection.home import ASLEEP, Home
-from redisutils.connection.naming import command_name, slow_command
 from redisutils.connection.owner import NOBODY, Owner
 from redisutils.connection.packing import pack
 from redisutils.connection.reply import Batch, Issued, Reply, as_reply, new_batch, raise_
+from redisutils.connection.timing import Timing
 from redisutils.errors import (
     CommandTimeout,
     ConnectionLost,
     Outcome,
     ProtocolError,
     WrongLoop,
-    with_code,
     with_outcome,
 )
 from redisutils.metrics.counters import PoolMetrics
-from redisutils.retry import TRANSIENT
 
 __all__ = ["FOREVER", "Connection"]
 
@@ -91,9 +88,6 @@ bounded by this times the former."""
 _WRITE_BUFFER: Final = 1024 * 1024
 """Bytes in the transport's buffer at which it asks us to pause."""
 
-_OF_EXEC: Final = frozenset({"EXECABORT", "ERR"})
-"""How EXEC answers when its commands, or MULTI itself, were refused."""
-
 _INCOMPLETE: Final = object()  # hiredis' default, False, is also a RESP3 value
 _Push: Final[type] = hiredis.PushNotification
 
@@ -128,12 +122,10 @@ class Connection(asyncio.Protocol):
         "_pid",
         "_reader",
         "_silence",
-        "_skip",
-        "_stands_for",
+        "_timing",
         "_transport",
         "_unparsed",
         "_write",
-        "_writes",
         "_written",
         "blocked",
         "closed",
@@ -180,9 +172,10 @@ class Connection(asyncio.Protocol):
         self._pid = os.getpid()
         self._home = Home.of(self._loop)
         self._transport: asyncio.Transport
+        self._error_replies = ErrorReplies()
         self._reader = hiredis.Reader(
             protocolError=ProtocolError,
-            replyError=self._reply_error,
+            replyError=self._error_replies.parse,
             encoding=encoding,
             errors=errors,
             notEnoughData=_INCOMPLETE,
@@ -191,13 +184,7 @@ class Connection(asyncio.Protocol):
         self._expected: deque[Issued | Reply] = deque()
         self._out: list[bytes] = []
         self._flush_at = 1
-        self._error_replies: list[tuple[BaseException, str]] = []
-        # Of the answers to come, how many go by until one is measured, and how many it stands for.
-        self._skip = 0
-        self._stands_for = 1
-        # When what was written: (how many replies had been asked for when it left, the moment),
-        # from the last on that was measured.
-        self._writes: deque[tuple[int, float]] = deque()
+        self._timing = Timing(metrics)
         self._asleep = 0  # how often not to stay awake for answers
         self._awake_until = 0.0  # when it turns out that doing so was in vain
         self._silence = silence
@@ -296,6 +283,11 @@ class Connection(asyncio.Protocol):
         return len(self._expected)
 
     @property
+    def uncounted(self) -> int:
+        """Answers of the present read, handed out and not yet counted in the metrics."""
+        return self._written - len(self._expected) + len(self._out) - self._answered
+
+    @property
     def bytes_in_flight(self) -> int:
         """The size of these commands. O(in flight)."""
         return sum(
@@ -336,6 +328,7 @@ class Connection(asyncio.Protocol):
             self._alarm_handle = None
         self._alarm = self._alarm_span = inf
         self._home.sleep(self._awake_until)
+        self.metrics.commands += self.uncounted
         unsent = len(self._out)
         self._out.clear()
         unanswered = self.owed()
@@ -379,7 +372,8 @@ class Connection(asyncio.Protocol):
         self._out.clear()
         for reply in self.owed():
             reply.fail(
-                ConnectionLost(f"the connection to {self.peer} is closed", outcome=reply.fate)
+                ConnectionLost(f"the connection to {self.peer} is closed", outcome=reply.fate),
+                self.metrics,
             )
         self._expected.clear()
 
@@ -390,7 +384,7 @@ class Connection(asyncio.Protocol):
             return
         data = out[0] if len(out) == 1 else b"".join(out)
         self._written += len(out)
-        self._writes.append((self._written, monotonic()))
+        self._timing.writes.append((self._written, monotonic()))
         out.clear()
         size = len(data)
         self.metrics.bytes_out += size
@@ -426,7 +420,7 @@ class Connection(asyncio.Protocol):
         """Count in ``metrics`` from now on, and add there the bytes that were counted so far."""
         metrics.bytes_in += self.metrics.bytes_in
         metrics.bytes_out += self.metrics.bytes_out
-        self.metrics = metrics
+        self.metrics = self._timing.metrics = metrics
 
     def pause_reading(self) -> None:
         """Leave what comes in the socket, for an owner that cannot keep up."""
@@ -500,11 +494,12 @@ class Connection(asyncio.Protocol):
         """
         expected = self._expected
         gets = self._gets
-        error_replies = self._error_replies
+        error_replies = self._error_replies.parsed
         # What a woken task issues meanwhile cannot be answered by what has been received already.
         owed = len(expected) - len(self._out)
-        whole = self._is_slow()
-        due = owed if whole else owed - self._skip  # so many are owed when the next is measured
+        timing = self._timing
+        whole = owed > 0 and timing.is_slow(expected[0], self.last_heard)
+        due = owed if whole else owed - timing.skip  # so many are owed when the next is measured
         try:
             while owed and expected:  # a woken task may have closed the connection
                 reply = expected[0]
@@ -521,10 +516,7 @@ class Connection(asyncio.Protocol):
                 if value is _INCOMPLETE:
                     return
                 if type(value) is _Push:
-                    self._unparsed = 0
-                    if error_replies:
-                        self._disown(value)
-                    self.owner.on_push(self, value)
+                    self._pushed(value)
                     continue
                 expected.popleft()
                 owed -= 1
@@ -546,83 +538,35 @@ class Connection(asyncio.Protocol):
                         pass
         finally:
             if not whole:
-                self._skip = owed - due
+                timing.skip = owed - due
         if self._reader.has_data():
             self._read_unsolicited()
-
-    def _is_slow(self) -> bool:
-        """Whether what has come answers a command that waited longer than the slowest that are
-        remembered: then all that has come is measured."""
-        if not self._expected:
-            return False
-        first = self._expected[0]
-        issued = first[3] if isinstance(first, tuple) else first.issued
-        return self.last_heard - issued > self.metrics.measures.slow.floor
 
     def _measure(self, reply: Issued | Reply, whole: bool) -> tuple[Any, int]:
         """Parse the answer to ``reply`` and measure what it took.
 
         Args:
-            whole: it stands for itself alone, and so does the next.
+            whole: all answers of this read are measured.
 
         Returns the answer, and how many on from it the next is to be measured: none if it has
         not come yet.
         """
         began = monotonic()
-        if isinstance(reply, tuple):
-            _, payload, decode, issued, _ = reply
-            sent = issued
-            value = self._gets(decode)
-        else:
-            payload, issued, sent = reply.payload, reply.issued, reply.sent
-            value = self._read_for(reply)
+        value = self._gets(reply[2]) if isinstance(reply, tuple) else self._read_for(reply)
         if value is _INCOMPLETE or type(value) is _Push:
             return value, 0
-        ended = monotonic()
-        metrics = self.metrics
-        written = self._written_at(sent)
-        received = self.last_heard
-        split = (
-            sent - issued,
-            written - sent,
-            received - written,
-            began - received,
-            ended - began,
+        place = self._written - len(self._expected) + len(self._out) + 1
+        gap = self._timing.note(
+            reply, value, place, received=self.last_heard, began=began, whole=whole
         )
-        name = command_name(payload, isinstance(reply, Batch))
-        measures = metrics.measures
-        if ended - issued > measures.slow.floor:
-            plain = measures.slow.plain_keys
-            measures.slow.add(slow_command(name, payload, value, split, plain=plain))
-        if whole:
-            measures.record(name, split, 1)
-            return value, 1
-        measures.record(name, split, self._stands_for)
-        gap = self._stands_for = metrics.meter.draw(ended)
         return value, gap
 
-    def _written_at(self, sent: float) -> float:
-        """When the oldest command that is owed an answer was written: ``sent`` if that cannot be
-        told, since it was not measured from the beginning."""
-        place = self._written - len(self._expected) + len(self._out) + 1
-        writes = self._writes
-        while writes:
-            upto, when = writes[0]
-            if upto >= place:
-                return max(when, sent)
-            writes.popleft()
-        return sent
-
-    def _disown(self, message: object) -> None:
-        """Forget the errors within a push message: they say nothing of the reply that is due."""
-        within: list[Any] = [message]
-        for each in within:  # it grows meanwhile
-            if isinstance(each, list):
-                within += each
-            elif isinstance(each, dict):
-                within += (*each.keys(), *each.values())
-        disowned = set(map(id, within))
-        self._error_replies[:] = [one for one in self._error_replies if id(one[0]) not in disowned]
+    def _pushed(self, message: Any) -> None:
+        """A push message came between two answers."""
+        self._unparsed = 0
+        if self._error_replies.parsed:
+            self._error_replies.disown(message)
+        self.owner.on_push(self, message)
 
     def _tell(self, error: BaseException, callback: object) -> None:
         """A caller's callback failed, or its task was ended by SystemExit or the like."""
@@ -649,32 +593,22 @@ class Connection(asyncio.Protocol):
         """An error reply was parsed, at the top of ``value`` or within it. Count it; return
         True if the reply has been dealt with."""
         reply = as_reply(refused)
-        codes = [code for _, code in self._error_replies]
-        before = reply.fate
-        for error, _ in self._error_replies:
-            self.metrics.errors[type(error).__name__] += 1
-            if before is Outcome.UNKNOWN:  # refused now, but it may have run when it was lost
-                with_outcome(error, before)
-        self._error_replies.clear()
+        errors = self._error_replies.take(reply, self.metrics)
+        codes = [code for _, code in errors]
+        code: str | None = codes[0]
         if isinstance(reply, Batch):
-            # A transaction of which one command was refused is refused by its EXEC as a whole.
-            # A command whose answer does not decode was executed.
-            refused_whole = isinstance(value[-1], ExecAbortError) or all(
-                isinstance(answer, BaseException) and not isinstance(answer, UnicodeDecodeError)
-                for answer in value
-            )
-            if not refused_whole:
-                return False
-            if len(codes) > 1 and codes[-1] in _OF_EXEC:
-                codes.pop()  # it follows from the others
-            # A single refusal that is not for the moment forbids to repeat the whole.
-            lasting = [code for code in codes if code not in TRANSIENT]
-            return self.owner.on_rejected(self, reply, value, (lasting or codes)[0])
-        if not isinstance(value, BaseException):
-            return False
-        if not self.owner.on_rejected(self, reply, value, codes[0]):
-            reply.fail(value)
-        return True
+            code = refusal_of(value, codes)
+        elif not isinstance(value, BaseException):
+            code = None
+        if code is not None and self.owner.on_rejected(self, reply, value, code):
+            return True
+        if isinstance(value, BaseException):
+            reply.fail(value, self.metrics)
+            return True
+        if not reply.done():  # the caller is told by what it is given
+            for error, _ in errors:
+                self.metrics.failed(error)
+        return False
 
     def _undecodable(self, error: UnicodeDecodeError) -> None:
         """What came is not text in the asked-for encoding. The reader has moved on."""
@@ -686,9 +620,9 @@ class Connection(asyncio.Protocol):
             self.abort(self._protocol_error(error))
             return
         reply = as_reply(self._expected.popleft())
-        self._error_replies.clear()
+        self._error_replies.parsed.clear()
         self.metrics.errors[type(error).__name__] += 1
-        reply.fail(with_outcome(error, Outcome.EXECUTED))
+        reply.fail(with_outcome(error, Outcome.EXECUTED), self.metrics)
 
     def _read_unsolicited(self) -> None:
         while not self.closed:
@@ -696,7 +630,7 @@ class Connection(asyncio.Protocol):
             if value is _INCOMPLETE:
                 return
             self._unparsed = 0
-            self._error_replies.clear()
+            self._error_replies.parsed.clear()
             if type(value) is _Push:
                 self.owner.on_push(self, value)
             else:
@@ -711,17 +645,6 @@ class Connection(asyncio.Protocol):
             self._bytes_in_flight -= size
             landed += 1
         del self._flights[:landed]
-
-    def _reply_error(self, message: str) -> Exception:
-        """Hiredis' callback for each error reply, nested ones included."""
-        try:
-            error: Exception = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]
-        except ValueError:  # MOVED or ASK without an address
-            error = ResponseError(message)
-        code = message.split(" ", 1)[0]
-        with_outcome(with_code(error, code), Outcome.REJECTED)
-        self._error_replies.append((error, code))
-        return error
 
     def _protocol_error(self, cause: Exception) -> ProtocolError:
         what = str(cause) if isinstance(cause, ProtocolError) else repr(cause)
@@ -761,7 +684,7 @@ class Connection(asyncio.Protocol):
                 continue
             if reply.deadline <= now:
                 self.metrics.timeouts += 1
-                reply.fail(self._timed_out(reply, now, Outcome.UNKNOWN))
+                reply.fail(self._timed_out(reply, now, Outcome.UNKNOWN), self.metrics)
             elif reply.deadline < earliest:
                 earliest = reply.deadline
         since = max(self.last_heard, unanswered[0].issued)
@@ -782,7 +705,7 @@ class Connection(asyncio.Protocol):
         for reply in unsent:
             if reply.deadline <= now and not reply.done():
                 self.metrics.timeouts += 1
-                reply.fail(self._timed_out(reply, now, reply.fate))
+                reply.fail(self._timed_out(reply, now, reply.fate), self.metrics)
             else:
                 self._expected.append(reply)
                 self._out.append(reply.payload)

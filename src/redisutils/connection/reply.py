@@ -29,6 +29,7 @@ from time import monotonic
 from typing import Any, TypeAlias
 
 from redisutils.errors import Outcome, with_outcome
+from redisutils.metrics.counters import PoolMetrics
 
 __all__ = ["Batch", "Issued", "Reply", "as_reply", "new_batch", "new_reply", "raise_"]
 
@@ -76,9 +77,10 @@ class Reply:
         self.attempts += 1
         return self.attempts
 
-    def fail(self, error: BaseException) -> None:
-        """Complete with ``error``, unless the caller has gone."""
+    def fail(self, error: BaseException, metrics: PoolMetrics) -> None:
+        """Complete with ``error``, counted in ``metrics``, unless the caller has gone."""
         if not self.future.done():
+            metrics.failed(error)
             self.future.set_exception(error)
 
 

@@ -31,6 +31,8 @@ class Gauges:
     size: int
     in_use: int
     waiting: int
+    uncounted: int
+    """Commands that are answered and not yet counted."""
     in_flight: int
     in_flight_bytes: int
     lanes: tuple[LaneMetrics, ...]
@@ -138,13 +140,13 @@ class PoolMetrics:
             endpoint=gauges.endpoint,
             at=now,
             seconds=now - self._since,
-            commands=self.commands,
+            commands=self.commands + gauges.uncounted,
             latency=latency,
             parts=MappingProxyType(self.measures.parts()),
             composition=self.measures.composition(latency),
             by_command=MappingProxyType(self.measures.by_command()),
             rates=MappingProxyType(self._rates(now)),
-            slow=self.measures.slowest(),
+            slow=self.measures.slow.read(),
             errors=MappingProxyType(dict(self.errors)),
             failures=MappingProxyType(dict(self.failures)),
             retries=MappingProxyType(dict(self.retries)),

@@ -104,8 +104,7 @@ class LatencyHistogram:
         counts = self._counts
         counts[bucket] = counts.get(bucket, 0) + times
         self._total += seconds * times
-        if seconds > self._max:
-            self._max = seconds
+        self._max = max(self._max, seconds)
 
     def fold(self) -> None:
         """Count what is pending. O(pending · log), about 0.1 µs each."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from types import MappingProxyType
-from typing import cast
+from typing import Final, cast
 
-from redisutils.metrics.latency import LatencyHistogram, LatencySnapshot, bucket_of
+from redisutils.metrics.latency import LatencyHistogram, LatencySnapshot
 from redisutils.metrics.slow import SlowLog
-from redisutils.metrics.snapshot import CommandMetrics, SlowCommand
-from redisutils.metrics.split import PARTS, Composition, Split, Sums
+from redisutils.metrics.snapshot import CommandMetrics
+from redisutils.metrics.split import PARTS, Composition, Split, Sums, band_of
 
 __all__ = ["Measures"]
+
+
+_NO_SUMS: Final = bytes(6 * 8)
+"""How many commands, and the sum of each part: see ``split.Sums``."""
 
 
 class _Calls:
@@ -21,7 +26,7 @@ class _Calls:
 
     def __init__(self) -> None:
         self.latency = LatencyHistogram()
-        self.sums = [0.0] * 5
+        self.sums = array("d", _NO_SUMS)
         self.errors: Counter[str] = Counter()
 
 
@@ -33,7 +38,7 @@ class Measures:
     def __init__(self) -> None:
         self._total = LatencyHistogram()
         self._parts = tuple(LatencyHistogram() for _ in PARTS)
-        self._sums: dict[int, list[float]] = {}
+        self._sums: dict[int, array[float]] = {}
         self._by_command: dict[str, _Calls] = {}
         self.slow = SlowLog()
 
@@ -48,17 +53,18 @@ class Measures:
         self._total.record(seconds, times)
         calls = self._calls(command)
         calls.latency.record(seconds, times)
-        bucket = bucket_of(seconds)
-        sums = self._sums.get(bucket)
+        band = band_of(seconds)
+        sums = self._sums.get(band)
         if sums is None:
-            sums = self._sums[bucket] = [0.0] * 6
+            sums = self._sums[band] = array("d", _NO_SUMS)
         sums[0] += times
         of_command = calls.sums
+        of_command[0] += times
         for number, (part, took) in enumerate(zip(self._parts, split, strict=True)):
             part.record(took, times)
             weighed = took * times
             sums[number + 1] += weighed
-            of_command[number] += weighed
+            of_command[number + 1] += weighed
 
     def refused(self, command: str, code: str) -> None:
         """The server answered a call of ``command`` with an error that begins with ``code``."""
@@ -73,23 +79,24 @@ class Measures:
     # -- reading -----------------------------------------------------------------------
 
     def latency(self) -> LatencySnapshot:
+        """Of whole commands."""
         return self._total.snapshot()
 
     def parts(self) -> dict[str, LatencySnapshot]:
+        """The same by part."""
         return {name: part.snapshot() for name, part in zip(PARTS, self._parts, strict=True)}
 
     def composition(self, latency: LatencySnapshot) -> Composition:
-        sums = {bucket: cast(Sums, tuple(sums)) for bucket, sums in self._sums.items()}
+        """The parts by how long the whole took, which is ``latency``."""
+        sums = {band: cast(Sums, tuple(sums)) for band, sums in self._sums.items()}
         return Composition(latency, MappingProxyType(sums))
 
     def by_command(self) -> dict[str, CommandMetrics]:
+        """The commands that have been called, by name."""
         found = {}
         for name, calls in sorted(self._by_command.items()):
             latency = calls.latency.snapshot()
-            count = latency.count or 1
-            split = Split(*(part / count for part in calls.sums))
+            answered, *parts = calls.sums
+            split = Split(*(part / (answered or 1.0) for part in parts))
             found[name] = CommandMetrics(latency, split, MappingProxyType(dict(calls.errors)))
         return found
-
-    def slowest(self) -> tuple[SlowCommand, ...]:
-        return self.slow.read()

@@ -29,7 +29,8 @@ _BEATS_A_TICK: Final = 10
 class Ticked(Protocol):
     """Is told once a second. Must be weakly referable."""
 
-    def tick(self, now: float) -> None: ...
+    def tick(self, now: float) -> None:
+        """It is ``now`` (``time.monotonic``)."""
 
 
 class Pulse:

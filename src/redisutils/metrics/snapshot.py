@@ -43,6 +43,7 @@ class CommandMetrics:
     """Error replies by the first word: ``{"WRONGTYPE": 3}``."""
 
     def since(self, earlier: CommandMetrics) -> CommandMetrics:
+        """The calls after ``earlier``, of the same pool."""
         latency = self.latency.since(earlier.latency)
         before, now = earlier.latency.count, self.latency.count
         parts = (

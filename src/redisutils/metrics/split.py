@@ -23,7 +23,7 @@ from typing import Final, cast
 
 from redisutils.metrics.latency import LatencySnapshot, bucket_of
 
-__all__ = ["PARTS", "Composition", "Split", "Sums"]
+__all__ = ["PARTS", "Composition", "Split", "Sums", "band_of"]
 
 PARTS: Final = ("wait", "queue", "wire", "loop", "parse")
 
@@ -48,8 +48,13 @@ class Split:
         return {part: getattr(self, part) for part in PARTS}
 
 
+def band_of(seconds: float) -> int:
+    """Commands are told apart by how long they took to an eighth of a power of two."""
+    return bucket_of(seconds) // 4
+
+
 Sums = tuple[float, float, float, float, float, float]
-"""Of the commands in one bucket: how many they are, and the sum of each part."""
+"""Of the commands in one band: how many they are, and the sum of each part."""
 
 _NOTHING: Final[Sums] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
@@ -61,17 +66,16 @@ class Composition:
     latency: LatencySnapshot
     """Of whole commands."""
     sums: Mapping[int, Sums] = field(repr=False)
-    """By the latency's bucket."""
+    """By the latency's band: see :func:`band_of`."""
 
     def at(self, percent: float) -> Split:
         """The parts of a command at this percentile. They add up to the percentile's latency.
 
-        It is the mean of the commands that took about as long (within 10 %), scaled.
+        It is the mean of the commands that took about as long (the same eighth of a power of
+        two), scaled.
         """
         whole = self.latency.percentile(percent)
-        middle = bucket_of(whole)
-        near = [self.sums[b] for b in range(middle - 3, middle + 4) if b in self.sums]
-        _, *together = _summed(near)
+        _, *together = self.sums.get(band_of(whole), _NOTHING)
         scale = whole / sum(together) if sum(together) else 0.0
         return Split(*(part * scale for part in together))
 

@@ -151,7 +151,7 @@ class Connector:
                 now = monotonic()
                 fatal = isinstance(error, ConnectFailed) and error.fatal
                 counts = reconnecting.failed(self._policy(), now, final=fatal)
-                self._parked.trouble = f"{error}; tried {reconnecting.times()}"
+                self._parked.trouble = f"{error.message}; tried {reconnecting.times()}"
                 if counts:
                     tried = f"tried {reconnecting.times()} in {now - started:.2g} s"
                     self._disappoint(error, fatal, tried)
@@ -186,8 +186,10 @@ class Connector:
         else:
             error = task.exception()
         if error is not None:
-            self._parked.trouble = str(error)
-            if not isinstance(error, RedisUtilsError):
+            if isinstance(error, RedisUtilsError):
+                self._parked.trouble = error.message
+            else:
+                self._parked.trouble = str(error)
                 logger.error("lane %s: connecting failed", self._name, exc_info=error)
             self._parked.fail_all(partial(_own, error, self._peer))
         elif self._wanted():
@@ -200,7 +202,7 @@ class Connector:
         kind = type(error) if isinstance(error, ConnectFailed) else ConnectTimeout
 
         def told() -> ConnectFailed:
-            own = kind(f"{error}; {tried}", fatal=fatal)
+            own = kind(f"{error.message}; {tried}", fatal=fatal)
             own.__cause__ = error
             return own
 
@@ -212,7 +214,7 @@ class Connector:
 def _own(error: BaseException, peer: str) -> RedisUtilsError:
     """What ended connecting, as one caller's own error."""
     if isinstance(error, RedisUtilsError):
-        mine = type(error)(str(error))
+        mine = type(error)(error.message)
     else:
         mine = ConnectFailed(f"cannot connect to {peer}: {type(error).__name__}: {error}")
     mine.__cause__ = error

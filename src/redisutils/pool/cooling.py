@@ -31,6 +31,7 @@ from redisutils.connection.packing import unpack
 from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import Outcome, outcome_of
+from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.parking import Parking
 
 __all__ = ["Cooling"]
@@ -46,6 +47,7 @@ class Cooling:
         first: the command whose refusal began it.
         connection: what refused it. What is in flight there was sent after it.
         parked: where all that waits is kept, what was refused included.
+        metrics: where it is counted that some fail.
         hold: called when all that is issued from then on has to wait.
         admit: called when it may be sent again, but for what :meth:`holds_back`.
         finish: called when nothing is left to be repeated.
@@ -59,6 +61,7 @@ class Cooling:
         "_given_up",
         "_hold",
         "_keys",
+        "_metrics",
         "_parked",
         "_prune_at",
         "_refused",
@@ -75,6 +78,7 @@ class Cooling:
         first: Reply,
         connection: Connection,
         parked: Parking,
+        metrics: PoolMetrics,
         *,
         hold: Callable[[], None],
         admit: Callable[[Connection], None],
@@ -82,6 +86,7 @@ class Cooling:
     ) -> None:
         self._connection = connection
         self._parked = parked
+        self._metrics = metrics
         self._hold = hold
         self._admit = admit
         self._finish = finish
@@ -137,9 +142,12 @@ class Cooling:
         fails with what the server said. It is done then, and so is not sent."""
         for reply, refusal in self._overtaken():
             if isinstance(reply, Batch):
+                for each in refusal:
+                    if isinstance(each, Exception):
+                        self._metrics.failed(each)
                 reply.future.set_result(refusal)
             else:
-                reply.fail(refusal)
+                reply.fail(refusal, self._metrics)
 
     # -- from phase to phase ---------------------------------------------------------
 

@@ -283,13 +283,14 @@ class Lane(Owner[Connection]):
         self._connector.vacate()
         self._connection = None
         cooling = self._stop_cooling()
-        self._parked.trouble = str(error)
+        self._parked.trouble = error.message
         self._hold()
         if unanswered:
             # One that is closed on purpose with answers owed to those who have gone is no warning.
             level = logging.DEBUG if self.closed else logging.WARNING
             logger.log(level, "lane %s: %s, %d in flight", self.name, error, len(unanswered))
             self._metrics.errors[type(error).__name__] += 1
+            self._metrics.connections_lost += 1
         now = monotonic()
         again: list[Reply] = []
         written = len(unanswered) - unsent
@@ -304,7 +305,7 @@ class Lane(Owner[Connection]):
             else:
                 may_resend = not self._tainted and self.policy.mode != "never"
             if not may_resend or self.closed or reply.tries() > self.policy.max_retries:
-                reply.fail(with_outcome(lost(error, True), reply.fate))
+                reply.fail(with_outcome(lost(error, True), reply.fate), self._metrics)
             elif not self._parked.expired(reply, now):
                 self._metrics.retries["lost"] += 1
                 if isinstance(reply, Batch):
@@ -344,6 +345,7 @@ class Lane(Owner[Connection]):
                 reply,
                 connection,
                 self._parked,
+                self._metrics,
                 hold=self._hold,
                 admit=self._send_what_may_be,
                 finish=self._cooled,

@@ -104,7 +104,8 @@ class Parking:
             CommandTimeout(
                 f"waited {now - reply.issued:.3g} s for {self._whose}: {why}",
                 outcome=reply.fate,
-            )
+            ),
+            self._metrics,
         )
         return True
 
@@ -121,7 +122,7 @@ class Parking:
             if reply.tries() <= allowed:
                 kept.append(reply)
             else:
-                reply.fail(with_outcome(error(), reply.fate))
+                reply.fail(with_outcome(error(), reply.fate), self._metrics)
         self._replies = kept
         return len(kept)
 
@@ -129,7 +130,7 @@ class Parking:
         """Each fails with an ``error`` of its own."""
         while self._replies:
             reply = self._replies.popleft()
-            reply.fail(with_outcome(error(), reply.fate))
+            reply.fail(with_outcome(error(), reply.fate), self._metrics)
 
     def close(self) -> None:
         """No alarm any more: the rest is about to fail."""

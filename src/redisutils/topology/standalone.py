@@ -139,9 +139,13 @@ class Standalone:
                 idle one or a new one will do, and the pool's own seconds bound that.
         """
         self.check_usable()
-        if wait is None:
-            return await self.pool.get()
-        return await self.pool.get(wait=wait, total=wait or inf)
+        try:
+            if wait is None:
+                return await self.pool.get()
+            return await self.pool.get(wait=wait, total=wait or inf)
+        except RedisUtilsError as error:
+            self.metrics.failed(error)
+            raise
 
     async def checkout_patiently(self, budget: float) -> Lease[Connection]:
         """A checkout that tries again as long as no connection can be made, as a lane does: for
@@ -153,6 +157,13 @@ class Standalone:
         Raises:
             CommandTimeout: they are over. Otherwise what ``pool.get`` raises.
         """
+        try:
+            return await self._checkout_within(budget)
+        except RedisUtilsError as error:
+            self.metrics.failed(error)
+            raise
+
+    async def _checkout_within(self, budget: float) -> Lease[Connection]:
         policy = self.settings.retry
         allowed = 0 if policy.mode == "never" else policy.max_retries
         started = monotonic()
@@ -182,7 +193,7 @@ class Standalone:
                 spent = counts and reconnecting.failures > allowed
                 if spent or took + reconnecting.pause >= budget:
                     raise type(error)(
-                        f"{error}; tried {reconnecting.times()} in {took:.2g} s"
+                        f"{error.message}; tried {reconnecting.times()} in {took:.2g} s"
                     ) from error
                 self.metrics.retries["connect"] += 1
                 await asyncio.sleep(reconnecting.pause)
@@ -252,6 +263,7 @@ class Standalone:
                 size=status.size,
                 in_use=self.pool.in_use,
                 waiting=status.waiting,
+                uncounted=sum(one.uncounted for one in connections),
                 in_flight=sum(one.in_flight for one in connections),
                 in_flight_bytes=sum(one.bytes_in_flight for one in connections),
                 lanes=tuple(lane.metrics() for lane in self._all_lanes()),

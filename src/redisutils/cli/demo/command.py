@@ -40,6 +40,20 @@ def demo(
     plot: Annotated[
         Path | None, typer.Option(help="Draw latency and throughput to this .png or .svg file.")
     ] = None,
+    dashboard: Annotated[
+        bool,
+        typer.Option(
+            "--dashboard",
+            help="Serve the live dashboard of the run on this machine, and print its address. "
+            "Without another limit the run goes on until Ctrl-C.",
+        ),
+    ] = False,
+    dashboard_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="The dashboard's port. Default: any free one. Implies the above."
+        ),
+    ] = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="One line a second, also on a terminal.")
     ] = False,
@@ -58,6 +72,9 @@ def demo(
         raise typer.BadParameter("needs --tape", param_hint="--speed")
     if plot is not None:
         _check_plot(plot)
+    wanted = dashboard or dashboard_port is not None
+    if wanted:
+        _check_dashboard()
     try:
         source = Tape(tape) if tape is not None else None
     except TapeError as error:
@@ -71,8 +88,18 @@ def demo(
         speed=speed,
         plot=plot,
         live=not plain,
+        dashboard=(dashboard_port or 0) if wanted else None,
     )
     raise typer.Exit(run(options, Console(highlight=False)))
+
+
+def _check_dashboard() -> None:
+    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise typer.BadParameter(
+            f"needs {' and '.join(missing)}; install it with:  pip install 'redisutils[monitor]'",
+            param_hint="--dashboard",
+        )
 
 
 def _check_plot(plot: Path) -> None:

@@ -22,6 +22,8 @@ class Facts:
     server: str
     limit: str
     """What ends the run, in words: ``10 s``, ``5,000 trades``, ``the tape``."""
+    dashboard: str = ""
+    """Where the dashboard is, while the run lasts; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)

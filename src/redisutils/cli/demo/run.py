@@ -8,7 +8,7 @@ import itertools
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -42,8 +42,8 @@ DEFAULT_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to run. Without any limit a tape is replayed in full, a simulated market for
-    ``DEFAULT_SECONDS``."""
+    """What to run. Without any limit a tape is replayed in full, and a simulated market for
+    ``DEFAULT_SECONDS``, or until Ctrl-C if there is a dashboard to look at."""
 
     tasks: int = 50
     seconds: float | None = None
@@ -54,6 +54,8 @@ class Options:
     plot: Path | None = None
     live: bool = True
     """A live view if the console is a terminal; False is always one line a second."""
+    dashboard: int | None = None
+    """The port of the dashboard, which is served while it runs; 0 for any free one."""
 
 
 def run(options: Options, console: Console) -> int:
@@ -84,12 +86,13 @@ def demo_config() -> RedisConfig:
 
 async def _run(options: Options, console: Console) -> int:
     config = demo_config()
-    async with create_redis_pool(config) as pool:
+    async with create_redis_pool(config) as pool, _dashboard(pool, options.dashboard) as url:
         facts = Facts(
             source=_source(options),
             tasks=options.tasks,
             server=await _server(pool.client, config),
             limit=_limit(options),
+            dashboard=url,
         )
         trades = iter(options.tape or simulated_market(options.seed))
         loop = TradingLoop(
@@ -126,6 +129,29 @@ async def _run(options: Options, console: Console) -> int:
             return 1
         console.print(f"  latency plot: {options.plot}\n", highlight=False, soft_wrap=True)
     return 0 if loop.right else 1
+
+
+@contextlib.asynccontextmanager
+async def _dashboard(pool: RedisPool, port: int | None) -> AsyncIterator[str]:
+    """Serve it on this machine's loopback. Yields where; empty if ``port`` is None.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    if port is None:
+        yield ""
+        return
+    from redisutils.cli.serve.hosting import CannotListen, Host, listen
+    from redisutils.monitor.app import monitor_app
+
+    try:
+        sockets = listen("127.0.0.1", port)
+    except CannotListen as error:
+        raise ConfigError(f"--dashboard-port {port}: {error}") from None
+    app = monitor_app(pool)
+    async with Host(app, sockets, any_name=False) as host:
+        app.feed.start()  # whoever opens it sees the run from its beginning
+        yield host.url
 
 
 async def _watch(
@@ -179,9 +205,14 @@ async def _watch(
 
 
 def _seconds(options: Options) -> float | None:
-    if options.seconds is None and options.trades is None and options.tape is None:
-        return DEFAULT_SECONDS
+    if _is_endless(options):
+        return DEFAULT_SECONDS if options.dashboard is None else None
     return options.seconds
+
+
+def _is_endless(options: Options) -> bool:
+    """Whether nothing was said of when to end."""
+    return options.seconds is None and options.trades is None and options.tape is None
 
 
 def _fraction(options: Options, seconds: float | None, elapsed: float, trades: int) -> float:
@@ -203,7 +234,7 @@ def _limit(options: Options) -> str:
         limits.append(f"{options.trades:,} trades")
     if options.tape:
         limits.append("the whole tape")
-    return " or ".join(limits[:2])
+    return " or ".join(limits[:2]) or "a run that Ctrl-C ends"
 
 
 def _source(options: Options) -> str:

@@ -74,6 +74,8 @@ class LiveView:
         yield self._checks(frame)
         yield self._market(frame, width)
         yield Text()
+        if facts.dashboard:
+            yield Text.assemble(_label("dashboard"), (facts.dashboard, f"link {facts.dashboard}"))
         yield Text("Ctrl-C ends the run and shows the table", style="dim")
 
     def _progress(self, frame: Frame, width: int) -> Text:
@@ -151,6 +153,8 @@ class PlainView:
     def __enter__(self) -> PlainView:
         facts = self._facts
         self._print(f"redisutils demo: {facts.source}, {facts.tasks:,} tasks, {facts.server}")
+        if facts.dashboard:
+            self._print(f"dashboard: {facts.dashboard}")
         return self
 
     def __exit__(self, *exc: object) -> None:

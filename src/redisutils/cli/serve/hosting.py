@@ -1,0 +1,130 @@
+"""Serving an application over HTTP inside a running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Final, Self
+
+import uvicorn
+
+from redisutils.monitor.app import MonitorApp
+from redisutils.monitor.guard import LoopbackOnly
+
+__all__ = ["CannotListen", "Host", "is_loopback", "listen"]
+
+_BACKLOG: Final = 128
+_CONNECTIONS: Final = 1024
+"""At a time. What comes beyond them is answered with 503."""
+_GRACE: Final = 2
+"""Seconds that answers have to be sent when it ends."""
+
+
+class CannotListen(Exception):
+    """The address is taken, or none of this machine's."""
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets that accept connections, one for each address that ``host`` has.
+
+    Args:
+        port: 0 for any free one, the same for all.
+
+    Raises:
+        CannotListen: saying what is wrong.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no host name"
+        raise CannotListen(f"the host {host!r} cannot be resolved: {why}") from None
+    sockets: list[socket.socket] = []
+    try:
+        for family, *_, address in dict.fromkeys(found):
+            here = (str(address[0]), port or (sockets[0].getsockname()[1] if sockets else 0))
+            sockets.append(socket.create_server(here, family=family, backlog=_BACKLOG))
+    except OSError as error:
+        for opened in sockets:
+            opened.close()
+        raise CannotListen(f"cannot listen on {host}:{port}: {_said(error)}") from None
+    return sockets
+
+
+def _said(error: OSError) -> str:
+    """Without the address, which Python's own text repeats."""
+    return (error.strerror or str(error)).partition(" (")[0].lower()
+
+
+def is_loopback(sockets: list[socket.socket]) -> bool:
+    """Whether only programs on this machine can connect."""
+    return all(ip_address(each.getsockname()[0].partition("%")[0]).is_loopback for each in sockets)
+
+
+class Host:
+    """Serves ``app`` on ``sockets`` while it is entered.
+
+    Args:
+        any_name: answer whatever name the client knows this machine by. Without it, only as
+            localhost: see :class:`redisutils.monitor.guard.LoopbackOnly`.
+    """
+
+    def __init__(self, app: MonitorApp, sockets: list[socket.socket], *, any_name: bool) -> None:
+        self._app = app
+        self._sockets = sockets
+        self._server = _Server(
+            uvicorn.Config(
+                app if any_name else LoopbackOnly(app),
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=_CONNECTIONS,
+                timeout_graceful_shutdown=_GRACE,
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds it."""
+        host, port, *_ = self._sockets[0].getsockname()
+        address = ip_address(host.partition("%")[0])
+        if address.is_unspecified:
+            host = "localhost"
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._server.serve(self._sockets))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._task is not None
+        await self._app.stop()  # or it would wait for streams that do not end
+        self._server.should_exit = True
+        await self._task
+
+    async def ended(self) -> None:
+        """Wait until it ends, which it does not by itself unless it fails: that is raised here,
+        and when it is left."""
+        assert self._task is not None
+        await asyncio.shield(self._task)
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,100 @@
+"""How long the answers of one connection took, and in which parts.
+
+Nearly all that is known of a command's parts is known of many at once: a write takes all that a
+turn of the loop has issued, a read brings the answers to many. So the moments of writes are kept
+and the moment of the read is known, and a command that is measured (see
+:mod:`redisutils.metrics.meter`) looks up its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import monotonic
+from typing import Any
+
+from redisutils.connection.naming import command_name, slow_command
+from redisutils.connection.reply import Batch, Issued, Reply
+from redisutils.metrics.counters import PoolMetrics
+
+__all__ = ["Timing"]
+
+
+class Timing:
+    """See the module's docstring.
+
+    Args:
+        metrics: where it is counted. May be exchanged.
+    """
+
+    __slots__ = ("_stands_for", "metrics", "skip", "writes")
+
+    def __init__(self, metrics: PoolMetrics) -> None:
+        self.metrics = metrics
+        self.skip = 0
+        """Of the answers to come, how many go by until the next is measured."""
+        self._stands_for = 1
+        self.writes: deque[tuple[int, float]] = deque()
+        """(How many replies had been asked for when it left, the moment) of each write, from the
+        last on that was measured."""
+
+    def is_slow(self, first: Issued | Reply, received: float) -> bool:
+        """Whether ``first``, the oldest command that is owed an answer, waited longer for it than
+        the slowest that are remembered. Then all that has come is to be measured."""
+        issued = first[3] if isinstance(first, tuple) else first.issued
+        return received - issued > self.metrics.measures.slow.floor
+
+    def note(
+        self,
+        reply: Issued | Reply,
+        answer: Any,
+        place: int,
+        *,
+        received: float,
+        began: float,
+        whole: bool,
+    ) -> int:
+        """The answer to ``reply`` has just been parsed: measure it.
+
+        Args:
+            place: the how-manieth of all replies that were asked for on this connection it is.
+            received: when the read came that completed it.
+            began: when its parsing did.
+            whole: it stands for itself alone, since all others are measured, too.
+
+        Returns how many answers on the next is to be measured: 1 for the very next.
+        """
+        ended = monotonic()
+        if isinstance(reply, tuple):
+            _, payload, _, issued, _ = reply
+            sent = issued
+        else:
+            payload, issued, sent = reply.payload, reply.issued, reply.sent
+        written = self._written(place, sent)
+        split = (
+            sent - issued,
+            written - sent,
+            max(0.0, received - written),  # where clocks tick coarsely
+            began - received,
+            ended - began,
+        )
+        name = command_name(payload, isinstance(reply, Batch))
+        measures = self.metrics.measures
+        slow = measures.slow
+        if ended - issued > slow.floor:
+            slow.add(slow_command(name, payload, answer, split, plain=slow.plain_keys))
+        if whole:
+            measures.record(name, split, 1)
+            return 1
+        measures.record(name, split, self._stands_for)
+        gap = self._stands_for = self.metrics.meter.draw(ended)
+        return gap
+
+    def _written(self, place: int, sent: float) -> float:
+        """When the reply at ``place``, handed to the connection at ``sent``, was written."""
+        writes = self.writes
+        while writes:
+            upto, when = writes[0]
+            if upto >= place:
+                return max(when, sent)
+            writes.popleft()
+        return sent

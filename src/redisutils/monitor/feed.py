@@ -1,0 +1,280 @@
+"""The feed: makes a pool's frames, once for all who watch it.
+
+It costs the pool one snapshot, one PING and one ``INFO`` each second, about a thousandth of a
+processor, whoever watches. So it goes on when nobody does, and who opens the page sees the last
+minutes. A viewer that does not keep up loses frames; the feed waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from contextvars import Context
+from dataclasses import dataclass
+from functools import cached_property
+from time import monotonic, time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from redisutils.errors import ConfigError, PoolClosed
+from redisutils.metrics import MetricsSnapshot
+from redisutils.monitor.checks import Checks
+from redisutils.monitor.frame import Frame, make_frame
+
+if TYPE_CHECKING:
+    from redisutils.client.redis_pool import RedisPool
+
+__all__ = ["KEPT", "Feed", "Sheet", "Viewer"]
+
+logger = logging.getLogger("redisutils.monitor")
+
+KEPT: Final = 300
+"""Frames that are kept for those who come later."""
+
+BEHIND: Final = 4
+"""Frames that wait for a viewer at most. Older ones are lost to it."""
+
+_FIRST: Final = 0.25
+"""Seconds of the first interval, for somebody to have something to see."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A frame, and its JSON, which is written once, when first asked for."""
+
+    frame: Frame
+
+    @cached_property
+    def data(self) -> bytes:
+        """All of it."""
+        return self._rest + b',"slow":' + _encode(self.frame["slow"]) + b"}"
+
+    @cached_property
+    def slim(self) -> bytes:
+        """Without the slow commands, which the next frame tells of again: for the history."""
+        return self._rest + b',"slow":[]}'
+
+    @cached_property
+    def _rest(self) -> bytes:
+        return _encode({name: part for name, part in self.frame.items() if name != "slow"})[:-1]
+
+
+class Viewer:
+    """Somebody who watches: an asynchronous iterator of the frames that are made from now on.
+    It ends with the feed. Leave it with ``with``, or :meth:`leave`."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._sheets: deque[Sheet] = deque(maxlen=BEHIND)
+        self._news = asyncio.Event()
+        self._over = False
+        self.lost = 0
+        """Frames that this viewer was too slow for."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Watch no longer."""
+        self._feed._viewers.discard(self)
+        self.end()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sheet:
+        while not self._sheets:
+            if self._over:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._sheets.popleft()
+
+    def give(self, sheet: Sheet) -> None:
+        """For the feed: here is another."""
+        self.lost += len(self._sheets) == BEHIND
+        self._sheets.append(sheet)
+        self._news.set()
+
+    def end(self) -> None:
+        """For the feed: there will be no more."""
+        self._over = True
+        self._news.set()
+
+
+class Feed:
+    """Makes a frame of ``pool`` each ``interval``, from :meth:`start` until the pool is closed.
+
+    The pool need not be open yet. It belongs to the event loop in which it is started.
+
+    Args:
+        interval: seconds from one frame to the next.
+
+    Raises:
+        ConfigError: ``interval`` is not a positive number.
+    """
+
+    def __init__(self, pool: RedisPool, *, interval: float = 1.0) -> None:
+        if not interval > 0:
+            raise ConfigError(f"Feed(interval={interval!r}): must be a positive number of seconds")
+        self._pool = pool
+        self._interval = interval
+        self._checks = Checks(pool)
+        self._task: asyncio.Task[None] | None = None
+        self._viewers: set[Viewer] = set()
+        self._kept: deque[bytes] = deque(maxlen=KEPT)
+        self.latest: Sheet | None = None
+        """The last frame; None before the first."""
+        self.error: str | None = None
+        """What the feed itself failed of, while it fails. It is told in the frame's reasons."""
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else "not running"
+        return f"<Feed of {self._pool!r}: {state}, {self.viewers} watch, {len(self._kept)} kept>"
+
+    @property
+    def running(self) -> bool:
+        """Whether frames are being made."""
+        return self._task is not None and not self._task.done()
+
+    @property
+    def viewers(self) -> int:
+        """How many watch."""
+        return len(self._viewers)
+
+    def history(self) -> list[bytes]:
+        """The last frames as JSON, oldest first, each without its slow commands."""
+        return list(self._kept)
+
+    def start(self) -> None:
+        """Begin, in the running event loop. Does nothing when it runs, or the pool is closed."""
+        if not self.running and not self._pool.closed:
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
+
+    async def stop(self) -> None:
+        """End. Those who watch come to their end, too."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    def watch(self) -> Viewer:
+        """Somebody who watches from now on. Starts the feed."""
+        self.start()
+        viewer = Viewer(self)
+        if self.running:
+            self._viewers.add(viewer)
+        else:
+            viewer.end()
+        return viewer
+
+    async def first(self, timeout: float) -> Sheet | None:
+        """The latest frame; the first, if there is none yet. Starts the feed.
+
+        Args:
+            timeout: seconds to wait for it; None is returned after that, or at the feed's end.
+        """
+        self.start()
+        if self.latest is None:
+            with self.watch() as viewer:
+                try:
+                    async with asyncio.timeout(timeout):
+                        await anext(viewer, None)
+                except TimeoutError:
+                    pass
+        return self.latest
+
+    # -- the task --------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            before = await self._first_snapshot()
+            due = monotonic() + min(self._interval, _FIRST)
+            while before is not None and not self._pool.closed:
+                await asyncio.sleep(due - monotonic())
+                before = await self._turn(before)
+                # What was missed is not made up for.
+                due = max(due + self._interval, monotonic())
+        finally:
+            for viewer in list(self._viewers):
+                viewer.leave()
+            await self._checks.stop()
+
+    async def _first_snapshot(self) -> MetricsSnapshot | None:
+        """Of a pool that may not be open yet; None if it never was."""
+        while True:
+            try:
+                return self._pool.metrics()
+            except PoolClosed:
+                if self._pool.closed:
+                    return None
+                await asyncio.sleep(min(self._interval, _FIRST))
+
+    async def _turn(self, before: MetricsSnapshot) -> MetricsSnapshot:
+        """Make a frame and show it. Never fails: what goes wrong is logged, and shown."""
+        now = before
+        try:
+            if not self._pool.closed:
+                await self._checks.look()
+            now = self._pool.metrics()
+            frame = make_frame(
+                before,
+                now,
+                at=time(),
+                health=self._checks.health,
+                server=self._checks.server,
+                closed=self._pool.closed,
+            )
+            self._show(Sheet(frame))
+            self.error = None
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            if told != self.error:  # or the log would say it each second
+                where = self._pool.config.endpoint
+                logger.error("the feed of %s failed: %s", where, told, exc_info=error)
+            self._failed(told)
+        return now
+
+    def _show(self, sheet: Sheet) -> None:
+        slim = sheet.slim  # first: a frame that is no JSON shall not be the latest
+        self.latest = sheet
+        self._kept.append(slim)
+        for viewer in self._viewers:
+            viewer.give(sheet)
+
+    def _failed(self, told: str) -> None:
+        self.error = told
+        if self.latest is None:
+            return
+        last = self.latest.frame
+        health = last["health"]
+        mine = "the dashboard's feed failed, and these figures are old: "
+        reasons = [reason for reason in health["reasons"] if not reason.startswith(mine)]
+        status = "degraded" if health["status"] == "healthy" else health["status"]
+        self._show(
+            Sheet(
+                {
+                    **last,
+                    "at": round(time(), 3),
+                    "health": {
+                        "status": status,
+                        "reasons": [mine + told, *reasons],
+                        "round_trip": health["round_trip"],
+                    },
+                }
+            )
+        )
+
+
+def _encode(part: Any) -> bytes:
+    return json.dumps(part, allow_nan=False, separators=(",", ":")).encode()

@@ -1,0 +1,122 @@
+"""A pool's snapshot for whoever exports it: from its event loop, from another thread, while it
+closes and when it is closed.
+
+A snapshot folds and copies what the loop goes on changing, so it is taken in the loop. From another
+thread the loop is asked to, and has ``PATIENCE`` to come to it. If it does not, it hangs, and that
+is worth more than anything else that could be told: the snapshot before stands in, with its age.
+When the loop has ended, nobody changes anything, and it is taken at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from contextvars import Context
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+from typing import Final
+from weakref import WeakKeyDictionary, ref
+
+from redisutils.client.redis_pool import RedisPool
+from redisutils.errors import PoolClosed
+from redisutils.metrics import MetricsSnapshot
+from redisutils.topology.standalone import Standalone
+
+__all__ = ["PATIENCE", "Reader", "Reading"]
+
+PATIENCE: Final = 1.0
+"""Seconds that another thread's event loop has to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A snapshot, and how old it is."""
+
+    snapshot: MetricsSnapshot
+    age: float
+    """Seconds; 0 unless the event loop did not answer in time."""
+
+
+class Reader:
+    """Of one pool, which it does not keep alive. Safe to use from any number of threads."""
+
+    __slots__ = ("_last", "_lock", "_pool")
+
+    def __init__(self, pool: RedisPool) -> None:
+        self._pool = ref(pool)
+        self._last: MetricsSnapshot | None = None
+        self._lock = Lock()
+
+    @classmethod
+    def of(cls, pool: RedisPool) -> Reader:
+        """The one of ``pool``."""
+        with _making:
+            reader = _readers.get(pool)
+            if reader is None:
+                reader = _readers[pool] = cls(pool)
+            return reader
+
+    def read(self, *, fresh_for: float = 0.0) -> Reading | None:
+        """The pool as it is now; None while it was never open, or is gone.
+
+        Blocks for as long as another thread's event loop takes to answer, ``PATIENCE`` at most.
+
+        Args:
+            fresh_for: seconds for which the last snapshot will do as well.
+        """
+        pool, last = self._pool(), self._last
+        if pool is None:
+            return None
+        if last is not None and monotonic() - last.at < fresh_for:
+            return Reading(last, 0.0)
+        try:
+            server = pool.server
+        except PoolClosed:
+            return None
+        taken = self._take(server)
+        if taken is not None:
+            self._last = taken
+            return Reading(taken, 0.0)
+        last = self._last
+        return None if last is None else Reading(last, monotonic() - last.at)
+
+    def _take(self, server: Standalone) -> MetricsSnapshot | None:
+        """A new snapshot; None if the event loop did not take one in time."""
+        loop = server.loop
+        if _running() is loop:
+            return server.snapshot()
+        if loop.is_running():
+            asked: Future[MetricsSnapshot] = Future()
+
+            def answer() -> None:
+                if asked.set_running_or_notify_cancel():  # or nobody waits any more
+                    try:
+                        asked.set_result(server.snapshot())
+                    except BaseException as error:  # noqa: BLE001  # raised where it was asked for
+                        asked.set_exception(error)
+
+            try:
+                loop.call_soon_threadsafe(answer, context=Context())
+                return asked.result(PATIENCE)
+            except TimeoutError:
+                if asked.cancel() or not asked.done():
+                    return None
+                return asked.result()
+            except RuntimeError:
+                if not loop.is_closed():  # else it was closed meanwhile
+                    raise
+        with self._lock:
+            return server.snapshot()
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    """The event loop that the caller is in."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+_making: Final = Lock()
+_readers: Final[WeakKeyDictionary[RedisPool, Reader]] = WeakKeyDictionary()
