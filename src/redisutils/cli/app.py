@@ -11,6 +11,7 @@ from redisutils.cli.bench.command import bench
 from redisutils.cli.demo.command import demo
 from redisutils.cli.log import configure_logging
 from redisutils.cli.serve.command import serve
+from redisutils.cli.top.command import top
 
 __all__ = ["app"]
 
@@ -54,3 +55,4 @@ def root(
 app.command()(bench)
 app.command()(demo)
 app.command()(serve)
+app.command()(top)

@@ -82,24 +82,23 @@ def ending_early(stop: Callable[[], None]) -> Iterator[list[int]]:
     """
     loop = asyncio.get_running_loop()
     caught: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
+    handled: list[int] = []
 
     def restore() -> None:
-        for number in signals:
-            loop.remove_signal_handler(number)
+        while handled:
+            loop.remove_signal_handler(handled.pop())
 
     def end(number: int) -> None:
         caught.append(number)
         restore()
         stop()
 
-    try:
-        for number in signals:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Windows, or a thread that hears of no signal: Ctrl-C interrupts.
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
             loop.add_signal_handler(number, end, number)
-    except (NotImplementedError, ValueError, RuntimeError):
-        pass  # Windows, or not the main thread: Ctrl-C interrupts, without a table
+            handled.append(number)
     try:
         yield caught
     finally:
-        with contextlib.suppress(NotImplementedError):
-            restore()
+        restore()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -187,12 +188,15 @@ class Record:
         return self.service if self.response is None else self.response
 
 
-_RECORD: Final = TypeAdapter(Record)
+@cache
+def _form() -> TypeAdapter[Record]:
+    """Made when first wanted: it takes longer than all else that a program's start needs."""
+    return TypeAdapter(Record)
 
 
 def to_json(record: Record) -> bytes:
     """As one JSON object, with a line for each key."""
-    return _RECORD.dump_json(record, indent=1) + b"\n"
+    return _form().dump_json(record, indent=1) + b"\n"
 
 
 def load_record(path: Path) -> Record:
@@ -209,7 +213,7 @@ def load_record(path: Path) -> Record:
     if len(text) > MAX_FILE:
         raise RecordError(f"{path}: longer than {MAX_FILE:,} bytes: no run of redisutils bench")
     try:
-        return _RECORD.validate_json(text)
+        return _form().validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))

@@ -13,23 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from redisutils.cli.bench.record import PERCENTILES
-from redisutils.cli.drawing import Braille, duration, share, short, size, stacked
-from redisutils.metrics import PARTS
+from redisutils.cli.drawing import Braille, duration, share, short, size
+from redisutils.cli.parts import legend, parts_bar
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from redisutils.cli.bench.record import Record, Spread
 
-__all__ = ["PART_MARKS", "PART_STYLES", "summary"]
-
-PART_STYLES: Final = dict(zip(PARTS, ("yellow", "magenta", "blue", "red", "green"), strict=True))
-PART_MARKS: Final = dict(zip(PARTS, "░▒█▓=", strict=True))
-"""Told apart without colours, too."""
-
-PART_WORDS: Final = dict(
-    zip(PARTS, ("wait", "queue", "wire and server", "loop", "parse"), strict=True)
-)
+__all__ = ["summary"]
 
 Compared = tuple[str, "Record"] | None
 """The file's name, and the run in it."""
@@ -225,22 +217,14 @@ def _commands(record: Record) -> Table:
 def _made_of(record: Record, room: int, pictures: bool) -> Iterator[Text]:
     head = "latency is made of" if record.response is None else "service time is made of"
     yield Text(head, style="dim")
-    width = room - 22
     for at in ("50", "99", "99.9"):
         split = record.parts.get(at)
         if split is None:
             continue
         whole = sum(split.values())
         line = Text(f"p{at}".ljust(10), style="dim").append(f"{duration(whole):>8}    ", "default")
-        for part, columns in zip(PARTS, stacked([split[p] for p in PARTS], width), strict=True):
-            mark = PART_MARKS[part] if pictures else part[0]
-            line.append(mark * columns, PART_STYLES[part])
-        yield line
-    legend = Text(" " * 22)
-    for part in PARTS:
-        mark = PART_MARKS[part] if pictures else part[0]
-        legend.append(f"{mark} ", PART_STYLES[part]).append(f"{PART_WORDS[part]}  ", "dim")
-    yield legend
+        yield line.append_text(parts_bar(split, room - 22, pictures=pictures))
+    yield Text(" " * 22).append_text(legend(pictures=pictures))
 
 
 def _surroundings(record: Record, compared: Compared) -> Table:
