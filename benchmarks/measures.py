@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import count, cycle, islice
+from statistics import median
 from time import perf_counter_ns
 from typing import Any
 
@@ -20,6 +21,9 @@ from benchmarks.server import KEYS, PREFIX, key_name, large_value, small_value
 
 _SAMPLE = 15
 """A reply is checked when its number has none of these bits: every 16th."""
+
+_TURNS = 10
+"""Pairs of boxes with and without measuring."""
 
 _PIPELINE = 100
 _CHANNEL = f"{PREFIX}channel"
@@ -105,6 +109,22 @@ async def latency(contender: Contender, tasks: int, warmup: Box, box: Box) -> di
         "p50": took[len(took) * 50 // 100] / 1e3,
         "p99": took[len(took) * 99 // 100] / 1e3,
     }
+
+
+async def measuring(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+    """GET with our measuring and without, in turns: what it takes off the throughput, in
+    hundredths. In one process, since two differ by more than that."""
+    workers = _getters(contender.get, tasks)
+    await warmup.run(workers)
+    part = max(0.1, box.seconds / _TURNS)
+    costs = []
+    for turn in range(_TURNS):
+        rates = {}
+        for on in (True, False) if turn % 2 else (False, True):  # neither is always the first
+            with nullcontext() if on else contender.without_measuring():
+                rates[on] = await Box(part).run(workers)
+        costs.append(100 * (1 - rates[True] / rates[False]))
+    return {"cost": median(costs)}
 
 
 async def mixed(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from benchmarks import hosting, imports, machine, reference
 from benchmarks.children import environment, last_words
-from benchmarks.contenders import REFERENCE, ROSTER
+from benchmarks.contenders import OURS, REFERENCE, ROSTER
 from benchmarks.progress import shown
 from benchmarks.results import Results
 from benchmarks.server import Server
@@ -85,6 +85,8 @@ def _cells(plan: Plan, contenders: list[str]) -> Iterator[tuple[int, Workload, s
         for key in plan.workloads:
             workload = WORKLOADS[key]
             for contender in contenders[first:] + contenders[:first]:
+                if workload.ours_only and contender != OURS:
+                    continue
                 if contender != REFERENCE or reference.covers(workload):
                     yield round_, workload, contender
 

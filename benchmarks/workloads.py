@@ -37,6 +37,7 @@ class Workload:
     measure: Callable[[Contender, int, Box, Box], Awaitable[dict[str, float]]] | None
     """None for what is not measured inside a contender's process."""
     tasks: int = 1
+    ours_only: bool = False
     connections: int | None = None
     """The pool's size where connections are checked out of one; None: the client's own way."""
 
@@ -62,6 +63,21 @@ WORKLOADS: dict[str, Workload] = {
             ),
             measures.latency,
             tasks=50,
+        ),
+        Workload(
+            "measuring",
+            (
+                Metric(
+                    "cost",
+                    "What measuring costs, GET by 50 tasks",
+                    "%",
+                    more_is_better=False,
+                    ours_only=True,
+                ),
+            ),
+            measures.measuring,
+            tasks=50,
+            ours_only=True,
         ),
         Workload("mixed-50", _speed("80/20 GET/SET, 50 tasks"), measures.mixed, tasks=50),
         Workload("set-10k", _speed("SET of 10 kB, 50 tasks"), measures.set_large, tasks=50),

@@ -182,7 +182,7 @@ def play(page: Page, frames: list[Frame]) -> None:
 def made_up(at: float, **changes: Any) -> Frame:
     """A frame of a busy second that never was."""
     chance = random.Random(at)
-    base = 0.0003 * (1 + chance.random())
+    base = 0.0002 * (1 + chance.random() / 4)
     parts = {"wait": 0.05, "queue": 0.05, "wire": 0.75, "loop": 0.1, "parse": 0.05}
     percentiles = {"mean": base, "p50": base, "p95": 3 * base, "p99": 5 * base, "p999": 20 * base}
     split = {

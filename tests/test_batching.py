@@ -12,6 +12,7 @@ import redis
 from redisutils import create_redis_pool
 from redisutils.client.redis_pool import RedisPool
 from redisutils.connection import protocol
+from redisutils.connection.flights import MAX_IN_FLIGHT
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, Outcome
@@ -179,7 +180,7 @@ async def test_one_callers_commands_keep_their_order(
     pool: RedisPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under ``gather``, and across the bound, at which some of them wait."""
-    for bound in (protocol.MAX_IN_FLIGHT, 8):
+    for bound in (MAX_IN_FLIGHT, 8):
         monkeypatch.setattr(protocol, "MAX_IN_FLIGHT", bound)
         monkeypatch.setattr(protocol, "FLUSH_AT_MOST", min(bound, protocol.FLUSH_AT_MOST))
         await pool.client.delete("list")
@@ -207,7 +208,7 @@ class Watch(Recorder):
         self.commands_in_flight = max(
             self.commands_in_flight, connection.in_flight - len(connection._out)
         )
-        self.bytes_in_flight = max(self.bytes_in_flight, connection._bytes_in_flight)
+        self.bytes_in_flight = max(self.bytes_in_flight, connection._flights.bytes)
         self.buffered = max(self.buffered, self._inner.get_write_buffer_size())
 
 
@@ -216,8 +217,8 @@ def is_clean(connection: Connection) -> bool:
     return not (
         connection._expected
         or connection._out
-        or connection._flights
-        or connection._bytes_in_flight
+        or connection._flights.under_way
+        or connection._flights.bytes
         or connection.blocked
     )
 
@@ -234,8 +235,8 @@ async def test_a_producer_of_200_000_commands_is_held_back(pool: RedisPool) -> N
     assert lane.depth == count
     await asyncio.wait(replies[-1:])
     assert [reply.result() for reply in replies] == list(range(1, count + 1))
-    most = protocol.MAX_IN_FLIGHT + protocol.FLUSH_AT_MOST
-    assert protocol.MAX_IN_FLIGHT / 2 < watch.commands_in_flight <= most
+    most = MAX_IN_FLIGHT + protocol.FLUSH_AT_MOST
+    assert MAX_IN_FLIGHT / 2 < watch.commands_in_flight <= most
     assert watch.bytes_in_flight <= most * len(payload)
     assert watch.buffered <= most * len(payload)
     assert lane.connection is connection
@@ -428,7 +429,7 @@ async def test_a_later_command_does_not_put_the_alarm_off(
         second = connection.submit(PING, False, 0.28)
         due = [reply.deadline for reply in connection.owed()]
         assert due == sorted(due)
-        assert connection._alarm <= due[0]
+        assert connection._alarm.at <= due[0]
         await asyncio.wait([first, second])
         for reply in (first, second):
             assert isinstance(reply.exception(), CommandTimeout)

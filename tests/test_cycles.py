@@ -296,7 +296,7 @@ def fill_the_figures(pool: RedisPool) -> None:
     for command in ("PING", "GET"):
         for step in range(1000):
             part = 1e-7 * 1.02**step
-            measures.record(command, (part,) * 5, 1)
+            measures.record(command, part, part, part, part, part, 1)
     slow = SlowCommand(0.0, "GET", None, 20, 1, 1e4, Split())
     for _ in range(KEPT):
         measures.slow.add(slow)

@@ -111,6 +111,9 @@ def test_values_move_while_a_load_runs(page: Page, stage: Stage) -> None:
         before = commands.text_content()
         expect(commands).not_to_have_text(str(before))
         expect(page.locator("#slow tbody")).to_contain_text("ms")
+        page.get_by_role("button", name="Throughput as a table").click()
+        newest = page.locator("#throughput tbody td").first
+        expect(newest).not_to_have_text(str(newest.text_content()))
     expect(page.locator("#server-line")).to_contain_text(re.compile("Valkey|Redis"))
 
 
@@ -167,7 +170,8 @@ def test_it_asks_for_the_token_and_says_when_it_must_be_given_again(
             health(page, "healthy")
             stage.call(stage.stop_app())
             stage.call(stage.start_app(TOKEN))  # which knows none of the sessions before
-            expect(page.locator("#link-words")).to_have_text("signed out", timeout=12000)
+            health(page, "signed out", 12.0)
+            expect(page.locator("h1")).to_have_text("Signed out")
             page.get_by_role("button", name="Sign in").click()
             expect(page.get_by_label("Token")).to_be_visible()
             witness.check(server_was_away=True)
@@ -190,7 +194,7 @@ def test_the_keyboard_reaches_every_value(screen: Page) -> None:
     screen.keyboard.press("Shift+ArrowLeft")
     expect(moment).to_contain_text("11 s before")
     expect(throughput).to_have_attribute("aria-valuetext", re.compile(r"\d:\d\d: commands 40.0"))
-    assert screen.locator(".cursor:visible").count() == screen.locator("canvas").count() >= 7
+    assert screen.locator(".cursor:visible").count() == screen.get_by_role("slider").count() >= 7
     screen.keyboard.press("Escape")
     expect(moment).to_be_hidden()
     screen.keyboard.press("5")
@@ -323,21 +327,66 @@ def test_a_closed_pool_is_no_alarm(screen: Page) -> None:
     expect(screen.locator("#link-words")).to_have_text("ended")
 
 
+def test_it_says_who_is_slow(screen: Page) -> None:
+    base = made_up(time())
+    slow = {"wait": 0.0, "queue": 0.0, "wire": 0.0, "loop": 0.0, "parse": 0.0}
+    usual = base["health"]["round_trip"]
+    refused = {"status": "unhealthy", "reasons": ["connection refused"], "round_trip": None}
+    silent = {"status": "unhealthy", "reasons": ["no answer in 0.5 s"], "round_trip": None}
+    far: dict[str, Any] = {"status": "healthy", "reasons": [], "round_trip": 30 * (usual or 0)}
+    full = {"max_size": 8, "size": 8, "in_use": 8, "waiting": 5}
+    server: Any = dict(base["server"] or {})
+    process: Any = dict(base["process"])
+    cases: list[tuple[dict[str, Any], dict[str, str]]] = [
+        ({}, {}),
+        ({"health": refused, "server": None}, {"Redis": "bad"}),
+        ({"health": silent, "server": None}, {"Redis": "bad", "Network": "bad"}),
+        ({"health": far}, {"Network": "look"}),
+        ({"split": {"p99": slow | {"wire": 0.04}}}, {"Redis": "look"}),
+        ({"server": server | {"loading": True}}, {"Redis": "bad"}),
+        ({"server": server | {"used_memory": 3_950_000_000}}, {"Redis": "bad"}),
+        ({"server": server | {"persistence": "failing"}}, {"Redis": "bad"}),
+        ({"pool": full}, {"Pool": "bad"}),
+        ({"split": {"p99": slow | {"wait": 0.04}}}, {"Pool": "look"}),
+        ({"process": process | {"loop_lag_p99": 0.3}}, {"Program": "bad"}),
+        ({"process": process | {"cpu": 1.0}}, {"Program": "look"}),
+        ({"split": {"p99": slow | {"loop": 0.04}}}, {"Program": "look"}),
+    ]
+    frames = [{**base, **changes} for changes, _ in cases]
+    found = screen.evaluate(
+        """async ([usual, frames]) => {
+            const { Suspects } = await import("./suspects.js");
+            return frames.map((shown) => {
+                const host = document.createElement("section");
+                new Suspects(host, { shown, all: usual, recent: () => [shown] }).draw();
+                return [...host.children].map((card) => card.dataset.state);
+            });
+        }""",
+        [[base] * 5, frames],
+    )
+    for (changes, guilty), states in zip(cases, found, strict=True):
+        names = ("Redis", "Network", "Pool", "Program")
+        expected = {name: guilty.get(name, "good") for name in names}
+        assert dict(zip(names, states, strict=True)) == expected, changes
+
+
 def test_a_page_left_open_keeps_no_more_than_five_minutes(screen: Page) -> None:
     kept = screen.evaluate("""async () => {
         const { History } = await import("./history.js");
         const history = new History();
         for (let at = 0; at < 5000; at++) {
             history.add([{ at, endpoint: "one", slow: [at] }]);
-            if (at % 9 === 0) history.add([{ at: at - 1, endpoint: "one", slow: [] }, {}, null]);
+            if (at % 9 === 0) history.add([...history.frames.slice(-5), {}, null]);
         }
         const ascending = history.frames.every((frame, n, all) => !n || frame.at > all[n - 1].at);
         const slow = history.frames.filter((frame) => frame.slow.length).length;
         const before = history.frames.length;
+        history.add([{ at: 4990, endpoint: "one", slow: [] }]);
+        const setBack = history.newest.at;
         history.add([{ at: 5000, endpoint: "another", slow: [] }]);
-        return { before, ascending, slow, after: history.frames.length };
+        return { before, ascending, slow, setBack, after: history.frames.length };
     }""")
-    assert kept == {"before": 300, "ascending": True, "slow": 1, "after": 1}
+    assert kept == {"before": 300, "ascending": True, "slow": 1, "setBack": 4990, "after": 1}
 
 
 def test_figures_have_three_digits_and_a_unit(screen: Page) -> None:

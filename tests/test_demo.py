@@ -3,13 +3,16 @@
 import gzip
 import io
 import itertools
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -355,6 +358,46 @@ def test_demo_ends_with_the_table_on_ctrl_c() -> None:
     assert "Traceback" not in err
 
 
+def test_demo_serves_its_dashboard_until_ctrl_c() -> None:
+    pytest.importorskip("uvicorn")
+    with subprocess.Popen(
+        command("demo", "--dashboard", "--tasks", "3"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        address = process.stdout.readline()
+        assert address.startswith("dashboard: http://127.0.0.1:")
+        with urlopen(f"{address.split()[1]}api/frame", timeout=30) as answer:
+            frame = json.load(answer)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert frame["throughput"]["commands"] > 0
+    assert "Traceback" not in err
+
+
+def test_demo_live_view_tells_where_the_dashboard_is() -> None:
+    rich_console = pytest.importorskip("rich.console")
+    pytest.importorskip("uvicorn")
+    out = io.StringIO()
+    console = rich_console.Console(file=out, force_terminal=True, width=80, height=40)
+    assert run(Options(tasks=2, trades=20, dashboard=0), console) == 0
+    assert "http://127.0.0.1:" in out.getvalue()
+
+
+def test_demo_with_a_dashboard_port_that_is_taken() -> None:
+    pytest.importorskip("uvicorn")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = finished("demo", "--dashboard-port", str(port), "--trades", "1")
+    assert done.returncode == 2
+    assert f"--dashboard-port {port}: cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -396,6 +439,9 @@ def test_missing_extras_are_named(tmp_path: Path) -> None:
     done = finished("demo", "--plot", "a.png", prologue="sys.modules['matplotlib'] = None")
     assert done.returncode == 2
     assert "pip install 'redisutils[plot]'" in done.stderr
+    done = finished("demo", "--dashboard", prologue="sys.modules['uvicorn'] = None")
+    assert done.returncode == 2
+    assert "pip install 'redisutils[monitor]'" in done.stderr
 
 
 def test_redis_log(monkeypatch: pytest.MonkeyPatch) -> None:

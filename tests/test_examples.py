@@ -10,6 +10,12 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 SAYS = {
+    "dashboard": [
+        "dashboard: http://127.0.0.1:",
+        "price: b'50000.0'",
+        "ready: True",
+        "health: healthy",
+    ],
     "deadlines": ["in time: b'50000.0'", "gave up: CommandTimeout after", "afterwards: b'50000.0'"],
     "honest_errors": [
         "DataError: Outcome.NOT_SENT",
@@ -18,6 +24,12 @@ SAYS = {
         "position in the end: b'4'",
     ],
     "lanes": ["orders on their own lane:", "orders written: 200"],
+    "metrics": [
+        "1000 commands, p99",
+        "wire ",
+        "slowest: INCRBY #",
+        "scraped: redisutils_commands_total{",
+    ],
     "own_connection": ["first try: None", "balance: 470"],
     "pipeline": [
         "plain: [True, b'50000.0', True, b'2500.00', True, b'2350.10']",
@@ -25,6 +37,12 @@ SAYS = {
     ],
     "pubsub": [f"received: fill {number}" for number in range(5)],
     "quickstart": ["price: b'50000.0'", "counted to: 100", "commands, p99", "PoolStatus("],
+    "tracing": [
+        "CLIENT HSET (within a request)",
+        "CLIENT MULTI INCRBY (within a request)",
+        "INTERNAL place order",
+        "CLIENT LPUSH failed: WRONGTYPE",
+    ],
 }
 
 

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from redisutils import RedisPool, create_redis_pool
-from redisutils.connection.protocol import FOREVER
+from redisutils.connection.alarm import FOREVER
 from redisutils.errors import ConnectionLost
 from redisutils.testing import EmbeddedServer, FaultProxy
 

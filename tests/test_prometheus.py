@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.openmetrics import exposition as openmetrics_exposition
+from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as read_text
 from prometheus_client.registry import DuplicateTimeseries
 from redis.exceptions import ResponseError
@@ -24,11 +25,16 @@ from redisutils.metrics import LatencyHistogram
 from redisutils.monitor import reading
 from redisutils.monitor.catalogue import BUCKETS, CATALOGUE
 from redisutils.monitor.prometheus import PoolCollector, exposition
+from redisutils.monitor.reading import Reader
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import pool_at
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+read_openmetrics: Any = openmetrics_parser.text_string_to_metric_families  # it has no types
+
+generate_openmetrics: Any = openmetrics_exposition.generate_latest
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -81,6 +87,36 @@ async def test_both_formats_are_well_formed_and_say_the_same(clean_server: Embed
         assert plain.keys() == open_.keys()
         place = {"endpoint": f"{clean_server.host}:{clean_server.port}"}
         assert all(place.items() <= labels for _, labels in plain)
+
+
+async def test_what_we_write_is_what_prometheus_client_would(
+    clean_server: EmbeddedServer,
+) -> None:
+    async with pool_at(clean_server) as pool:
+        await some_traffic(pool)
+        pool.server.metrics.errors['odd "name"\\\n'] = 1
+        await pool.lane('odd "lane"\\\n').ping()
+        reading = Reader.of(pool).read()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Reader, "read", lambda _: reading)
+            registry = CollectorRegistry()
+            registry.register(PoolCollector(pool))
+            bodies = [
+                (read_text, exposition(pool), generate_latest(registry)),
+                (
+                    read_openmetrics,
+                    exposition(pool, accept=OPENMETRICS),
+                    generate_openmetrics(registry),
+                ),
+            ]
+        for read, (body, _), theirs in bodies:
+            ours, expected = (list(read(text.decode())) for text in (body, theirs))
+            assert values_of(ours) == values_of(expected)
+            told, wanted = (
+                [(f.name, f.type, f.unit, f.documentation) for f in families]
+                for families in (ours, expected)
+            )
+            assert told == wanted
 
 
 async def test_figures_are_the_pools(clean_server: EmbeddedServer) -> None:
@@ -210,7 +246,7 @@ async def test_scraping_while_the_pool_closes_and_when_it_is_closed(
     registry = CollectorRegistry()
     registry.register(collector)
     assert value_count(registry) == 0  # it is not open yet
-    await pool
+    assert not (await pool).closed
     await some_traffic(pool)
     scrapes = [asyncio.create_task(asyncio.to_thread(generate_latest, registry)) for _ in range(4)]
     await pool.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
 from benchmarks.server import Server
@@ -58,6 +58,10 @@ class Contender(ABC):
     @abstractmethod
     async def acquire_release(self) -> None:
         """Take a connection of one's own from the pool and give it back, unused."""
+
+    def without_measuring(self) -> AbstractContextManager[None]:
+        """For ours alone: meanwhile no command is measured."""
+        raise NotImplementedError
 
     @abstractmethod
     async def hold_open(self, keys: Sequence[str]) -> Sequence[Any]:

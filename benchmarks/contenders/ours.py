@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from typing import Any
 
 from benchmarks.contenders.redis_family import RedisFamily
+from benchmarks.contenders.unmeasured import unmeasured
 from redisutils import RedisConfig, create_redis_pool
 
 
@@ -41,6 +42,9 @@ class Redisutils(RedisFamily):
     async def acquire_release(self) -> None:
         async with self.pool.get():
             pass
+
+    def without_measuring(self) -> AbstractContextManager[None]:
+        return unmeasured(self.pool)
 
     async def hold_open(self, keys: Sequence[str]) -> Sequence[Any]:
         replies = []

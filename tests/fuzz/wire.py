@@ -24,9 +24,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from redisutils.connection.alarm import FOREVER
 from redisutils.connection.owner import Owner
 from redisutils.connection.packing import pack
-from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, Outcome, outcome_of
 from redisutils.metrics import PoolMetrics

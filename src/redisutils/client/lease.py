@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, Self
 from redisutils.client.pipeline import OwnConnection
 from redisutils.client.redis import Redis
 from redisutils.client.refusals import refuse_unanswered
+from redisutils.client.source import lane_of
 from redisutils.commands import is_blocking, lookup
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, LeaseReleased
@@ -49,7 +50,7 @@ class PooledConnection(Redis):
         # with the template: see _Shared.
         self._template = template
         self._lease = lease
-        self._lane = lease.item
+        self._lane = lane_of(lease.item)
         self._decode = template._decode
         self._timeout = template._timeout
         self._roads = template._roads

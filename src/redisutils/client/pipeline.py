@@ -28,9 +28,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redisutils.client.callbacks import settled, shape
 from redisutils.client.refusals import refuse_unanswered
+from redisutils.client.source import lane_of
 from redisutils.commands import Command, block_timeout, is_blocking, lookup
+from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import pack, pack_many
-from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.connection.protocol import Connection
 from redisutils.errors import Outcome, outcome_of, with_outcome
 
 __all__ = ["Pipeline", "PipelineClient"]
@@ -235,9 +237,10 @@ class Pipeline(redis.asyncio.client.Pipeline):
                     timeout = FOREVER if waits is None else min(FOREVER, timeout + waits)
         if apart or self._lease is not None:
             started = monotonic()
-            lane: Any = (await self._own()).item
+            connection = (await self._own()).item
             timeout -= monotonic() - started
-            lane.tainted = lane.tainted or apart
+            connection.tainted = connection.tainted or apart
+            lane: Any = lane_of(connection)
         else:
             lane = client._lane
         answers: list[Any] = await lane.submit_many(
@@ -302,7 +305,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
                 connection.needs_reset = True
             elif command.stateful:
                 connection.tainted = True
-            submit = connection.submit
+            submit = lane_of(connection).submit
         else:
             submit = client._lane.submit
         decode = client._decode and NEVER_DECODE not in options

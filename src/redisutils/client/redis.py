@@ -30,10 +30,10 @@ from redisutils.client.arguments import kwargs_from_url, positive
 from redisutils.client.callbacks import ResponseCallbacks, settled, shape
 from redisutils.client.pipeline import OwnConnection, Pipeline
 from redisutils.client.refusals import refuse_shared, refuse_unanswered
-from redisutils.client.source import DeferredLane, LaneLike, LazySource, Source
+from redisutils.client.source import DeferredLane, LaneLike, LazySource, Source, lane_of
 from redisutils.commands import Command, block_timeout, is_blocking, is_container, lookup
+from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import pack
-from redisutils.connection.protocol import FOREVER
 from redisutils.errors import CommandTimeout, code_of
 from redisutils.pool.lane import Lane
 from redisutils.secret import hidden, hide
@@ -309,7 +309,7 @@ class Redis(redis.asyncio.Redis):
             lease = await server.checkout_patiently(self._timeout - spent)
             try:
                 spent = monotonic() - started
-                return await self._ask(lease.item, args, options, timeout - spent)
+                return await self._ask(lane_of(lease.item), args, options, timeout - spent)
             except RedisError as error:
                 attempts += 1
                 delay = policy.backoff.delay(attempts)
@@ -317,7 +317,7 @@ class Redis(redis.asyncio.Redis):
                 in_time = monotonic() - started + delay < self._timeout
                 if not repeated or attempts > policy.max_retries or not in_time:
                     raise
-                server.metrics.retries[code_of(error)] += 1
+                server.metrics.retried(code_of(error))
             finally:
                 # A caller that goes away leaves the answer owed: such a connection is not reused
                 # but closed, and the server stops waiting on its behalf.
@@ -376,7 +376,7 @@ class Redis(redis.asyncio.Redis):
         """Connect a single-connection client. Others connect at their first command."""
         if self.single_connection_client and not self._private_lane().connect_at_once():
             try:
-                await self._private_lane().submit(_HELLO, False, self._timeout)
+                await self._private_lane().unwatched(_HELLO, False, self._timeout)
             except ResponseError:
                 pass  # a server that does not know it: it is connected all the same
         return self

@@ -10,22 +10,41 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from redisutils.connection.options import ConnectOptions
+from redisutils.connection.protocol import Connection
 from redisutils.errors import ConfigError
+from redisutils.metrics.observer import Observer, Submit, SubmitMany
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
 from redisutils.topology.standalone import Standalone
 
-__all__ = ["DeferredLane", "LaneLike", "LazySource", "OpenSource", "Source"]
+__all__ = ["DeferredLane", "LaneLike", "LazySource", "OpenSource", "Source", "lane_of"]
 
 
 class LaneLike(Protocol):
     """What a client issues commands through: a lane, or a connection of its own."""
 
     @property
-    def submit(self) -> Callable[[bytes, bool, float], Future[Any]]: ...
+    def submit(self) -> Submit: ...
 
     @property
-    def submit_many(self) -> Callable[[bytes, int, bool, float], Future[Any]]: ...
+    def submit_many(self) -> SubmitMany: ...
+
+
+def lane_of(connection: Connection) -> LaneLike:
+    """What the holder of ``connection`` issues commands through: itself, unless it is watched."""
+    observer = connection.metrics.observer
+    return connection if observer is None else _Watched(connection, observer)
+
+
+class _Watched:
+    """A connection of one's own, watched. (A lane sees to that itself.)"""
+
+    __slots__ = ("submit", "submit_many")
+
+    def __init__(self, connection: Connection, observer: Observer) -> None:
+        self.submit, self.submit_many = observer.watch(
+            connection.submit, connection.submit_many, lambda: connection.address
+        )
 
 
 class Source(Protocol):

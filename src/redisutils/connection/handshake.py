@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from redis.exceptions import AuthenticationError, DataError, NoPermissionError
 
+from redisutils.connection.alarm import FOREVER
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.owner import Owner
 from redisutils.connection.packing import pack_many
-from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import new_batch
 from redisutils.errors import (
     AuthenticationFailed,

@@ -6,7 +6,7 @@ from hashlib import blake2s
 from time import time
 from typing import Any, Final
 
-from redisutils.commands import keys_of, lookup
+from redisutils.commands import is_container, keys_of, lookup
 from redisutils.connection.packing import unpack
 from redisutils.metrics.snapshot import SlowCommand
 from redisutils.metrics.split import Split
@@ -31,7 +31,7 @@ def command_name(payload: bytes, batch: bool = False) -> str:
     if batch:
         return "TRANSACTION" if name == b"MULTI" else "PIPELINE"
     command = lookup((name,))
-    if command.subcommands is not None and end < len(payload):
+    if is_container(command.name) and end < len(payload):
         command = lookup((name, _word(payload, end)[0]))
     return command.name if command.known else OTHER
 
@@ -45,7 +45,7 @@ def _word(payload: bytes, at: int) -> tuple[bytes, int]:
 
 
 def slow_command(
-    name: str, payload: bytes, answer: Any, split: tuple[float, ...], *, plain: bool
+    name: str, payload: bytes, answer: Any, split: Split, *, plain: bool
 ) -> SlowCommand:
     """What the log of slow commands keeps of one. O(length of the payload).
 
@@ -64,8 +64,8 @@ def slow_command(
         key=shown,
         request_bytes=len(payload),
         reply_size=len(answer) if sized else None,
-        seconds=sum(split),
-        split=Split(*split),
+        seconds=split.total,
+        split=split,
     )
 
 

@@ -36,7 +36,14 @@ from typing import Any, Final, cast
 
 import hiredis
 
+from redisutils.connection.alarm import FOREVER, Alarm
 from redisutils.connection.error_replies import ErrorReplies, refusal_of
+from redisutils.connection.flights import (
+    FLIGHT_FROM,
+    MAX_BYTES_IN_FLIGHT,
+    MAX_IN_FLIGHT,
+    Flights,
+)
 from redisutils.connection.home import ASLEEP, Home
 from redisutils.connection.owner import NOBODY, Owner
 from redisutils.connection.packing import pack
@@ -52,20 +59,7 @@ from redisutils.errors import (
 )
 from redisutils.metrics.counters import PoolMetrics
 
-__all__ = ["FOREVER", "Connection"]
-
-FOREVER: Final = 10 * 365 * 86_400.0
-"""The budget, in seconds, of what has none. A number, so that timers can hold it."""
-
-MAX_IN_FLIGHT: Final = 8192
-"""Commands in flight at which the owner holds callers back: some 20 ms of a busy server."""
-
-MAX_BYTES_IN_FLIGHT: Final = 32 * 1024 * 1024
-"""The same in bytes written and not yet answered."""
-
-FLIGHT_FROM: Final = MAX_BYTES_IN_FLIGHT // MAX_IN_FLIGHT
-"""Bytes of a write from which it counts as a flight: all that is smaller can only double the
-bound, since commands are counted too."""
+__all__ = ["Connection"]
 
 MAX_REPLY_BYTES: Final = 1024 * 1024 * 1024
 """A single reply past this is refused. Twice the server's own default limit for one
@@ -105,12 +99,9 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "__weakref__",
         "_alarm",
-        "_alarm_handle",
-        "_alarm_span",
         "_answered",
         "_asleep",
         "_awake_until",
-        "_bytes_in_flight",
         "_error_replies",
         "_expected",
         "_flights",
@@ -188,16 +179,9 @@ class Connection(asyncio.Protocol):
         self._asleep = 0  # how often not to stay awake for answers
         self._awake_until = 0.0  # when it turns out that doing so was in vain
         self._silence = silence
-        self._alarm = inf
-        # What has at least this budget, in seconds, cannot be due before the alarm: the alarm was
-        # set for so long after an earlier moment.
-        self._alarm_span = inf
-        self._alarm_handle: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._on_alarm)
         self._unparsed = 0
-        # Bytes in flight are counted by write, not by command, and only of writes that matter: a
-        # flight is (how many replies had been asked for when it left, its bytes).
-        self._flights: list[tuple[int, int]] = []
-        self._bytes_in_flight = 0
+        self._flights = Flights()
         self._written = 0
         self._answered = 0
 
@@ -229,7 +213,8 @@ class Connection(asyncio.Protocol):
             self._flush_or_schedule()
         elif len(payload) >= FLUSH_FROM:
             self.flush()
-        if timeout < self._alarm_span and issued + timeout < self._alarm:
+        alarm = self._alarm
+        if timeout < alarm.span and issued + timeout < alarm.at:
             self._arm(issued + timeout)
         return future
 
@@ -253,7 +238,7 @@ class Connection(asyncio.Protocol):
             self._flush_or_schedule()
         elif len(reply.payload) >= FLUSH_FROM:
             self.flush()
-        if reply.deadline < self._alarm:
+        if reply.deadline < self._alarm.at:
             self._arm(reply.deadline)
 
     async def execute(self, *args: Any) -> Any:
@@ -323,10 +308,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         if self._loop.is_closed() or os.getpid() != self._pid:
             return  # nobody waits any more; or socket and selector are the parent's
-        if self._alarm_handle is not None:
-            self._alarm_handle.cancel()
-            self._alarm_handle = None
-        self._alarm = self._alarm_span = inf
+        self._alarm.off()
         self._home.sleep(self._awake_until)
         self.metrics.commands += self.uncounted
         unsent = len(self._out)
@@ -389,11 +371,10 @@ class Connection(asyncio.Protocol):
         size = len(data)
         self.metrics.bytes_out += size
         if size >= FLIGHT_FROM:
-            self._flights.append((self._written, size))
-            self._bytes_in_flight += size
+            self._flights.leave(self._written, size)
         self._write(data)
         if not self.blocked and (
-            self._bytes_in_flight > MAX_BYTES_IN_FLIGHT or len(self._expected) >= MAX_IN_FLIGHT
+            self._flights.bytes > MAX_BYTES_IN_FLIGHT or len(self._expected) >= MAX_IN_FLIGHT
         ):
             self.pause_writing()
 
@@ -408,7 +389,7 @@ class Connection(asyncio.Protocol):
             self.blocked
             and not self.closed
             and len(self._expected) <= MAX_IN_FLIGHT // 2
-            and self._bytes_in_flight <= MAX_BYTES_IN_FLIGHT // 2
+            and self._flights.bytes <= MAX_BYTES_IN_FLIGHT // 2
             and self._transport.get_write_buffer_size() <= _WRITE_BUFFER // 2
         ):
             self.blocked = False
@@ -474,8 +455,8 @@ class Connection(asyncio.Protocol):
             metrics.commands += answered - self._answered
             self._answered = answered
             self._unparsed = 0
-            if self._flights:
-                self._land(answered)
+            if self._flights.under_way:
+                self._flights.land(answered)
         elif self._unparsed > MAX_REPLY_BYTES:
             self.abort(
                 ProtocolError(f"{self.peer} sent a reply of more than {MAX_REPLY_BYTES:,} bytes")
@@ -636,16 +617,6 @@ class Connection(asyncio.Protocol):
             else:
                 self.owner.on_unsolicited(self, value)
 
-    def _land(self, answered: int) -> None:
-        """Flights whose replies are all in are no longer in flight."""
-        landed = 0
-        for asked, size in self._flights:
-            if asked > answered:
-                break
-            self._bytes_in_flight -= size
-            landed += 1
-        del self._flights[:landed]
-
     def _protocol_error(self, cause: Exception) -> ProtocolError:
         what = str(cause) if isinstance(cause, ProtocolError) else repr(cause)
         error = ProtocolError(f"{self.peer} does not speak the Redis protocol: {what}")
@@ -659,19 +630,10 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return  # what was issued has been refused, and the loop would hold us until then
         now = monotonic()
-        at = min(deadline, now + self._silence)
-        if self._alarm_handle is not None:
-            self._alarm_handle.cancel()
-            self._alarm_handle = None
-        self._alarm = at
-        self._alarm_span = at - now
-        if at != inf:
-            self._alarm_handle = self._loop.call_later(max(0.0, at - now), self._on_alarm)
+        self._alarm.set(min(deadline, now + self._silence), now)
 
     def _on_alarm(self) -> None:
         """Fail what is past its deadline, notice silence, set the next alarm. O(in flight)."""
-        self._alarm = self._alarm_span = inf
-        self._alarm_handle = None
         now = monotonic()
         if self._out:
             self._withdraw(now)
@@ -683,8 +645,7 @@ class Connection(asyncio.Protocol):
             if reply.done():
                 continue
             if reply.deadline <= now:
-                self.metrics.timeouts += 1
-                reply.fail(self._timed_out(reply, now, Outcome.UNKNOWN), self.metrics)
+                self._time_out(reply, now, Outcome.UNKNOWN)
             elif reply.deadline < earliest:
                 earliest = reply.deadline
         since = max(self.last_heard, unanswered[0].issued)
@@ -704,20 +665,22 @@ class Connection(asyncio.Protocol):
             self._expected.pop()
         for reply in unsent:
             if reply.deadline <= now and not reply.done():
-                self.metrics.timeouts += 1
-                reply.fail(self._timed_out(reply, now, reply.fate), self.metrics)
+                self._time_out(reply, now, reply.fate)
             else:
                 self._expected.append(reply)
                 self._out.append(reply.payload)
 
-    def _timed_out(self, reply: Reply, now: float, outcome: Outcome) -> CommandTimeout:
+    def _time_out(self, reply: Reply, now: float, outcome: Outcome) -> None:
+        """The budget of ``reply`` is spent."""
         name = reply.payload.split(b"\r\n", 3)[2][:32].decode("ascii", "replace")
-        return CommandTimeout(
+        error = CommandTimeout(
             f"no answer from {self.peer} to {name} within its "
             f"{reply.timeout:.3g} s "
             f"({len(self._expected)} in flight, last heard {now - self.last_heard:.3g} s ago)",
             outcome=outcome,
         )
+        self.metrics.ran_out(error)
+        reply.fail(error, self.metrics)
 
     # -- the transport's callbacks ----------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Any
 from redisutils.connection.naming import command_name, slow_command
 from redisutils.connection.reply import Batch, Issued, Reply
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.split import Split
 
 __all__ = ["Timing"]
 
@@ -26,13 +27,15 @@ class Timing:
         metrics: where it is counted. May be exchanged.
     """
 
-    __slots__ = ("_stands_for", "metrics", "skip", "writes")
+    __slots__ = ("_slow_names", "_slow_read", "_stands_for", "metrics", "skip", "writes")
 
     def __init__(self, metrics: PoolMetrics) -> None:
         self.metrics = metrics
         self.skip = 0
         """Of the answers to come, how many go by until the next is measured."""
         self._stands_for = 1
+        self._slow_read = 0.0
+        self._slow_names: set[str] = set()
         self.writes: deque[tuple[int, float]] = deque()
         """(How many replies had been asked for when it left, the moment) of each write, from the
         last on that was measured."""
@@ -70,24 +73,34 @@ class Timing:
         else:
             payload, issued, sent = reply.payload, reply.issued, reply.sent
         written = self._written(place, sent)
-        split = (
-            sent - issued,
-            written - sent,
-            max(0.0, received - written),  # where clocks tick coarsely
-            began - received,
-            ended - began,
-        )
+        wait = sent - issued
+        queue = written - sent
+        wire = max(0.0, received - written)  # where clocks tick coarsely
+        loop = began - received
+        parse = ended - began
         name = command_name(payload, isinstance(reply, Batch))
         measures = self.metrics.measures
         slow = measures.slow
-        if ended - issued > slow.floor:
+        if ended - issued > slow.floor and self._is_new(name, received):
+            split = Split(wait, queue, wire, loop, parse)
             slow.add(slow_command(name, payload, answer, split, plain=slow.plain_keys))
         if whole:
-            measures.record(name, split, 1)
+            measures.record(name, wait, queue, wire, loop, parse, 1)
             return 1
-        measures.record(name, split, self._stands_for)
+        measures.record(name, wait, queue, wire, loop, parse, self._stands_for)
         gap = self._stands_for = self.metrics.meter.draw(ended)
         return gap
+
+    def _is_new(self, name: str, received: float) -> bool:
+        """Whether no other command of this name was slow in the same read. One that holds up the
+        server makes all slow that are in flight with it, and shall not drown among them."""
+        if received != self._slow_read:
+            self._slow_read = received
+            self._slow_names.clear()
+        if name in self._slow_names:
+            return False
+        self._slow_names.add(name)
+        return True
 
     def _written(self, place: int, sent: float) -> float:
         """When the reply at ``place``, handed to the connection at ``sent``, was written."""

@@ -10,6 +10,8 @@ measures where measured commands are counted
 slow     the slowest of the last minutes
 pulse    the event loop's lag, the garbage collector's pauses, the process's memory
 counters all that a pool counts
+events   log records of what matters, and never a flood of them
+observer who may watch commands one by one
 snapshot ``pool.metrics()``
 ======== =====================================================================================
 """

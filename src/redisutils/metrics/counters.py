@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
+import logging
+from asyncio import AbstractEventLoop, Future
 from collections import Counter, deque
 from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, Protocol
 
-from redisutils.errors import outcome_of
+from redisutils.errors import CommandTimeout, outcome_of
+from redisutils.metrics.events import EventLog
 from redisutils.metrics.latency import LatencyHistogram
 from redisutils.metrics.measures import Measures
 from redisutils.metrics.meter import Meter
+from redisutils.metrics.observer import Observer
 from redisutils.metrics.pulse import Pulse
 from redisutils.metrics.snapshot import BreakerStatus, LaneMetrics, MetricsSnapshot, Rates
 
@@ -39,12 +42,23 @@ class Gauges:
     breaker: BreakerStatus
 
 
+class Repeated(Protocol):
+    """The reply that a command is owed, however often it is sent."""
+
+    @property
+    def future(self) -> Future[Any]: ...
+
+    @property
+    def attempts(self) -> int: ...
+
+
 class PoolMetrics:
     """See the module's docstring, and ``MetricsSnapshot`` for what each means.
 
     Args:
         loop: the event loop whose lag is told with it; None for counters that stand alone, such
             as those of a connection that is being opened.
+        endpoint: the server's name, for log records.
     """
 
     __slots__ = (
@@ -61,16 +75,19 @@ class PoolMetrics:
         "connections_lost",
         "connections_recycled",
         "errors",
+        "events",
         "failures",
         "measures",
         "meter",
+        "observer",
         "retries",
         "timeouts",
         "wait_time",
         "waits",
     )
 
-    def __init__(self, loop: AbstractEventLoop | None = None) -> None:
+    def __init__(self, loop: AbstractEventLoop | None = None, endpoint: str = "") -> None:
+        self.events = EventLog(endpoint)
         self.measures = Measures()
         self.meter = Meter()
         self.commands = 0
@@ -87,6 +104,7 @@ class PoolMetrics:
         self.waits = 0
         self.wait_time = LatencyHistogram()
         self.background_errors = 0
+        self.observer: Observer | None = None
         self._since = monotonic()
         # Where the counters stood, a second apart: (when, commands, failures, bytes in and out).
         self._ticks: deque[tuple[float, int, int, int, int]] = deque(maxlen=max(WINDOWS) + 1)
@@ -102,15 +120,29 @@ class PoolMetrics:
 
     def failed(self, error: BaseException) -> None:
         """A caller is told ``error``."""
-        outcome = outcome_of(error)
-        told = "UNSAID" if outcome is None else outcome.name
-        self.failures[type(error).__name__, told] += 1
+        self.failures[type(error).__name__, _told(error)] += 1
+
+    def ran_out(self, error: CommandTimeout) -> None:
+        """A command's budget is spent, and ``error`` is what its caller is told if it is still
+        there."""
+        self.timeouts += 1
+        self.events.note(
+            "budget_spent", logging.WARNING, "%s", error, outcome=_told(error), error=str(error)
+        )
+
+    def retried(self, reason: str, reply: Repeated | None = None, pause: float = 0.0) -> None:
+        """A command is sent again, or queued anew, for ``reason``; in ``pause`` seconds or more.
+        ``reply`` is the one that it is owed, where there is one for all of its attempts."""
+        self.retries[reason] += 1
+        if self.observer is not None and reply is not None:
+            self.observer.retried(reply.future, reason, reply.attempts, pause)
 
     def tick(self, now: float) -> None:
         """A second has passed."""
         self._ticks.append(self._stand(now))
         self.measures.slow.turn()
         self.meter.turn(now)
+        self.events.tick(now)
 
     def _stand(self, now: float) -> tuple[float, int, int, int, int]:
         return now, self.commands, self.failures.total(), self.bytes_in, self.bytes_out
@@ -171,3 +203,9 @@ class PoolMetrics:
             background_errors=self.background_errors,
             process=self._pulse.read(),
         )
+
+
+def _told(error: BaseException) -> str:
+    """The outcome that an error tells, by name."""
+    outcome = outcome_of(error)
+    return "UNSAID" if outcome is None else outcome.name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from types import MappingProxyType
 from typing import Final, cast
@@ -15,7 +14,7 @@ from redisutils.metrics.split import PARTS, Composition, Split, Sums, band_of
 __all__ = ["Measures"]
 
 
-_NO_SUMS: Final = bytes(6 * 8)
+_NO_SUMS: Final = (0.0,) * 6
 """How many commands, and the sum of each part: see ``split.Sums``."""
 
 
@@ -26,7 +25,7 @@ class _Calls:
 
     def __init__(self) -> None:
         self.latency = LatencyHistogram()
-        self.sums = array("d", _NO_SUMS)
+        self.sums = list(_NO_SUMS)
         self.errors: Counter[str] = Counter()
 
 
@@ -38,33 +37,50 @@ class Measures:
     def __init__(self) -> None:
         self._total = LatencyHistogram()
         self._parts = tuple(LatencyHistogram() for _ in PARTS)
-        self._sums: dict[int, array[float]] = {}
+        self._sums: dict[int, list[float]] = {}
         self._by_command: dict[str, _Calls] = {}
         self.slow = SlowLog()
 
-    def record(self, command: str, split: tuple[float, ...], times: int) -> None:
-        """Count a command that took the five parts of ``split`` for ``times`` commands. About 4 µs:
-        see :mod:`redisutils.metrics.meter` for how seldom.
+    def record(
+        self,
+        command: str,
+        wait: float,
+        queue: float,
+        wire: float,
+        loop: float,
+        parse: float,
+        times: int,
+    ) -> None:
+        """Count a command for ``times`` commands that took as long. Some 5 µs: see
+        :mod:`redisutils.metrics.meter` for how seldom.
 
         Args:
             command: one of a bounded number of names.
+            wait, queue, wire, loop, parse: seconds, see :mod:`redisutils.metrics.split`.
         """
-        seconds = sum(split)
+        seconds = wait + queue + wire + loop + parse
         self._total.record(seconds, times)
-        calls = self._calls(command)
+        of_wait, of_queue, of_wire, of_loop, of_parse = self._parts
+        of_wait.record(wait, times)
+        of_queue.record(queue, times)
+        of_wire.record(wire, times)
+        of_loop.record(loop, times)
+        of_parse.record(parse, times)
+        calls = self._by_command.get(command)
+        if calls is None:
+            calls = self._calls(command)
         calls.latency.record(seconds, times)
         band = band_of(seconds)
         sums = self._sums.get(band)
         if sums is None:
-            sums = self._sums[band] = array("d", _NO_SUMS)
-        sums[0] += times
-        of_command = calls.sums
-        of_command[0] += times
-        for number, (part, took) in enumerate(zip(self._parts, split, strict=True)):
-            part.record(took, times)
-            weighed = took * times
-            sums[number + 1] += weighed
-            of_command[number + 1] += weighed
+            sums = self._sums[band] = list(_NO_SUMS)
+        for each in (sums, calls.sums):
+            each[0] += times
+            each[1] += wait * times
+            each[2] += queue * times
+            each[3] += wire * times
+            each[4] += loop * times
+            each[5] += parse * times
 
     def refused(self, command: str, code: str) -> None:
         """The server answered a call of ``command`` with an error that begins with ``code``."""

@@ -2,6 +2,9 @@
 
 They are kept by the minute: of the last ``MINUTES``, the ``KEPT`` slowest of each, and shown are
 the ``KEPT`` slowest of all. So the log forgets by itself, and holds no more than both together.
+
+Of the commands of one name whose answers came in one read only the first is there: they waited
+together, and for one reason.
 """
 
 from __future__ import annotations

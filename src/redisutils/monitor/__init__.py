@@ -4,10 +4,13 @@
 module      what it is
 =========== ==================================================================================
 reading     a pool's snapshot, from any thread and at any time
-catalogue   every exported metric: its name, unit, meaning, and where it is read from
+catalogue   every exported metric: its name, unit and meaning
+samples     where its values are read from
 prometheus  a collector for prometheus_client, and ``/metrics`` as bytes (extra ``prometheus``)
-otel        OpenTelemetry: metrics, and a span for each command (extra ``otel``)
-tracing     the spans themselves
+text        Prometheus' text format
+otel        OpenTelemetry: ``instrument(pool)`` (extra ``otel``)
+instruments its metrics
+tracing     its spans
 frame       what is drawn each second, made of two snapshots
 facts       what the server says of itself
 checks      the health checks behind the frames

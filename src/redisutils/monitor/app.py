@@ -37,7 +37,7 @@ try:
     from starlette.routing import Route
     from starlette.types import ASGIApp, Receive, Scope, Send
 except ModuleNotFoundError as missing:
-    if missing.name != "starlette":
+    if (missing.name or "").partition(".")[0] != "starlette":
         raise
     raise ModuleNotFoundError(
         "redisutils.monitor.app needs starlette, which is not installed: "
@@ -189,7 +189,7 @@ class MonitorApp:
         )
 
     async def _login(self, request: Request) -> Response:
-        token = parse_qs(await _body(request), max_num_fields=8).get("token", [""])[-1]
+        token = parse_qs(await _body(request)).get("token", [""])[-1]
         if not self._access.open:
             if not self._access.knows(token.strip()):
                 return self._form(request, wrong=True)

@@ -3,25 +3,30 @@
 Prometheus and OpenTelemetry are both fed from this table; ``docs/metrics.md`` says what to do when
 one of them moves. Names follow Prometheus' rules: base units, which end the name; ``_total`` ends
 the names of counters, and is left to the exporter.
-
-What is counted by a name that may come from outside (a lane's, the code of an error reply) is told
-of so many names at most; the rest is told together as ``OTHER``. What an alert waits for is told
-from the beginning, as 0: Prometheus cannot see a counter rise that was not there before.
 """
 
 from __future__ import annotations
 
-import platform
-import re
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from redisutils.metrics import LaneMetrics, LatencySnapshot, MetricsSnapshot
-from redisutils.monitor.reading import Reading
-from redisutils.version import VERSION
+from redisutils.monitor.samples import (
+    Read,
+    age,
+    breaker,
+    by_command,
+    by_part,
+    errors,
+    failures,
+    info,
+    lanes,
+    one,
+    refusals,
+    retries,
+    whole,
+)
 
-__all__ = ["BUCKETS", "CATALOGUE", "Described", "Sample"]
+__all__ = ["BUCKETS", "CATALOGUE", "Described"]
 
 BUCKETS: Final = (
     *(50e-6, 100e-6, 250e-6, 500e-6),
@@ -30,9 +35,6 @@ BUCKETS: Final = (
 )
 """Upper bounds, in seconds, of every exported histogram. From what an answer takes within one
 machine to the default budget of a command."""
-
-Sample = tuple[tuple[str, ...], float | LatencySnapshot]
-"""The values of a metric's labels, and its value; a histogram's is what it is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,119 +48,9 @@ class Described:
     text: str
     labels: tuple[str, ...]
     """Its own; all of them have ``endpoint`` as well."""
-    read: Callable[[Reading], Iterable[Sample]]
+    read: Read
     otel: str | None
     """OpenTelemetry's name; None where a conventional metric says the same, or the exporter."""
-
-
-OTHER: Final = "OTHER"
-
-_MOST: Final = 32
-"""Names that one label has at most, where nothing else bounds them."""
-
-_CODE: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
-"""What the first word of an error reply looks like. A script can answer anything."""
-
-_FAILURES: Final = (
-    ("CircuitOpen", "NOT_SENT"),
-    ("CommandTimeout", "NOT_SENT"),
-    ("CommandTimeout", "UNKNOWN"),
-    ("ConnectFailed", "NOT_SENT"),
-    ("ConnectionLost", "NOT_SENT"),
-    ("ConnectionLost", "UNKNOWN"),
-    ("PoolTimeout", "NOT_SENT"),
-    ("ResponseError", "REJECTED"),
-)
-_ERRORS: Final = ("CommandTimeout", "ConnectFailed", "ConnectionLost", "ResponseError")
-_RETRIES: Final = ("connect", "lost")
-
-
-def _bounded(counts: Mapping[str, int], fits: re.Pattern[str] | None = None) -> dict[str, int]:
-    """``counts`` under ``_MOST`` names and OTHER. Counters keep their names in the order in which
-    they came, so that what was told apart once always is."""
-    told: dict[str, int] = {}
-    for name, count in counts.items():
-        known = name
-        if name not in told and (
-            len(told) >= _MOST or (fits is not None and not fits.fullmatch(name))
-        ):
-            known = OTHER
-        told[known] = told.get(known, 0) + count
-    return told
-
-
-def _one(read: Callable[[MetricsSnapshot], float | None]) -> Callable[[Reading], Iterable[Sample]]:
-    """A single value, if there is one."""
-
-    def sample(reading: Reading) -> Iterable[Sample]:
-        value = read(reading.snapshot)
-        return () if value is None else (((), value),)
-
-    return sample
-
-
-def _whole(
-    read: Callable[[MetricsSnapshot], LatencySnapshot],
-) -> Callable[[Reading], Iterable[Sample]]:
-    """A single histogram."""
-    return lambda reading: (((), read(reading.snapshot)),)
-
-
-def _counted(
-    read: Callable[[MetricsSnapshot], Mapping[str, int]], expected: tuple[str, ...]
-) -> Callable[[Reading], Iterable[Sample]]:
-    """Counts by name, those of ``expected`` from the beginning."""
-
-    def samples(reading: Reading) -> Iterable[Sample]:
-        told = _bounded({**dict.fromkeys(expected, 0), **read(reading.snapshot)})
-        return (((name,), count) for name, count in told.items())
-
-    return samples
-
-
-def _lanes(read: Callable[[LaneMetrics], int]) -> Callable[[Reading], Iterable[Sample]]:
-    """A lane's figure. Single-connection clients have lanes too, all of one name."""
-
-    def samples(reading: Reading) -> Iterable[Sample]:
-        sums: dict[str, int] = {}
-        for lane in reading.snapshot.lanes:
-            sums[lane.name] = sums.get(lane.name, 0) + read(lane)
-        return (((name,), value) for name, value in _bounded(sums).items())
-
-    return samples
-
-
-def _by_command(reading: Reading) -> Iterable[Sample]:
-    return (((name,), each.latency) for name, each in reading.snapshot.by_command.items())
-
-
-def _by_part(reading: Reading) -> Iterable[Sample]:
-    return (((part,), latency) for part, latency in reading.snapshot.parts.items())
-
-
-def _refusals(reading: Reading) -> Iterable[Sample]:
-    return (
-        ((name, code), count)
-        for name, each in reading.snapshot.by_command.items()
-        for code, count in _bounded(each.errors, _CODE).items()
-    )
-
-
-def _failures(reading: Reading) -> Iterable[Sample]:
-    return {**dict.fromkeys(_FAILURES, 0), **reading.snapshot.failures}.items()
-
-
-def _breaker(reading: Reading) -> Iterable[Sample]:
-    now = reading.snapshot.breaker.state
-    return (((state,), float(state == now)) for state in ("closed", "open", "half-open"))
-
-
-def _age(reading: Reading) -> Iterable[Sample]:
-    return (((), reading.age),)
-
-
-def _info(_: Reading) -> Iterable[Sample]:
-    return (((VERSION, platform.python_version()), 1.0),)
 
 
 CATALOGUE: Final[tuple[Described, ...]] = (
@@ -168,7 +60,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "The version of redisutils, and of Python.",
         ("version", "python"),
-        _info,
+        info,
         None,
     ),
     # -- traffic
@@ -178,7 +70,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Replies received, error replies included; each command of a pipeline counts. Exact.",
         (),
-        _one(lambda s: s.commands),
+        one(lambda s: s.commands),
         "redisutils.commands",
     ),
     Described(
@@ -188,7 +80,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "From issuing a command to handing over its answer; a pipeline is one. Measured on a "
         "sample of the commands above some thousands a second.",
         ("command",),
-        _by_command,
+        by_command,
         "redisutils.command.duration",
     ),
     Described(
@@ -198,7 +90,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "The same by part: wait (for a connection), queue (to be written), wire (network and "
         "server), loop (to be parsed), parse.",
         ("part",),
-        _by_part,
+        by_part,
         "redisutils.command.part.duration",
     ),
     Described(
@@ -207,7 +99,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "bytes",
         "Bytes received from the server.",
         (),
-        _one(lambda s: s.bytes_in),
+        one(lambda s: s.bytes_in),
         "redisutils.received",
     ),
     Described(
@@ -216,7 +108,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "bytes",
         "Bytes sent to the server.",
         (),
-        _one(lambda s: s.bytes_out),
+        one(lambda s: s.bytes_out),
         "redisutils.sent",
     ),
     Described(
@@ -225,7 +117,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Commands written or about to be, and not answered, on all connections.",
         (),
-        _one(lambda s: s.in_flight),
+        one(lambda s: s.in_flight),
         "redisutils.in_flight.commands",
     ),
     Described(
@@ -234,7 +126,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "bytes",
         "The size of the commands in flight.",
         (),
-        _one(lambda s: s.in_flight_bytes),
+        one(lambda s: s.in_flight_bytes),
         "redisutils.in_flight.size",
     ),
     # -- what went wrong
@@ -245,7 +137,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "What callers were told, by class of error and by what became of the command: NOT_SENT, "
         "REJECTED, UNKNOWN, EXECUTED.",
         ("error", "outcome"),
-        _failures,
+        failures,
         "redisutils.failures",
     ),
     Described(
@@ -254,7 +146,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Errors met, whether or not a retry mended them.",
         ("error",),
-        _counted(lambda s: s.errors, _ERRORS),
+        errors,
         "redisutils.errors",
     ),
     Described(
@@ -263,7 +155,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Error replies by the command and by their first word, such as WRONGTYPE.",
         ("command", "code"),
-        _refusals,
+        refusals,
         "redisutils.command.errors",
     ),
     Described(
@@ -273,7 +165,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "Commands sent again or queued anew: lost (the connection died), connect (none could be "
         "made), or the code of a passing refusal, such as LOADING.",
         ("reason",),
-        _counted(lambda s: s.retries, _RETRIES),
+        retries,
         "redisutils.retries",
     ),
     Described(
@@ -282,7 +174,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Commands whose time budget ran out.",
         (),
-        _one(lambda s: s.timeouts),
+        one(lambda s: s.timeouts),
         "redisutils.timeouts",
     ),
     Described(
@@ -291,7 +183,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Failures inside the pool's own background tasks.",
         (),
-        _one(lambda s: s.background_errors),
+        one(lambda s: s.background_errors),
         "redisutils.background_errors",
     ),
     # -- the pool
@@ -301,7 +193,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Connections that the pool may have.",
         (),
-        _one(lambda s: s.max_size),
+        one(lambda s: s.max_size),
         None,
     ),
     Described(
@@ -310,7 +202,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Connections that the pool has.",
         (),
-        _one(lambda s: s.size),
+        one(lambda s: s.size),
         None,
     ),
     Described(
@@ -319,7 +211,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Connections in use, those of lanes included, and on their way to a caller.",
         (),
-        _one(lambda s: s.in_use),
+        one(lambda s: s.in_use),
         None,
     ),
     Described(
@@ -328,7 +220,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Callers that wait for a connection of their own.",
         (),
-        _one(lambda s: s.waiting),
+        one(lambda s: s.waiting),
         None,
     ),
     Described(
@@ -337,7 +229,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Checkouts that had to wait for a connection.",
         (),
-        _one(lambda s: s.waits),
+        one(lambda s: s.waits),
         "redisutils.checkout.waits",
     ),
     Described(
@@ -346,7 +238,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "seconds",
         "How long checkouts waited that had to.",
         (),
-        _whole(lambda s: s.wait_time),
+        whole(lambda s: s.wait_time),
         "redisutils.checkout.wait.duration",
     ),
     Described(
@@ -355,7 +247,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Connections opened.",
         (),
-        _one(lambda s: s.connections_created),
+        one(lambda s: s.connections_created),
         "redisutils.connections.created",
     ),
     Described(
@@ -364,7 +256,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Idle connections found fit and handed out again.",
         (),
-        _one(lambda s: s.connections_recycled),
+        one(lambda s: s.connections_recycled),
         "redisutils.connections.recycled",
     ),
     Described(
@@ -373,7 +265,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Connections closed instead of being handed out again.",
         (),
-        _one(lambda s: s.connections_discarded),
+        one(lambda s: s.connections_discarded),
         "redisutils.connections.discarded",
     ),
     Described(
@@ -382,7 +274,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Connections that died in use.",
         (),
-        _one(lambda s: s.connections_lost),
+        one(lambda s: s.connections_lost),
         "redisutils.connections.lost",
     ),
     # -- lanes
@@ -392,7 +284,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "1 if the lane has a connection, else 0; of lanes of one name, how many have.",
         ("lane",),
-        _lanes(lambda lane: int(lane.connected)),
+        lanes(lambda lane: int(lane.connected)),
         "redisutils.lane.connected",
     ),
     Described(
@@ -401,7 +293,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Commands written or about to be on the lane, and not answered.",
         ("lane",),
-        _lanes(lambda lane: lane.in_flight),
+        lanes(lambda lane: lane.in_flight),
         "redisutils.lane.in_flight.commands",
     ),
     Described(
@@ -410,7 +302,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Commands that wait in the lane: for a connection, for room on it, or to be repeated.",
         ("lane",),
-        _lanes(lambda lane: lane.waiting),
+        lanes(lambda lane: lane.waiting),
         "redisutils.lane.waiting.commands",
     ),
     Described(
@@ -419,7 +311,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "1 while the lane is at a bound of what may be in flight, else 0.",
         ("lane",),
-        _lanes(lambda lane: int(lane.blocked)),
+        lanes(lambda lane: int(lane.blocked)),
         "redisutils.lane.blocked",
     ),
     # -- the circuit breaker
@@ -429,7 +321,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "1 for the state that the circuit breaker is in, 0 for the others.",
         ("state",),
-        _breaker,
+        breaker,
         "redisutils.breaker.state",
     ),
     Described(
@@ -438,7 +330,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Attempts to connect that have failed since the server was last heard.",
         (),
-        _one(lambda s: s.breaker.failures),
+        one(lambda s: s.breaker.failures),
         "redisutils.breaker.failed_attempts",
     ),
     Described(
@@ -447,7 +339,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "How often the circuit breaker has opened.",
         (),
-        _one(lambda s: s.breaker.trips),
+        one(lambda s: s.breaker.trips),
         "redisutils.breaker.trips",
     ),
     Described(
@@ -456,7 +348,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "",
         "Calls that the circuit breaker has refused.",
         (),
-        _one(lambda s: s.breaker.refused),
+        one(lambda s: s.breaker.refused),
         "redisutils.breaker.refused",
     ),
     # -- the process
@@ -466,7 +358,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "seconds",
         "How late the event loop runs what is due, asked ten times a second.",
         (),
-        _whole(lambda s: s.process.loop_lag),
+        whole(lambda s: s.process.loop_lag),
         "redisutils.loop.lag",
     ),
     Described(
@@ -475,7 +367,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "seconds",
         "Pauses of the garbage collector, of any generation.",
         (),
-        _whole(lambda s: s.process.gc_pauses),
+        whole(lambda s: s.process.gc_pauses),
         "redisutils.gc.pause",
     ),
     Described(
@@ -484,7 +376,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "bytes",
         "Resident memory of the process.",
         (),
-        _one(lambda s: s.process.memory),
+        one(lambda s: s.process.memory),
         "redisutils.process.memory",
     ),
     Described(
@@ -493,7 +385,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "seconds",
         "User and system time of the process.",
         (),
-        _one(lambda s: s.process.cpu_seconds),
+        one(lambda s: s.process.cpu_seconds),
         "redisutils.process.cpu",
     ),
     Described(
@@ -502,7 +394,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "seconds",
         "How old these figures are: 0, or since when the event loop has not answered.",
         (),
-        _age,
+        age,
         "redisutils.snapshot.age",
     ),
 )

@@ -12,8 +12,7 @@ counted anyway. A scrape may come in any thread: see :mod:`redisutils.monitor.re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from math import inf
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -22,9 +21,9 @@ from redisutils.errors import ConfigError
 from redisutils.metrics import LatencySnapshot
 from redisutils.monitor.catalogue import BUCKETS, CATALOGUE, Described
 from redisutils.monitor.reading import Reader, Reading
+from redisutils.monitor.text import BOUNDS, OPENMETRICS, PLAIN, Place, text_of
 
 try:
-    from prometheus_client.exposition import choose_encoder
     from prometheus_client.metrics_core import (
         CounterMetricFamily,
         GaugeMetricFamily,
@@ -32,7 +31,6 @@ try:
         InfoMetricFamily,
         Metric,
     )
-    from prometheus_client.utils import floatToGoString
 except ImportError as error:
     raise ImportError(
         "redisutils.monitor.prometheus needs prometheus-client: "
@@ -44,7 +42,6 @@ __all__ = ["PoolCollector", "exposition"]
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 _OURS: Final = {"endpoint", "le", *(label for each in CATALOGUE for label in each.labels)}
 _LABEL: Final = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
-_BOUNDS: Final = [floatToGoString(bound) for bound in (*BUCKETS, inf)]
 
 
 class PoolCollector:
@@ -105,20 +102,26 @@ class PoolCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Every metric with its samples. A snapshot of each pool is taken before the first."""
-        pools = self._pools
-        further = tuple(dict.fromkeys(label for labels in pools.values() for label in labels))
-        found: list[tuple[tuple[str, ...], Reading]] = []
-        for pool, labels in pools.items():
+        found = self.read()
+        labels = tuple(dict.fromkeys(label for place, _ in found for label, _ in place))
+        for each in CATALOGUE:
+            family = _family(each, labels)
+            for place, reading in found:
+                has = dict(place)
+                common = tuple(has.get(label, "") for label in labels)  # an empty one is none
+                for values, value in each.read(reading):
+                    _add(family, each, common, values, value)
+            yield family
+
+    def read(self) -> list[tuple[Place, Reading]]:
+        """A snapshot of each pool that has been open, and the labels of what it tells."""
+        found: list[tuple[Place, Reading]] = []
+        for pool, labels in self._pools.items():
             reading = Reader.of(pool).read()
             if reading is not None:
-                values = (labels.get(label, "") for label in further)  # an empty one is none
-                found.append(((reading.snapshot.endpoint, *values), reading))
-        for each in CATALOGUE:
-            family = _family(each, ("endpoint", *further))
-            for place, reading in found:
-                for values, value in each.read(reading):
-                    _add(family, each, place, values, value)
-            yield family
+                place = (("endpoint", reading.snapshot.endpoint), *labels.items())
+                found.append((place, reading))
+        return found
 
 
 def exposition(*pools: RedisPool, accept: str = "") -> tuple[bytes, str]:
@@ -126,13 +129,14 @@ def exposition(*pools: RedisPool, accept: str = "") -> tuple[bytes, str]:
 
     Args:
         pools: of different endpoints; for others see :class:`PoolCollector`.
-        accept: the request's ``Accept``: OpenMetrics if it asks for that, else Prometheus' text.
+        accept: the request's ``Accept``: OpenMetrics if that is named there, else Prometheus' text.
 
     Raises:
         ConfigError: two pools have the same endpoint.
     """
-    encode, content_type = choose_encoder(accept)
-    return encode(PoolCollector(*pools)), content_type
+    openmetrics = "application/openmetrics-text" in accept
+    body = text_of(PoolCollector(*pools).read(), openmetrics=openmetrics)
+    return body, OPENMETRICS if openmetrics else PLAIN
 
 
 def _endpoint(pool: RedisPool) -> object:
@@ -140,7 +144,7 @@ def _endpoint(pool: RedisPool) -> object:
     return pool if pool.config.embedded else pool.config.endpoint
 
 
-_KINDS: Final = {
+_KINDS: Final[Mapping[str, Callable[..., Metric]]] = {
     "counter": CounterMetricFamily,
     "gauge": GaugeMetricFamily,
     "histogram": HistogramMetricFamily,
@@ -165,7 +169,7 @@ def _add(
     if isinstance(value, LatencySnapshot):
         assert isinstance(family, HistogramMetricFamily)
         counts = (*value.at_most(BUCKETS), value.count)
-        buckets = list(zip(_BOUNDS, counts, strict=True))
+        buckets = list(zip(BOUNDS, counts, strict=True))
         family.add_metric((*place, *values), buckets, value.total)
     elif isinstance(family, InfoMetricFamily):
         family.add_metric(place, dict(zip(each.labels, values, strict=True)))

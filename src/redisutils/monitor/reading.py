@@ -13,6 +13,7 @@ import asyncio
 from concurrent.futures import Future
 from contextvars import Context
 from dataclasses import dataclass
+from math import inf
 from threading import Lock
 from time import monotonic
 from typing import Final
@@ -41,11 +42,12 @@ class Reading:
 class Reader:
     """Of one pool, which it does not keep alive. Safe to use from any number of threads."""
 
-    __slots__ = ("_last", "_lock", "_pool")
+    __slots__ = ("_asked", "_last", "_lock", "_pool")
 
     def __init__(self, pool: RedisPool) -> None:
         self._pool = ref(pool)
-        self._last: MetricsSnapshot | None = None
+        self._last: Reading | None = None
+        self._asked = -inf  # when the last was taken, or could not be
         self._lock = Lock()
 
     @classmethod
@@ -63,23 +65,23 @@ class Reader:
         Blocks for as long as another thread's event loop takes to answer, ``PATIENCE`` at most.
 
         Args:
-            fresh_for: seconds for which the last snapshot will do as well.
+            fresh_for: seconds for which the last will do as well.
         """
-        pool, last = self._pool(), self._last
+        pool = self._pool()
         if pool is None:
             return None
-        if last is not None and monotonic() - last.at < fresh_for:
-            return Reading(last, 0.0)
-        try:
-            server = pool.server
-        except PoolClosed:
-            return None
-        taken = self._take(server)
-        if taken is not None:
-            self._last = taken
-            return Reading(taken, 0.0)
-        last = self._last
-        return None if last is None else Reading(last, monotonic() - last.at)
+        if monotonic() - self._asked >= fresh_for:
+            try:
+                server = pool.server
+            except PoolClosed:
+                return None
+            taken, last = self._take(server), self._last
+            if taken is not None:
+                self._last = Reading(taken, 0.0)
+            elif last is not None:
+                self._last = Reading(last.snapshot, monotonic() - last.snapshot.at)
+            self._asked = monotonic()
+        return self._last
 
     def _take(self, server: Standalone) -> MetricsSnapshot | None:
         """A new snapshot; None if the event loop did not take one in time."""

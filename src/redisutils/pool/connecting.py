@@ -154,7 +154,7 @@ class Connector:
                 self._parked.trouble = f"{error.message}; tried {reconnecting.times()}"
                 if counts:
                     tried = f"tried {reconnecting.times()} in {now - started:.2g} s"
-                    self._disappoint(error, fatal, tried)
+                    self._disappoint(error, fatal, tried, reconnecting.pause)
                 if self._parked:
                     await asyncio.sleep(reconnecting.pause)
             else:
@@ -195,8 +195,11 @@ class Connector:
         elif self._wanted():
             self.open()
 
-    def _disappoint(self, error: ConnectFailed | PoolTimeout, fatal: bool, tried: str) -> None:
-        """An attempt that counts failed: tell those for whom it was the last."""
+    def _disappoint(
+        self, error: ConnectFailed | PoolTimeout, fatal: bool, tried: str, pause: float
+    ) -> None:
+        """An attempt that counts failed: tell those for whom it was the last. The next is made in
+        ``pause`` seconds."""
         policy = self._policy()
         allowed = 0 if fatal or policy.mode == "never" else policy.max_retries
         kind = type(error) if isinstance(error, ConnectFailed) else ConnectTimeout
@@ -206,9 +209,9 @@ class Connector:
             own.__cause__ = error
             return own
 
-        left = self._parked.count_attempt(allowed, told)
-        if left:
-            self._metrics.retries["connect"] += left
+        self._parked.count_attempt(allowed, told)
+        for reply in self._parked:
+            self._metrics.retried("connect", reply, pause)
 
 
 def _own(error: BaseException, peer: str) -> RedisUtilsError:

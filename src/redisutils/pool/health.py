@@ -146,7 +146,7 @@ class Housekeeper:
         if not lane.lost:  # any more
             return
         try:
-            await lane.submit(_PING, False, budget)
+            await lane.unwatched(_PING, False, budget)
         except RedisError as error:
             if outcome_of(error) is Outcome.REJECTED:
                 return

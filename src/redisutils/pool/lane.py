@@ -14,7 +14,8 @@ closed     ``_refuse``                  nothing
 
 ``submit`` is an attribute that is swapped at each change of state, so that in the
 open state, which is nearly always, a command costs no test and no call more than
-on a bare connection.
+on a bare connection. Whoever watches commands (``PoolMetrics.observer``) is put before it at each
+change, too, and costs nothing while there is nobody.
 
 Order
 -----
@@ -40,7 +41,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
@@ -51,6 +52,7 @@ from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Batch, Reply, new_batch, new_reply
 from redisutils.errors import ConnectionLost, Outcome, PoolClosed, WrongLoop, with_outcome
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.observer import Submit, SubmitMany
 from redisutils.metrics.snapshot import LaneMetrics
 from redisutils.pool.connecting import Connector
 from redisutils.pool.cooling import Cooling
@@ -61,8 +63,6 @@ from redisutils.pool.probing import Prober
 from redisutils.retry import RetryPolicy
 
 __all__ = ["Lane"]
-
-logger = logging.getLogger("redisutils.lane")
 
 
 class Lane(Owner[Connection]):
@@ -97,13 +97,18 @@ class Lane(Owner[Connection]):
         "policy",
         "submit",
         "submit_many",
+        "unwatched",
+        "unwatched_many",
     )
 
-    submit: Callable[[bytes, bool, float], Future[Any]]
+    submit: Submit
     """Issue one packed command: (payload, decode, timeout). Never fails by itself
     for want of a connection: what is wrong is raised from the reply."""
-    submit_many: Callable[[bytes, int, bool, float], Future[Any]]
+    submit_many: SubmitMany
     """Issue several, contiguously: (payload, size, decode, timeout)."""
+    unwatched: Submit
+    """``submit`` for the pool's own commands, which are nobody's to watch."""
+    unwatched_many: SubmitMany
 
     def __init__(
         self,
@@ -189,7 +194,7 @@ class Lane(Owner[Connection]):
             self._connection is None
             and not self._connector.opening
             and self._parked.trouble is not None
-            and self.submit == self._park_one
+            and self.unwatched == self._park_one
         )
 
     # -- parking -----------------------------------------------------------------
@@ -197,10 +202,25 @@ class Lane(Owner[Connection]):
     def _hold(self) -> None:
         """From now on, commands wait."""
         if self._draining:
-            self.submit = self.submit_many = self._refuse
-            return
-        self.submit = self._park_one
-        self.submit_many = self._park_batch
+            self._accept(self._refuse, self._refuse)
+        else:
+            self._accept(self._park_one, self._park_batch)
+
+    def _accept(self, submit: Submit, submit_many: SubmitMany) -> None:
+        """From now on, this is what takes commands."""
+        self.unwatched, self.unwatched_many = submit, submit_many
+        observer = self._metrics.observer
+        if observer is not None:
+            submit, submit_many = observer.watch(submit, submit_many, self._address)
+        self.submit, self.submit_many = submit, submit_many
+
+    def watch(self) -> None:
+        """There is another observer, or none any more."""
+        self._accept(self.unwatched, self.unwatched_many)
+
+    def _address(self) -> object:
+        connection = self._connection
+        return None if connection is None else connection.address
 
     def _park_one(self, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
         reply = new_reply(self._checked_loop(), payload, decode, timeout)
@@ -243,8 +263,7 @@ class Lane(Owner[Connection]):
             connection.send(reply)
         if not parked and not connection.blocked and not self._draining:
             self._parked.trouble = None
-            self.submit = connection.submit
-            self.submit_many = connection.submit_many
+            self._accept(connection.submit, connection.submit_many)
 
     # -- connecting --------------------------------------------------------------
 
@@ -268,7 +287,6 @@ class Lane(Owner[Connection]):
         connection.owner = self
         connection.tainted = self._tainted
         self._parked.trouble = None  # what was wrong before is mended
-        logger.debug("lane %s: connected to %s", self.name, self.peer)
         self._release(connection)
 
     # -- what the connection tells us ----------------------------------------------
@@ -286,12 +304,10 @@ class Lane(Owner[Connection]):
         self._parked.trouble = error.message
         self._hold()
         if unanswered:
-            # One that is closed on purpose with answers owed to those who have gone is no warning.
-            level = logging.DEBUG if self.closed else logging.WARNING
-            logger.log(level, "lane %s: %s, %d in flight", self.name, error, len(unanswered))
             self._metrics.errors[type(error).__name__] += 1
-            self._metrics.connections_lost += 1
         now = monotonic()
+        if not self.closed:  # on purpose
+            self._note_end(connection, error, len(unanswered), now)
         again: list[Reply] = []
         written = len(unanswered) - unsent
         for position, reply in enumerate(unanswered):
@@ -307,7 +323,7 @@ class Lane(Owner[Connection]):
             if not may_resend or self.closed or reply.tries() > self.policy.max_retries:
                 reply.fail(with_outcome(lost(error, True), reply.fate), self._metrics)
             elif not self._parked.expired(reply, now):
-                self._metrics.retries["lost"] += 1
+                self._metrics.retried("lost", reply)
                 if isinstance(reply, Batch):
                     reply.values.clear()
                 again.append(reply)
@@ -318,6 +334,26 @@ class Lane(Owner[Connection]):
         self._parked.put_back(again)
         if self._wants_connection():
             self._connector.open()
+
+    def _note_end(
+        self, connection: Connection, error: ConnectionLost, in_flight: int, now: float
+    ) -> None:
+        if not in_flight and now >= connection.retire_at:
+            text = "lane %s: a new connection instead of one that has had its time"
+            self._metrics.events.note("renewed", logging.INFO, text, self.name, lane=self.name)
+            return
+        self._metrics.connections_lost += 1
+        self._metrics.events.note(
+            "lost",
+            logging.WARNING if in_flight else logging.INFO,
+            "lane %s: %s, %d in flight",
+            self.name,
+            error.message,
+            in_flight,
+            lane=self.name,
+            in_flight=in_flight,
+            error=error.message,
+        )
 
     def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
         policy = self.policy
@@ -331,7 +367,7 @@ class Lane(Owner[Connection]):
             if cooling is not None:
                 cooling.give_up(reply)
             return False
-        self._metrics.retries[code] += 1
+        self._metrics.retried(code, reply, delay)
         if reply.fate is not Outcome.UNKNOWN:
             reply.fate = Outcome.REJECTED
         if isinstance(reply, Batch):
@@ -357,8 +393,7 @@ class Lane(Owner[Connection]):
     def _send_what_may_be(self, connection: Connection) -> None:
         """While some commands wait to be repeated, send the others."""
         if not connection.blocked and not self._draining:
-            self.submit = self._submit_cooling
-            self.submit_many = self._submit_many_cooling
+            self._accept(self._submit_cooling, self._submit_many_cooling)
 
     def _submit_cooling(self, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
         reply = new_reply(self._checked_loop(), payload, decode, timeout)
@@ -465,7 +500,7 @@ class Lane(Owner[Connection]):
         self.closed = True
         self._stop_cooling()
         self._parked.close()
-        self.submit = self.submit_many = self._refuse
+        self._accept(self._refuse, self._refuse)
         self._connector.cancel()
         connection = self._connection
         if connection is not None:
@@ -477,13 +512,13 @@ class Lane(Owner[Connection]):
         self._connector.leave()
         self._prober.close()
         self._parked.fail_all(self._is_closed)
-        self.submit = self.submit_many = self._refuse
+        self._accept(self._refuse, self._refuse)
 
     def _lose_state(self) -> None:
         """A tainted connection is lost."""
         self._stale = True
         self._connector.leave()
-        self.submit = self.submit_many = self._refuse_stale
+        self._accept(self._refuse_stale, self._refuse_stale)
         self._parked.fail_all(self._is_stale)
 
     def _refuse_stale(self, *_: object) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 import weakref
 from asyncio import Future
@@ -12,10 +13,11 @@ from math import inf
 from time import monotonic
 from typing import Any, Final
 
+from redisutils.connection.alarm import FOREVER
 from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack, pack_many
-from redisutils.connection.protocol import FOREVER, Connection
+from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectionLost
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.judgement import blocks
@@ -56,6 +58,7 @@ class ConnectionManager:
         max_idle: float = inf,
     ) -> None:
         self.options = options
+        self._metrics = metrics
         self._patience = min(silence, FOREVER)
         self._max_lifetime = max_lifetime
         self._max_idle = max_idle
@@ -67,7 +70,17 @@ class ConnectionManager:
         """Told of a connection that is about to be closed with answers still owed."""
 
     async def create(self) -> Connection:
+        began = monotonic()
         connection = await self.scouted.dial()
+        took = monotonic() - began
+        self._metrics.events.note(
+            "connected",
+            logging.INFO,
+            "connected to %s in %.1f ms",
+            connection.peer,
+            1000 * took,
+            seconds=took,
+        )
         self.open.add(connection)
         if self._max_lifetime != inf:
             spread = 1 - LIFETIME_JITTER * random.random()

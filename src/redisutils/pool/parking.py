@@ -98,23 +98,18 @@ class Parking:
             return True
         if reply.deadline > now:
             return False
-        self._metrics.timeouts += 1
         why = self._why() if self.trouble is None else self.trouble
-        reply.fail(
-            CommandTimeout(
-                f"waited {now - reply.issued:.3g} s for {self._whose}: {why}",
-                outcome=reply.fate,
-            ),
-            self._metrics,
+        error = CommandTimeout(
+            f"waited {now - reply.issued:.3g} s for {self._whose}: {why}",
+            outcome=reply.fate,
         )
+        self._metrics.ran_out(error)
+        reply.fail(error, self._metrics)
         return True
 
-    def count_attempt(self, allowed: int, error: Callable[[], RedisUtilsError]) -> int:
+    def count_attempt(self, allowed: int, error: Callable[[], RedisUtilsError]) -> None:
         """An attempt was in vain. Those that have had more than ``allowed`` of them fail with an
-        ``error`` of their own.
-
-        Returns how many are left.
-        """
+        ``error`` of their own; the others are left."""
         kept: deque[Reply] = deque()
         for reply in self._replies:
             if reply.done():
@@ -124,7 +119,6 @@ class Parking:
             else:
                 reply.fail(with_outcome(error(), reply.fate), self._metrics)
         self._replies = kept
-        return len(kept)
 
     def fail_all(self, error: Callable[[], RedisUtilsError]) -> None:
         """Each fails with an ``error`` of its own."""

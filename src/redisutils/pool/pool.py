@@ -188,6 +188,8 @@ class Pool(Generic[T]):
         self._permits -= 1
         self._users += 1
         self._note_recycled(usage)
+        if self.metrics.observer is not None:
+            self.metrics.observer.obtained(0.0)
         return Lease(self, item, usage)
 
     async def get(
@@ -213,6 +215,7 @@ class Pool(Generic[T]):
         timeouts = self.timeouts
         if self.closed:
             raise self._is_closed()
+        began = monotonic()
         end = inf if total == inf else monotonic() + total
         self._users += 1
         try:
@@ -233,6 +236,8 @@ class Pool(Generic[T]):
             self._leave()
             self._give_permit()
             raise
+        if self.metrics.observer is not None:
+            self.metrics.observer.obtained(monotonic() - began)
         return Lease(self, item, usage)
 
     async def _obtain(self, create: float, recycle: float, end: float = inf) -> tuple[T, Usage]:
@@ -335,6 +340,10 @@ class Pool(Generic[T]):
         except Exception as error:
             self.metrics.errors[type(error).__name__] += 1
             logger.debug("%s: %r is not fit for reuse", self.name, item, exc_info=error)
+            text = "%s: an idle connection was not fit for reuse: %s"
+            self.metrics.events.note(
+                "discarded", logging.INFO, text, self.name, error, error=str(error)
+            )
         finally:
             if not fit:
                 self._size -= 1
@@ -364,10 +373,13 @@ class Pool(Generic[T]):
 
     async def _make(self) -> tuple[T, Usage]:
         self._making += 1
+        began = monotonic()
         try:
             item = await self.manager.create()
         finally:
             self._making -= 1
+        if self.metrics.observer is not None:
+            self.metrics.observer.created(monotonic() - began)
         self._size += 1
         self.metrics.connections_created += 1
         usage = Usage(monotonic())
@@ -399,6 +411,8 @@ class Pool(Generic[T]):
             return False
         self._users -= 1
         item, usage = lease.item, lease.usage
+        if self.metrics.observer is not None:
+            self.metrics.observer.returned(usage.last_used())
         kept = (
             not discard
             and self._size + self._making <= self._max_size

@@ -27,6 +27,7 @@ from redisutils.errors import (
     WrongLoop,
 )
 from redisutils.metrics.counters import Gauges, PoolMetrics
+from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import BreakerStatus, MetricsSnapshot
 from redisutils.pool.health import Housekeeper
 from redisutils.pool.lane import Lane
@@ -57,7 +58,7 @@ class Standalone:
         self.options = options
         self.settings = settings
         self._loop = asyncio.get_running_loop()
-        self.metrics = PoolMetrics(self._loop)
+        self.metrics = PoolMetrics(self._loop, options.peer)
         self._home = Home.of(self._loop)
         self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
         self._pid = os.getpid()
@@ -195,7 +196,7 @@ class Standalone:
                     raise type(error)(
                         f"{error.message}; tried {reconnecting.times()} in {took:.2g} s"
                     ) from error
-                self.metrics.retries["connect"] += 1
+                self.metrics.retried("connect")
                 await asyncio.sleep(reconnecting.pause)
 
     def _no_time(self, budget: float) -> CommandTimeout:
@@ -247,10 +248,23 @@ class Standalone:
         for lane in self._lanes.values():
             # Of another server behind the same name the number would be somebody else's.
             if lane.connection is not None and lane.connection.address == connection.address:
-                reply = lane.submit(payload, False, self.settings.command_timeout)
+                reply = lane.unwatched(payload, False, self.settings.command_timeout)
                 reply.add_done_callback(_forget)
 
     # -- what is going on ----------------------------------------------------------
+
+    def observe(self, observer: Observer | None) -> None:
+        """Let ``observer`` watch what callers issue from now on; None ends it. Connections that
+        are checked out now are watched from their next checkout on.
+
+        Raises:
+            WrongLoop, PoolClosed
+        """
+        if observer is not None:
+            self.check_usable()
+        self.metrics.observer = observer
+        for lane in self._all_lanes():
+            lane.watch()
 
     def snapshot(self) -> MetricsSnapshot:
         """What has been counted, and what is going on."""
@@ -373,7 +387,7 @@ class Standalone:
             raise error()
 
         for lane in self._all_lanes():
-            lane.submit = lane.submit_many = refuse
+            lane.submit = lane.submit_many = lane.unwatched = refuse
 
 
 def _forget(reply: asyncio.Future[Any]) -> None:

@@ -21,7 +21,7 @@ class Facts:
     tasks: int
     server: str
     limit: str
-    """What ends the run, in words: ``10 s``, ``5,000 trades``, ``the tape``."""
+    """What ends the run, in words: ``10 s``, ``5,000 trades``, ``the tape``. Empty: Ctrl-C."""
     dashboard: str = ""
     """Where the dashboard is, while the run lasts; empty if there is none."""
 

@@ -141,11 +141,11 @@ async def _dashboard(pool: RedisPool, port: int | None) -> AsyncIterator[str]:
     if port is None:
         yield ""
         return
-    from redisutils.cli.serve.hosting import CannotListen, Host, listen
+    from redisutils.cli.serve.hosting import CannotListen, Host, addresses, listen
     from redisutils.monitor.app import monitor_app
 
     try:
-        sockets = listen("127.0.0.1", port)
+        sockets = listen(addresses("127.0.0.1"), port)
     except CannotListen as error:
         raise ConfigError(f"--dashboard-port {port}: {error}") from None
     app = monitor_app(pool)
@@ -234,7 +234,7 @@ def _limit(options: Options) -> str:
         limits.append(f"{options.trades:,} trades")
     if options.tape:
         limits.append("the whole tape")
-    return " or ".join(limits[:2]) or "a run that Ctrl-C ends"
+    return " or ".join(limits[:2])
 
 
 def _source(options: Options) -> str:

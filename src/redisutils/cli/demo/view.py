@@ -79,6 +79,8 @@ class LiveView:
         yield Text("Ctrl-C ends the run and shows the table", style="dim")
 
     def _progress(self, frame: Frame, width: int) -> Text:
+        if not self._facts.limit:
+            return Text.assemble(_label("running for"), f"{frame.elapsed:,.1f} s, until Ctrl-C")
         told = f"{frame.fraction:4.0%}   {frame.elapsed:,.1f} s of {self._facts.limit}"
         room = max(10, width - len(told) - 2)
         halves = round(frame.fraction * room * 2)
@@ -171,8 +173,9 @@ class PlainView:
         commands_per = (frame.metrics.commands - self._commands) / per
         trades_per = (trades - self._trades) / per
         self._commands, self._trades, self._at = frame.metrics.commands, trades, frame.elapsed
+        done = f" {frame.fraction:4.0%}" if self._facts.limit else ""
         self._print(
-            f"{frame.elapsed:6.1f} s {frame.fraction:4.0%}  {commands_per:>8,.0f} commands/s"
+            f"{frame.elapsed:6.1f} s{done}  {commands_per:>8,.0f} commands/s"
             f"  {trades_per:>7,.0f} trades/s  p50 {milliseconds(now.p50)}"
             f"  p99 {milliseconds(now.p99)}  {loop.checks.wrong} wrong, {loop.lost} lost"
         )

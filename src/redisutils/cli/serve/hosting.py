@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Final, Self
@@ -15,7 +16,7 @@ import uvicorn
 from redisutils.monitor.app import MonitorApp
 from redisutils.monitor.guard import LoopbackOnly
 
-__all__ = ["CannotListen", "Host", "is_loopback", "listen"]
+__all__ = ["Address", "CannotListen", "Host", "addresses", "listen"]
 
 _BACKLOG: Final = 128
 _CONNECTIONS: Final = 1024
@@ -28,8 +29,35 @@ class CannotListen(Exception):
     """The address is taken, or none of this machine's."""
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets that accept connections, one for each address that ``host`` has.
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen."""
+
+    family: socket.AddressFamily
+    host: str
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs on this machine can connect."""
+        return ip_address(self.host.partition("%")[0]).is_loopback
+
+
+def addresses(host: str) -> list[Address]:
+    """What ``host`` means on this machine.
+
+    Raises:
+        CannotListen: nothing.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no host name"
+        raise CannotListen(f"the host {host!r} cannot be resolved: {why}") from None
+    return list(dict.fromkeys(Address(family, str(place[0])) for family, *_, place in found))
+
+
+def listen(places: Iterable[Address], port: int) -> list[socket.socket]:
+    """Sockets that accept connections, one for each address.
 
     Args:
         port: 0 for any free one, the same for all.
@@ -37,31 +65,26 @@ def listen(host: str, port: int) -> list[socket.socket]:
     Raises:
         CannotListen: saying what is wrong.
     """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no host name"
-        raise CannotListen(f"the host {host!r} cannot be resolved: {why}") from None
     sockets: list[socket.socket] = []
-    try:
-        for family, *_, address in dict.fromkeys(found):
-            here = (str(address[0]), port or (sockets[0].getsockname()[1] if sockets else 0))
-            sockets.append(socket.create_server(here, family=family, backlog=_BACKLOG))
-    except OSError as error:
-        for opened in sockets:
-            opened.close()
-        raise CannotListen(f"cannot listen on {host}:{port}: {_said(error)}") from None
+    for place in places:
+        here = (place.host, port)
+        try:
+            sockets.append(socket.create_server(here, family=place.family, backlog=_BACKLOG))
+        except OSError as error:
+            for opened in sockets:
+                opened.close()
+            raise CannotListen(f"cannot listen on {_shown(*here)}: {_said(error)}") from None
+        port = sockets[0].getsockname()[1]
     return sockets
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _said(error: OSError) -> str:
     """Without the address, which Python's own text repeats."""
     return (error.strerror or str(error)).partition(" (")[0].lower()
-
-
-def is_loopback(sockets: list[socket.socket]) -> bool:
-    """Whether only programs on this machine can connect."""
-    return all(ip_address(each.getsockname()[0].partition("%")[0]).is_loopback for each in sockets)
 
 
 class Host:
@@ -95,10 +118,9 @@ class Host:
     def url(self) -> str:
         """Where a browser on this machine finds it."""
         host, port, *_ = self._sockets[0].getsockname()
-        address = ip_address(host.partition("%")[0])
-        if address.is_unspecified:
+        if ip_address(host.partition("%")[0]).is_unspecified:
             host = "localhost"
-        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        return f"http://{_shown(host, port)}/"
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._server.serve(self._sockets))

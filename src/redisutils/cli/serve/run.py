@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from redisutils import RedisConfig, create_redis_pool
-from redisutils.cli.serve.hosting import CannotListen, Host, is_loopback, listen
+from redisutils.cli.serve.hosting import CannotListen, Host, addresses, listen
 from redisutils.errors import ConfigError, RedisUtilsError
 from redisutils.monitor.access import LONGEST, check_token
 from redisutils.monitor.app import MonitorApp, monitor_app
@@ -82,17 +82,18 @@ def _token(options: Options) -> Secret | None:
 
 
 async def _serve(options: Options, config: RedisConfig, token: Secret | None) -> int:
+    places = addresses(options.host)
+    local = all(place.is_loopback for place in places)
+    if not (local or token or options.no_token):
+        raise ConfigError(
+            f"--host {options.host} can be reached from other machines, and there is no token. "
+            f"Put one into a file and name it with --token-file, or into {TOKEN}. Where everybody "
+            "in reach may read the figures, --no-token says so"
+        )
     with contextlib.ExitStack() as listening:
-        sockets = listen(options.host, options.port)
+        sockets = listen(places, options.port)
         for each in sockets:
             listening.enter_context(contextlib.closing(each))
-        local = is_loopback(sockets)
-        if not (local or token or options.no_token):
-            raise ConfigError(
-                f"--host {options.host} can be reached from other machines, and there is no "
-                f"token. Put one into a file and name it with --token-file, or into {TOKEN}. "
-                "Where everybody in reach may read the figures, --no-token says so"
-            )
         async with create_redis_pool(config) as pool:
             app = monitor_app(pool, token=token)
             stop = _on_signals(app, options.drain)

@@ -1,8 +1,8 @@
-// The busiest commands, sortable; and the slowest of the last minutes.
+// The busiest commands, sortable.
 
-import { attributes, each, el, mark, say } from "./dom.js";
+import { attributes, each, el, mark, say, table } from "./dom.js";
 import { fillBar, partsBar } from "./parts.js";
-import { bytes, clock, count, perSecond, time } from "./units.js";
+import { perSecond, time } from "./units.js";
 
 const COLUMNS = [
   { key: "name", title: "Command", text: (command) => command.name },
@@ -20,28 +20,20 @@ const COLUMNS = [
 export class Commands {
   #view;
   #body = el("tbody");
-  #head = el("tr");
-  #by = "rate";
+  #head;
+  #by = "";
   #down = true;
 
   constructor(host, view) {
     this.#view = view;
-    for (const { key, title } of COLUMNS) {
+    const titles = COLUMNS.map(({ key, title }) => {
       const button = attributes(el("button", "sort", title), { type: "button" });
       button.addEventListener("click", () => this.#sort(key));
-      this.#head.append(
-        attributes(el("th", key === "name" ? "" : "figure", button), { scope: "col" }),
-      );
-    }
-    this.#head.append(attributes(el("th", "", "Made of"), { scope: "col" }));
-    const table = el(
-      "table",
-      "",
-      el("caption", "sr", "Commands"),
-      el("thead", "", this.#head),
-      this.#body,
-    );
-    host.append(el("div", "title", el("h2", "", "Commands")), el("div", "scroll", table));
+      return [button, key === "name" ? "" : "figure"];
+    });
+    const whole = table("Commands", [...titles, ["Made of"]], this.#body);
+    this.#head = whole.querySelector("thead tr");
+    host.append(el("div", "title", el("h2", "", "Commands")), whole);
     this.#sort("rate");
   }
 
@@ -73,17 +65,13 @@ export class Commands {
   }
 
   #sort(key) {
-    this.#down =
-      this.#by === key && key !== "rate"
-        ? !this.#down
-        : this.#by === key
-          ? this.#down
-          : key !== "name";
+    // The same again turns it round; figures begin with the largest.
+    this.#down = this.#by === key ? !this.#down : key !== "name";
     this.#by = key;
     COLUMNS.forEach((column, n) => {
-      if (column.key === key)
-        mark(this.#head.children[n], "aria-sort", this.#down ? "descending" : "ascending");
-      else this.#head.children[n].removeAttribute("aria-sort");
+      const title = this.#head.children[n];
+      if (column.key === key) mark(title, "aria-sort", this.#down ? "descending" : "ascending");
+      else title.removeAttribute("aria-sort");
     });
     this.read();
   }
@@ -98,75 +86,4 @@ function commandRow() {
     ...cells,
     el("td", "made", partsBar()),
   );
-}
-
-const SLOW_ROWS = 12;
-const SLOW_TITLES = [
-  ["When"],
-  ["Command"],
-  ["Key"],
-  ["Sent", "figure"],
-  ["Answer", "figure"],
-  ["Took", "figure"],
-  ["Made of"],
-];
-
-export class Slow {
-  #view;
-  #body = el("tbody");
-
-  constructor(host, view) {
-    this.#view = view;
-    const titles = SLOW_TITLES.map(([title, kind = ""]) =>
-      attributes(el("th", kind, title), { scope: "col" }),
-    );
-    titles[4].title = "Bytes of a string, elements of a collection";
-    const table = el(
-      "table",
-      "",
-      el("caption", "sr", "The slowest commands of the last minutes"),
-      el("thead", "", el("tr", "", ...titles)),
-      this.#body,
-    );
-    host.append(
-      el(
-        "div",
-        "title",
-        el("h2", "", "Slow commands"),
-        el("p", "aside", "slowest of the last minutes"),
-      ),
-      el("div", "scroll", table),
-    );
-  }
-
-  draw() {
-    this.read();
-  }
-
-  read() {
-    const slow = (this.#view.all.at(-1)?.slow ?? []).slice(0, SLOW_ROWS);
-    each(this.#body, slow.length ? slow : [null], slowRow, (row, entry) => {
-      const cells = [...row.children];
-      mark(row, "data-state", entry ? "good" : "none");
-      const texts = entry
-        ? [
-            clock(entry.at),
-            entry.command,
-            entry.key ?? "–",
-            bytes(entry.request_bytes),
-            count(entry.reply_size),
-            time(entry.seconds),
-          ]
-        : ["Nothing yet", "", "", "", "", ""];
-      texts.forEach((text, n) => say(cells[n], text));
-      mark(cells[2], "title", entry?.key ?? "");
-      cells[6].firstChild.hidden = !entry;
-      if (entry) fillBar(cells[6].firstChild, entry.split);
-    });
-  }
-}
-
-function slowRow() {
-  const kinds = ["moment", "command", "key", "figure", "figure", "figure strong"];
-  return el("tr", "", ...kinds.map((kind) => el("td", kind)), el("td", "made", partsBar()));
 }

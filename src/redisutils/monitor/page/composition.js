@@ -3,7 +3,7 @@
 import { attributes, each, el, mark, say } from "./dom.js";
 import { stack } from "./painters.js";
 import {
-  blend,
+  usual,
   fillBar,
   PARTS,
   partsBar,
@@ -64,7 +64,7 @@ export class PartsOverTime extends Plot {
 }
 
 // A bar for each percentile, and the verdict. A moment that is pointed at is shown alone; now is
-// the mean of ten seconds, since a second alone jumps about.
+// the middle one of the last seconds.
 export class Shares {
   #view;
   #aside = el("p", "aside");
@@ -90,14 +90,21 @@ export class Shares {
     const frames = this.#view.at === null ? this.#view.recent() : [this.#view.shown];
     const splits = PERCENTILES.map((percentile) => ({
       ...percentile,
-      split: blend(frames, percentile.key),
+      split: usual(frames, percentile.key),
     }));
     say(
       this.#aside,
-      this.#view.at === null ? "mean of the last 10 s" : `at ${clock(this.#view.shown.at)}`,
+      this.#view.at === null ? "median of the last 5 s" : `at ${clock(this.#view.shown.at)}`,
     );
     const slow = splits.find(({ key }) => key === "p99").split;
-    say(this.#verdict, slow ? verdict(slow, "p99") : "No commands, nothing to divide.");
+    say(
+      this.#verdict,
+      slow
+        ? verdict(slow, "p99")
+        : this.#view.shown
+          ? "No commands, nothing to divide."
+          : "Waiting for the first second",
+    );
     each(this.#rows, splits, shareRow, (row, { label, split }) => {
       const [name, bar, total] = row.children;
       say(name, label);

@@ -1,7 +1,7 @@
 // Buttons and keys.
 
 import { $, mark, say } from "./dom.js";
-import { isDark, onTheme, toggleTheme } from "./theme.js";
+import { isDark, toggleTheme } from "./theme.js";
 import { clock, lasting } from "./units.js";
 
 const FAR = 10; // frames, with Shift
@@ -12,7 +12,7 @@ export function controls(view) {
   const actions = {
     ArrowLeft: (event) => view.step(event.shiftKey ? -FAR : -1),
     ArrowRight: (event) => view.step(event.shiftKey ? FAR : 1),
-    Home: () => view.pin(view.from),
+    Home: () => view.pin(view.frames[0]?.at ?? null),
     End: () => view.pin(null),
     Escape: () => view.pin(null),
     " ": pause,
@@ -37,7 +37,6 @@ export function controls(view) {
   $("earlier").addEventListener("click", () => view.step(-1));
   $("later").addEventListener("click", () => view.step(1));
   $("now").addEventListener("click", () => view.pin(null));
-  onTheme(() => drawControls(view));
 }
 
 export function drawControls(view) {

@@ -34,3 +34,12 @@ export function each(parent, items, make, change) {
     change(child, item);
   });
 }
+
+// A table that scrolls sideways where it must. titles: [text or button, class]; rows are `body`'s.
+export function table(caption, titles, body, className = "") {
+  const cells = titles.map(([title, kind = ""]) => {
+    return title ? attributes(el("th", kind, title), { scope: "col" }) : el("td", kind);
+  });
+  const head = el("thead", "", el("tr", "", ...cells));
+  return el("div", "scroll", el("table", className, el("caption", "sr", caption), head, body));
+}

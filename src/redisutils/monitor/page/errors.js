@@ -1,9 +1,11 @@
-// What went wrong: failures by what callers know of them, and what was sent again.
+// What went wrong: failures by what callers know of them, and what was sent again; in all, and
+// for each kind.
 
-import { each, el, mark, say } from "./dom.js";
+import { each, el, mark, say, table } from "./dom.js";
 import { columns } from "./painters.js";
 import { Plot } from "./plot.js";
 import { linear } from "./scale.js";
+import { drawSpark, spark } from "./spark.js";
 import { count, perSecond, rate } from "./units.js";
 
 // The colour is of the outcome, for that is what matters: was it done, or not, or who knows?
@@ -12,6 +14,7 @@ const OUTCOMES = [
   { outcome: "REJECTED", ink: "rejected", words: "refused" },
   { outcome: "UNKNOWN", ink: "bad", words: "may be done" },
 ];
+const ROWS = 8;
 
 const sum = (items) => (items ?? []).reduce((total, item) => total + (item.rate || 0), 0);
 const failed = (outcome) => (frame) =>
@@ -21,6 +24,7 @@ const retried = (frame) => sum(frame.retries);
 export class Errors extends Plot {
   #view;
   #rows = el("tbody");
+  #kinds = [];
 
   constructor(host, view) {
     super(host, view, {
@@ -47,72 +51,74 @@ export class Errors extends Plot {
           : "No errors and no retries in this time",
     });
     this.#view = view;
-    const titles = el(
-      "tr",
-      "",
-      el("th", "", "What"),
-      el("th", "", "Outcome"),
-      el("th", "figure", "Now"),
-      el("th", "figure", "In all"),
-    );
-    host.append(
-      el(
-        "div",
-        "scroll",
-        el(
-          "table",
-          "errors",
-          el("caption", "sr", "Errors and retries by kind"),
-          el("thead", "", titles),
-          this.#rows,
-        ),
-      ),
-    );
+    const titles = [
+      ["What"],
+      ["Outcome"],
+      ["Over time", "over"],
+      ["Now", "figure"],
+      ["In all", "figure"],
+    ];
+    host.append(table("Errors and retries by kind", titles, this.#rows, "errors"));
+  }
+
+  draw() {
+    super.draw();
+    const { frames } = this.#view;
+    this.#kinds.forEach(({ value, ink }, n) => {
+      drawSpark(this.#rows.children[n].children[2].firstChild, this.#view, frames, value, ink);
+    });
   }
 
   read() {
     super.read();
     if (!this.#view) return; // while the plot is being made
     const frame = this.#view.shown;
-    const errors = (frame?.errors ?? []).map((error) => ({
-      ...error,
-      kind: OUTCOMES.find(({ outcome }) => outcome === error.outcome),
-    }));
-    const retries = (frame?.retries ?? []).map((retry) => ({
-      ...retry,
-      name: retry.reason,
-      kind: { ink: "retry" },
-    }));
     const byTotal = (a, b) => b.total - a.total || (a.name < b.name ? -1 : 1);
-    const rows = [...errors.sort(byTotal), ...retries.sort(byTotal)];
-    each(this.#rows, rows.length ? rows.slice(0, 8) : [null], errorRow, changeError);
+    this.#kinds = [
+      ...(frame?.errors ?? []).map(errorKind).sort(byTotal),
+      ...(frame?.retries ?? []).map(retryKind).sort(byTotal),
+    ].slice(0, ROWS);
+    each(this.#rows, this.#kinds.length ? this.#kinds : [null], kindRow, changeKind);
   }
 }
 
-function errorRow() {
-  return el(
-    "tr",
-    "",
-    el("th", "", el("i", "swatch"), el("span")),
-    el("td"),
-    el("td", "figure"),
-    el("td", "figure"),
-  );
+function errorKind({ name, outcome, rate: now, total }) {
+  const known = OUTCOMES.find((one) => one.outcome === outcome);
+  const same = (error) => error.name === name && error.outcome === outcome;
+  return {
+    name,
+    now,
+    total,
+    words: [outcome, known?.words].filter(Boolean).join(", "),
+    ink: known?.ink ?? "soft",
+    value: (frame) => sum(frame.errors?.filter(same)),
+  };
 }
 
-function changeError(row, error) {
-  const [name, outcome, now, total] = row.children;
-  mark(row, "data-state", error ? (error.rate ? "look" : "good") : "none");
-  row.style.setProperty("--c", error?.kind?.ink ? `var(--${error.kind.ink})` : "transparent");
-  say(name.lastChild, error ? error.name : "None since the pool was opened");
-  say(
-    outcome,
-    !error
-      ? ""
-      : error.reason !== undefined
-        ? "sent again"
-        : [error.outcome, error.kind?.words].filter(Boolean).join(", "),
-  );
-  say(now, error ? perSecond(error.rate) : "");
-  say(total, error ? count(error.total) : "");
+function retryKind({ reason, rate: now, total }) {
+  return {
+    name: reason,
+    now,
+    total,
+    words: "sent again",
+    ink: "retry",
+    value: (frame) => sum(frame.retries?.filter((retry) => retry.reason === reason)),
+  };
+}
+
+function kindRow() {
+  const name = el("th", "", el("i", "swatch"), el("span"));
+  const over = el("td", "over", spark());
+  return el("tr", "", name, el("td"), over, el("td", "figure"), el("td", "figure"));
+}
+
+function changeKind(row, kind) {
+  const [name, outcome, over, now, total] = row.children;
+  mark(row, "data-state", kind ? "good" : "none");
+  row.style.setProperty("--c", kind ? `var(--${kind.ink})` : "transparent");
+  say(name.lastChild, kind ? kind.name : "None since the pool was opened");
+  say(outcome, kind ? kind.words : "");
+  over.firstChild.hidden = !kind;
+  say(now, kind ? perSecond(kind.now) : "");
+  say(total, kind ? count(kind.total) : "");
 }

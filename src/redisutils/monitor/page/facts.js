@@ -47,7 +47,12 @@ export function serverFacts({ server, health }) {
   if (!server) {
     return [
       ["State", "not known", { state: "look" }],
-      ["Why", "The server has not told yet, or may not be asked (INFO)"],
+      [
+        "Why",
+        health?.status === "unhealthy"
+          ? "Nobody answers"
+          : "The server has not told yet, or this user may not ask it (INFO)",
+      ],
       ["Round trip", time(health?.round_trip)],
     ];
   }

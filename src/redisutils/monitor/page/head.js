@@ -14,7 +14,9 @@ const WORDS = {
   closed: "Pool closed",
   stale: "No data",
   unknown: "Connecting",
+  "signed out": "Signed out",
 };
+const FAULTS = ["degraded", "unhealthy"];
 const ICONS = { healthy: "healthy", degraded: "degraded", unhealthy: "unhealthy" };
 for (const name of Object.values(ICONS)) new Image().src = `icon-${name}.svg`; // at hand when it matters
 
@@ -22,7 +24,6 @@ export class Head {
   #history;
   #stream;
   #status = "unknown";
-  #changed = null; // when the status became what it is, by the frames' clock
 
   constructor(history, stream) {
     this.#history = history;
@@ -49,6 +50,7 @@ export class Head {
   }
 
   #statusOf(frame) {
+    if (this.#stream.state === "signed out") return "signed out";
     if (!frame) return "unknown";
     if (this.stale) return "stale";
     return frame.closed ? "closed" : (frame.health?.status ?? "unknown");
@@ -57,16 +59,16 @@ export class Head {
   #turn(status, frame) {
     const before = this.#status;
     this.#status = status;
-    this.#changed = frame?.at ?? null;
     document.body.dataset.health = status;
     document.querySelector("link[rel=icon]").href = `icon-${ICONS[status] ?? "unknown"}.svg`;
     document.title = frame ? `${WORDS[status]} · ${frame.endpoint}` : "redisutils";
     if (before === "unknown" && status === "healthy") return; // nothing that must be said
-    const reasons = status === "healthy" ? [] : (frame?.health?.reasons ?? []);
+    const reasons = FAULTS.includes(status) ? frame.health.reasons : [];
     say($("news"), [WORDS[status], ...reasons].join(". "));
   }
 
   #sinceWords(frame, status) {
+    if (status === "signed out") return "Nothing is shown to those without the token";
     if (!frame) return "Waiting for the first second of figures";
     if (status === "stale") {
       const was = frame.closed ? "pool closed" : (frame.health?.status ?? "unknown");
@@ -86,8 +88,8 @@ export class Head {
   }
 
   #drawReasons(frame, status) {
-    const live = status !== "stale" && status !== "closed" && status !== "unknown";
-    each($("reasons"), live ? (frame.health?.reasons ?? []) : [], () => el("li"), say);
+    const reasons = FAULTS.includes(status) ? frame.health.reasons : [];
+    each($("reasons"), reasons, () => el("li"), say);
   }
 
   #drawLink(frame) {
@@ -129,9 +131,10 @@ export class Head {
 function serverLine(server) {
   if (!server) return "Server not known";
   const kind = { valkey: "Valkey", redis: "Redis" }[server.kind] ?? server.kind ?? "";
+  const role = { master: "primary", slave: "replica" }[server.role] ?? server.role;
   return [
     `${kind} ${server.version ?? ""}`.trim(),
-    server.role,
+    role,
     server.uptime === null || server.uptime === undefined ? "" : `up ${lasting(server.uptime)}`,
   ]
     .filter(Boolean)

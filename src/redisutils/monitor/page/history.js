@@ -6,24 +6,29 @@ const MOST = 900; // frames, if they come faster than one a second
 export class History {
   frames = [];
 
-  // Frames that are known already, as after a reconnect, are not doubled. Another endpoint's
-  // past is not this one's: it is dropped.
+  // Frames that are known already, as after a reconnect, are not doubled. What comes last is the
+  // present, even if a clock was set back. Another endpoint's past is not this one's.
   add(frames) {
     const valid = frames.filter((frame) => Number.isFinite(frame?.at));
     if (!valid.length) return;
-    const endpoint = valid.at(-1).endpoint;
+    const now = valid.at(-1);
     const byTime = new Map();
     for (const frame of [...this.frames, ...valid]) {
-      if (frame.endpoint === endpoint) byTime.set(frame.at, frame);
+      if (frame.endpoint === now.endpoint && frame.at <= now.at) byTime.set(frame.at, frame);
     }
-    const sorted = [...byTime.values()].sort((a, b) => a.at - b.at);
-    const first = sorted.at(-1).at - KEPT;
-    this.frames = sorted.filter((frame) => frame.at > first).slice(-MOST);
-    // Each frame tells all slow commands of the last minutes: those of the newest are enough.
-    for (const frame of this.frames.slice(0, -1)) frame.slow = [];
+    this.frames = [...byTime.values()]
+      .filter((frame) => frame.at > now.at - KEPT)
+      .sort((a, b) => a.at - b.at)
+      .slice(-MOST)
+      .map((frame) => (frame.at === now.at ? frame : slim(frame)));
   }
 
   get newest() {
     return this.frames.at(-1) ?? null;
   }
+}
+
+// Each frame tells all slow commands of the last minutes: those of the newest are enough.
+function slim(frame) {
+  return frame.slow?.length ? { ...frame, slow: [] } : frame;
 }

@@ -1,7 +1,7 @@
 // The dashboard: frames come in by the stream, are kept by the history, looked at through the
 // view, and drawn by the panels. Everything is drawn at most once for each frame of the screen.
 
-import { Commands, Slow } from "./commands.js";
+import { Commands } from "./commands.js";
 import { PartsOverTime, Shares } from "./composition.js";
 import { controls, drawControls } from "./controls.js";
 import { $ } from "./dom.js";
@@ -12,8 +12,10 @@ import { History } from "./history.js";
 import { heatMap, latency, throughput } from "./plots.js";
 import { Pool } from "./pool.js";
 import { Process } from "./process.js";
+import { Slow } from "./slow.js";
 import { Stream } from "./stream.js";
 import { Suspects } from "./suspects.js";
+import { onTheme } from "./theme.js";
 import { View } from "./view.js";
 
 const history = new History();
@@ -59,6 +61,7 @@ stream.addEventListener("frames", (event) => {
 });
 stream.addEventListener("state", () => head.draw());
 stream.addEventListener("tick", () => head.draw());
+onTheme(() => plan("draw"));
 view.addEventListener("range", () => plan("draw"));
 view.addEventListener("moment", () => plan("read"));
 head.draw();

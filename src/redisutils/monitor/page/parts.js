@@ -51,16 +51,12 @@ export function splitOf(frame, percentile) {
   return totalOf(split) > 0 ? split : null;
 }
 
-// The mean of a percentile's parts over some frames.
-export function blend(frames, percentile) {
+// The split of the middle one of some frames: a single second jumps about, and the mean of many
+// belongs to none of them.
+export function usual(frames, percentile) {
   const splits = frames.map((frame) => splitOf(frame, percentile)).filter(Boolean);
-  if (!splits.length) return null;
-  return Object.fromEntries(
-    PARTS.map(({ key }) => [
-      key,
-      splits.reduce((sum, split) => sum + (split[key] || 0), 0) / splits.length,
-    ]),
-  );
+  splits.sort((a, b) => totalOf(a) - totalOf(b));
+  return splits[splits.length >> 1] ?? null;
 }
 
 // "p99 is 1.24 ms: 82 % network and server."

@@ -4,7 +4,7 @@
 // To a keyboard and a screen reader it is a slider through time; its table holds all the values.
 
 import { each, el, attributes, mark, say } from "./dom.js";
-import { ink, onTheme } from "./theme.js";
+import { ink } from "./theme.js";
 import { clock } from "./units.js";
 
 const TABLE_ROWS = 60;
@@ -12,24 +12,36 @@ const byCanvas = new Map();
 const sizes = new ResizeObserver((entries) => {
   for (const { target } of entries) byCanvas.get(target).draw();
 });
-onTheme(() => byCanvas.forEach((plot) => plot.draw()));
 
 export class Plot {
   #view;
   #spec;
   #legend = el("dl", "legend");
-  #canvas = attributes(document.createElement("canvas"), { role: "slider", tabindex: 0 });
+  #canvas = attributes(document.createElement("canvas"), {
+    role: "slider",
+    tabindex: 0,
+    "aria-valuemin": 0,
+    "aria-valuenow": 0,
+  });
   #cursor = el("div", "cursor");
   #nothing = el("p", "nothing");
   #table = null;
   #left = 0;
   #width = 0;
 
-  // spec: {title, about, series(): [{label, ink?, read(frame) → text}], scale(frames), unit(value),
-  // paint(pen, frames), labels?: [{label, ink, value(frame)}] ascending, nothing: (frames) → what to say when there is nothing to draw, or ""}.
+  // spec:
+  //   title     of the panel
+  //   tools     elements beside the title, if any
+  //   series()  [{label, ink?, read(frame) → text}]: the legend, and the columns of the table
+  //   scale     (frames) → see scale.js
+  //   unit      (value) → text, for the ticks
+  //   paint     (pen, frames): see painters.js
+  //   labels    [{label, ink, value(frame)}], ascending: names at the lines' right ends, if any
+  //   nothing   (frames) → what to say when there is nothing to draw, or ""
   constructor(host, view, spec) {
     this.#view = view;
     this.#spec = spec;
+    mark(this.#canvas, "aria-label", spec.title);
     const heading = el("h2", "", spec.title);
     const toggle = attributes(el("button", "quiet", "Table"), {
       type: "button",
@@ -46,6 +58,12 @@ export class Plot {
   }
 
   draw() {
+    if (!this.box.hidden) this.#drawCanvas();
+    this.read();
+    this.#fillTable();
+  }
+
+  #drawCanvas() {
     const { clientWidth: width, clientHeight: height } = this.#canvas;
     if (!width || !height) return;
     const dots = devicePixelRatio || 1;
@@ -61,8 +79,6 @@ export class Plot {
     const nothing = frames.length ? this.#spec.nothing(frames) : "Waiting for the first second";
     say(this.#nothing, nothing);
     this.#paint(context, width, height, frames, Boolean(nothing));
-    this.read();
-    this.#fillTable();
   }
 
   // The values at the moment shown, and the cursor there.
@@ -173,8 +189,6 @@ export class Plot {
   #speak(shown, at) {
     const canvas = this.#canvas;
     if (!shown || (at === null && document.activeElement === canvas)) return;
-    mark(canvas, "aria-label", this.#spec.title);
-    mark(canvas, "aria-valuemin", 0);
     mark(canvas, "aria-valuemax", this.#view.range);
     mark(canvas, "aria-valuenow", Math.round(shown.at - this.#view.from));
     const values = this.#spec.series().map((series) => `${series.label} ${series.read(shown)}`);

@@ -1,5 +1,6 @@
 // The plots of the whole: throughput, percentiles, and every latency there was.
 
+import { el } from "./dom.js";
 import { columns, heat, line, lowerOf } from "./painters.js";
 import { Plot } from "./plot.js";
 import { linear, logarithmic, roundDown, roundUp } from "./scale.js";
@@ -81,6 +82,7 @@ export function latency(host, view) {
 export function heatMap(host, view) {
   return new Plot(host, view, {
     title: "Latency heat map",
+    tools: [el("p", "aside", "few ", el("span", "ramp"), " many")],
     series: () => [
       { label: "commands", read: (frame) => count(frame.latency?.count) },
       { label: "most at", ink: "heat-3", read: mostAt },

@@ -1,6 +1,6 @@
 // The pool and its lanes as they fill.
 
-import { each, el, mark, say } from "./dom.js";
+import { each, el, mark, say, table } from "./dom.js";
 import { line } from "./painters.js";
 import { Plot } from "./plot.js";
 import { linear } from "./scale.js";
@@ -49,8 +49,8 @@ export class Pool extends Plot {
     });
     this.#view = view;
     this.slots = el("div", "slots");
-    const table = el("table", "lanes", el("caption", "sr", "Lanes"), head(), this.#lanes);
-    host.append(this.slots, el("div", "scroll", table));
+    const titles = [["Lane"], ["State"], ["In flight", "figure"], [""], ["Waiting", "figure"]];
+    host.append(this.slots, table("Lanes", titles, this.#lanes, "lanes"));
   }
 
   read() {
@@ -83,23 +83,6 @@ export class Pool extends Plot {
     mark(this.slots, "aria-label", words);
     mark(this.slots, "title", words);
   }
-}
-
-function head() {
-  const figure = (title) => el("th", "figure", title);
-  return el(
-    "thead",
-    "",
-    el(
-      "tr",
-      "",
-      el("th", "", "Lane"),
-      el("th", "", "State"),
-      figure("In flight"),
-      el("td"),
-      figure("Waiting"),
-    ),
-  );
 }
 
 function laneRow() {

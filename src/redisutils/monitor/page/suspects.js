@@ -2,7 +2,7 @@
 // only it can be guilty of, in one word and the three figures that the word stands on.
 
 import { each, el, mark, say } from "./dom.js";
-import { blend, totalOf } from "./parts.js";
+import { totalOf, usual } from "./parts.js";
 import { bytes, count, perSecond, plural, share, time } from "./units.js";
 
 const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
@@ -14,10 +14,11 @@ const SLOW = 0.002;
 function evidence(view) {
   const frame = view.shown;
   const recent = view.recent();
-  const split = blend(recent, "p99");
+  const split = usual(recent, "p99");
   const total = totalOf(split);
   const of = (...keys) => (total ? keys.reduce((sum, key) => sum + split[key], 0) / total : null);
   const trips = view.all.map((one) => one.health?.round_trip).filter((trip) => trip > 0);
+  const dead = frame.breaker?.state === "open" || frame.health?.status === "unhealthy";
   return {
     frame,
     p99: total,
@@ -26,7 +27,9 @@ function evidence(view) {
     own: of("queue", "loop", "parse"),
     trip: frame.health?.round_trip ?? null,
     usual: trips.length ? median(trips) : null,
-    dead: frame.breaker?.state === "open" || frame.health?.status === "unhealthy",
+    dead,
+    refused:
+      dead && /refused/i.test([...(frame.health?.reasons ?? []), frame.breaker?.error].join(" ")),
   };
 }
 
@@ -35,10 +38,10 @@ const LOOK = (word) => ["look", word];
 const BAD = (word) => ["bad", word];
 const NONE = (word) => ["none", word];
 
-function redis({ frame, wire, p99, trip, dead }) {
+function redis({ frame, wire, p99, trip, dead, refused }) {
   const server = frame.server;
   if (frame.closed) return NONE("not asked");
-  if (frame.breaker?.state === "open") return BAD("not reachable");
+  if (refused) return BAD("refuses connections");
   if (!server) return dead ? BAD("no answer") : NONE("not known yet");
   if (server.loading) return BAD("loading its data");
   if (server.persistence === "failing") return BAD("cannot save");
@@ -50,24 +53,28 @@ function redis({ frame, wire, p99, trip, dead }) {
     return LOOK("clients near the limit");
   if (dead) return BAD("no answer");
   // A PING is quick, and commands are not: they are work for the server.
-  if (wire > 0.6 && p99 > SLOW && trip !== null && p99 > 8 * trip) return LOOK("slow commands");
+  if (wire > 0.6 && p99 > SLOW && trip !== null && p99 > 8 * trip) return LOOK("slow answers");
   return GOOD();
 }
 
-function network({ trip, usual, frame, dead }) {
+function network({ trip, usual, frame, dead, refused }) {
   if (frame.closed) return NONE("not asked");
+  if (refused) return GOOD("reaches the host");
   if (trip === null) return dead ? BAD("no answer") : NONE("not known yet");
   if (usual !== null && trip > Math.max(4 * usual, usual + 0.001)) return LOOK("slower than usual");
   if (trip > 0.05) return LOOK("far away");
   return GOOD();
 }
 
-function pool({ frame, wait, p99 }) {
+function pool({ frame, wait, p99, dead }) {
   const { in_use: used, max_size: most, waiting } = frame.pool ?? {};
   if (frame.closed) return NONE("closed");
   const lanes = frame.lanes ?? [];
   const down = lanes.filter((lane) => !lane.connected).length;
-  if (down) return BAD(down === lanes.length ? "not connected" : `${plural(down, "lane")} down`);
+  if (down)
+    return (dead ? LOOK : BAD)(
+      down === lanes.length ? "not connected" : `${plural(down, "lane")} down`,
+    );
   if (waiting > 0 && used >= most) return BAD(`full, ${count(waiting)} waiting`);
   if (lanes.some((lane) => lane.blocked)) return LOOK("a lane is full");
   if (waiting > 0) return LOOK(`${count(waiting)} waiting`);

@@ -45,7 +45,7 @@ export class View extends EventTarget {
   }
 
   // The frames that led to the one shown: a second alone says little about percentiles.
-  recent(seconds = 10) {
+  recent(seconds = 5) {
     const until = this.shown?.at ?? 0;
     return this.all.filter((frame) => frame.at <= until && frame.at > until - seconds);
   }
@@ -82,7 +82,7 @@ export class View extends EventTarget {
 
   #nearest(at) {
     let best = null;
-    for (const frame of this.all) {
+    for (const frame of this.frames) {
       if (best === null || Math.abs(frame.at - at) <= Math.abs(best.at - at)) best = frame;
     }
     return best;

@@ -1,0 +1,94 @@
+"""Log records: one for each event that matters, with its facts, and never a flood."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from redisutils import CommandTimeout
+from redisutils.metrics.events import BURST, PERIOD, EventLog
+from redisutils.testing import EmbeddedServer, FaultProxy
+
+from .ours import pool_at, until
+
+
+def of(caplog: pytest.LogCaptureFixture, event: str) -> list[Any]:
+    return [record for record in caplog.records if getattr(record, "event", None) == event]
+
+
+async def test_a_connections_life_is_told(
+    clean_server: EmbeddedServer, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "redisutils.events")
+    async with pool_at(clean_server, proxy) as pool:
+        await pool.client.set("k", "v")
+        (connected,) = of(caplog, "connected")
+        assert connected.endpoint == f"{proxy.host}:{proxy.port}"
+        assert connected.seconds > 0
+        assert connected.levelname == "INFO"
+        proxy.swallow_replies(1, lambda request: b"GET" in request, then="reset")
+        await pool.client.get("k")
+        (lost,) = of(caplog, "lost")
+        assert (lost.levelname, lost.lane, lost.in_flight) == ("WARNING", "default", 1)
+        assert len(of(caplog, "connected")) == 2
+        proxy.stall()
+        with pytest.raises(CommandTimeout):
+            await pool.client.with_timeout(0.02).incr("n")
+        (spent,) = of(caplog, "budget_spent")
+        assert spent.outcome == "UNKNOWN"
+        assert "UNKNOWN" in spent.getMessage()
+        proxy.restore()
+
+
+async def test_an_idle_lane_that_is_lost_is_no_warning(
+    clean_server: EmbeddedServer, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "redisutils.events")
+    async with pool_at(clean_server, proxy) as pool:
+        await pool.client.ping()
+        proxy.reset()
+        await until(lambda: of(caplog, "lost"), "the end of it")
+        assert of(caplog, "lost")[0].levelname == "INFO"
+        async with pool.get() as conn:
+            await conn.execute("PING")
+    assert len(of(caplog, "lost")) == 1  # to close a pool loses nothing
+
+
+def test_a_flood_is_told_in_short(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "redisutils.events")
+    now = 0.0
+    log = EventLog("here:1", lambda: now)
+
+    def note(times: int, event: str = "lost") -> None:
+        for _ in range(times):
+            log.note(event, logging.WARNING, "gone")
+
+    note(BURST + 5)
+    assert caplog.messages == ["gone"] * BURST
+    note(1, "connected")  # has a count of its own
+    assert len(caplog.messages) == BURST + 1
+    caplog.clear()
+    now = PERIOD - 0.1
+    log.tick(now)
+    assert not caplog.messages
+    now = PERIOD + 1
+    log.tick(now)
+    assert caplog.messages == ["here:1: 5 more times 'lost' in the last 11 s"]
+    record: Any = caplog.records[0]
+    assert (record.suppressed, record.event, record.levelname) == (5, "lost", "WARNING")
+    log.tick(now + PERIOD)
+    assert len(caplog.messages) == 1
+    note(BURST + 1)
+    now += PERIOD
+    note(1)  # tells itself what was suppressed, if no tick came in between
+    assert caplog.messages[-2:] == ["here:1: 1 more times 'lost' in the last 10 s", "gone"]
+
+
+def test_what_nobody_reads_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "redisutils.events")
+    log = EventLog("here:1")
+    for _ in range(3 * BURST):
+        log.note("lost", logging.WARNING, "gone")
+    assert not log._kinds

@@ -1,0 +1,103 @@
+"""What callers were told is counted by class and outcome, and an error's text says it."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from typing import Any
+
+import pytest
+import redis
+
+from redisutils import (
+    CommandTimeout,
+    ConfigError,
+    ConnectFailed,
+    ConnectionLost,
+    Outcome,
+    PoolTimeout,
+    outcome_of,
+)
+from redisutils.testing import EmbeddedServer, FaultProxy
+
+from .ours import pool_at, until
+
+
+async def test_each_failure_is_counted_as_it_was_told(
+    clean_server: EmbeddedServer, proxy: FaultProxy
+) -> None:
+    async with pool_at(clean_server, proxy, pool_max_size=2, pool_timeout=0.01) as pool:
+        client = pool.client
+        await client.set("s", b"\xff")
+        with pytest.raises(redis.ResponseError):
+            await client.lpush("s", 1)
+        with pytest.raises(UnicodeDecodeError):
+            await pool.make_client(decode_responses=True).get("s")
+        pipe: Any = client.pipeline(transaction=False)
+        pipe.lpush("s", 1).get("s").lpush("s", 2)
+        await pipe.execute(raise_on_error=False)
+        async with pool.get():
+            with pytest.raises(PoolTimeout):
+                (await pool.get()).release()
+        proxy.stall()
+        with pytest.raises(CommandTimeout):
+            await client.with_timeout(0.02).incr("n")
+        gone = asyncio.ensure_future(client.with_timeout(0.02).incr("n"))
+        await asyncio.sleep(0)
+        gone.cancel()  # it is told nothing
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        pending = asyncio.ensure_future(client.incr("n"))
+        await asyncio.sleep(0)
+        proxy.refuse()
+        proxy.reset()
+        with pytest.raises(ConnectionLost):
+            await pending
+        with pytest.raises(CommandTimeout):
+            await client.with_timeout(0.02).incr("n")
+        found = dict(pool.metrics().failures)
+    assert found == {
+        ("ResponseError", "REJECTED"): 3,
+        ("UnicodeDecodeError", "EXECUTED"): 1,
+        ("PoolTimeout", "NOT_SENT"): 1,
+        ("CommandTimeout", "UNKNOWN"): 1,
+        ("ConnectionLost", "UNKNOWN"): 1,
+        ("CommandTimeout", "NOT_SENT"): 1,
+    }
+
+
+async def test_what_a_retry_mends_is_no_failure(
+    clean_server: EmbeddedServer, proxy: FaultProxy
+) -> None:
+    async with pool_at(clean_server, proxy, retry_delay_ms=1) as pool:
+        await pool.client.set("k", "v")
+        proxy.swallow_replies(1, lambda request: b"GET" in request, then="reset")
+        assert await pool.client.get("k") == b"v"
+        found = pool.metrics()
+        assert found.errors == {"ConnectionLost": 1}
+        assert found.failures == {}
+        assert found.connections_lost == 1
+
+
+def test_the_text_ends_with_the_outcome() -> None:
+    lost = ConnectionLost("gone", outcome=Outcome.UNKNOWN)
+    assert str(lost) == "gone [outcome: UNKNOWN]"
+    assert lost.message == "gone"
+    assert str(ConnectFailed("refused")) == "refused [outcome: NOT_SENT]"
+    assert str(ConfigError("port=0")) == "port=0"  # nothing was to be sent
+    again = pickle.loads(pickle.dumps(lost))  # our own
+    assert str(again) == str(lost)
+
+
+async def test_it_is_said_once(clean_server: EmbeddedServer, proxy: FaultProxy) -> None:
+    async with pool_at(clean_server, proxy, retry_delay_ms=1) as pool:
+        await pool.client.ping()
+        proxy.refuse()
+        proxy.reset()
+        await until(lambda: pool.status().size == 0, "the end of the connection")
+        for use in (pool.client.incr("n"), pool.get(), pool.client.blpop("q", 1)):
+            with pytest.raises(ConnectFailed) as told:
+                await use
+            assert str(told.value).count("outcome") == 1
+            assert str(told.value).endswith("[outcome: NOT_SENT]")
+            assert outcome_of(told.value) is Outcome.NOT_SENT
