@@ -47,7 +47,7 @@ class Figures:
         self.errors: Counter[tuple[str, str]] = Counter()
         """By class and outcome."""
         self.examples: list[str] = []
-        """The first few messages."""
+        """The first message of each."""
         self.lag = LatencyHistogram()
         """How late those started that this program had time to start in time."""
         self.busy = 0
@@ -88,11 +88,11 @@ class Figures:
             late: seconds since it should have been sent, when there is a schedule.
         """
         outcome = outcome_of(error)
-        self.errors[type(error).__name__, outcome.name if outcome else "UNSAID"] += 1
+        what = type(error).__name__, outcome.name if outcome else "UNSAID"
+        if what not in self.errors and len(self.examples) < 5:
+            self.examples.append(f"{what[0]}: {error}")
+        self.errors[what] += 1
         row.failed += 1
-        told = f"{type(error).__name__}: {error}"
-        if len(self.examples) < 3 and told not in self.examples:
-            self.examples.append(told)
         if isinstance(error, CommandTimeout):
             row.service.record(took)
             if late is not None:

@@ -68,7 +68,8 @@ def finished(
         settings=settings,
         seconds=seconds,
         commands=commands,
-        rate=(started * settings.pipeline if on_time else commands) / seconds,
+        rate=(max(0, started - figures.failed) * settings.pipeline if on_time else commands)
+        / seconds,
         rate_held=_held(figures, settings) if on_time else None,
         interrupted=interrupted,
         bytes_in=metrics.bytes_in,

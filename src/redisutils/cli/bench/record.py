@@ -159,7 +159,8 @@ class Record:
     commands: Count
     """Answered as they should be."""
     rate: Seconds
-    """Commands per second: answered, or with a schedule, started in time."""
+    """Commands per second that were answered as they should be; with a schedule, of those that were
+    started in time."""
     rate_held: bool | None
     """Whether 98 % of what was due was started in time; None without a schedule."""
     interrupted: bool

@@ -22,9 +22,25 @@ from redisutils.cli.bench.plot import draw
 from redisutils.cli.bench.record import Record, Settings, to_json
 from redisutils.cli.bench.summary import summary
 from redisutils.cli.bench.thresholds import Threshold
-from redisutils.cli.bench.view import LINES, Facts, Frame, LiveView, PlainView, QuietView, View
+from redisutils.cli.bench.view import (
+    LINES,
+    Facts,
+    Frame,
+    LiveView,
+    PlainView,
+    QuietView,
+    Times,
+    View,
+)
 from redisutils.cli.drawing import size
-from redisutils.cli.running import ending_early, loop_factory, server_info, server_words, target
+from redisutils.cli.running import (
+    ending_early,
+    loop_factory,
+    server_info,
+    server_words,
+    target,
+    unlogged,
+)
 from redisutils.errors import ConfigError, RedisUtilsError
 
 if TYPE_CHECKING:
@@ -80,7 +96,7 @@ def run(options: Options, out: Console, progress: Console) -> int:
         that are wrong; 3 when a ``--fail-if`` came true; 130 when it was ended early.
     """
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with unlogged(), asyncio.Runner(loop_factory=loop_factory()) as runner:
             record = runner.run(measure(options, progress))
     except ConfigError as error:
         return _complain(str(error), WRONG)
@@ -298,8 +314,8 @@ class _Bench:
             await asyncio.wait({running})
 
 
-def _three(shot: LatencySnapshot) -> tuple[float, float, float]:
-    return shot.p50, shot.p99, shot.max
+def _three(shot: LatencySnapshot) -> Times:
+    return (shot.p50, shot.p99, shot.max) if shot.count else (None, None, None)
 
 
 def _errors(figures: Figures) -> tuple[tuple[str, int], ...]:

@@ -263,7 +263,8 @@ def _schedule(record: Record, table: Table) -> None:
     opened, asked = record.open, record.settings
     assert opened is not None
     assert asked.rate is not None
-    told = f"{asked.rate:,.0f}/s asked, {record.rate:,.0f}/s started in time"
+    started = (opened.due - opened.behind) * asked.pipeline / record.seconds
+    told = f"{asked.rate:,.0f}/s asked, {started:,.0f}/s started in time"
     if opened.behind:
         told += f"; {short(opened.behind)} calls behind at the end"
     if opened.unstarted:
@@ -288,7 +289,7 @@ def _schedule(record: Record, table: Table) -> None:
 
 def _limit(record: Record) -> str | None:
     """What kept it from more, if that can be told; None if it was not asked for more."""
-    if record.rate_held:
+    if record.rate_held or record.failed > record.commands / 100:
         return None
     if record.server_cpu is not None and record.server_cpu > 0.9:
         return "the server: it used up a core"

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-__all__ = ["LINES", "Facts", "Frame", "LiveView", "PlainView", "QuietView", "View"]
+__all__ = ["LINES", "Facts", "Frame", "LiveView", "PlainView", "QuietView", "Times", "View"]
+
+Times = tuple[float | None, float | None, float | None]
+"""p50, p99 and the longest, in seconds; None when nothing was measured."""
 
 LINES: Final = 18
 """Of a terminal that holds the live picture."""
@@ -49,9 +52,8 @@ class Frame:
     """How much of the phase is done: 0.0 to 1.0."""
     rate: float
     """Commands per second."""
-    service: tuple[float, float, float]
-    """p50, p99 and the longest, in seconds."""
-    response: tuple[float, float, float] | None
+    service: Times
+    response: Times | None
     errors: tuple[tuple[str, int], ...]
     """Since the beginning, by class and outcome."""
     backlog: int
@@ -168,7 +170,7 @@ class LiveView:
         done = "━" * (halves // 2) + "╸" * (halves % 2)
         return [(done, "cyan"), ("─" * (room - len(done)), "bright_black"), (told, "")]
 
-    def _times(self, name: str, times: tuple[float, float, float]) -> list[tuple[str, str]]:
+    def _times(self, name: str, times: Times) -> list[tuple[str, str]]:
         p50, p99, top = (f"{duration(value):>8}    " for value in times)
         return [_label(name), (p50, ""), (p99, "bold"), (top, "")]
 
