@@ -259,6 +259,15 @@ async def test_arrivals_by_the_clock_are_as_many_as_were_asked_for(target: Embed
     assert record.response.mean >= record.service.mean
 
 
+@pytest.mark.parametrize("rate", [1.0, 7.0, 10.0, 333.0, 400.0, 1000.0])
+def test_nothing_is_owed_when_all_has_been_dealt(rate: float) -> None:
+    for begin in (0.0, 100.0, 123.456, 3600.7):
+        schedule = Schedule(Plan({"ping": 1}, 1, 1, rate, "constant"), begin, begin + 3.0, Random())
+        assert schedule.owed(begin + 1.0) == pytest.approx(rate, abs=1)
+        assert len(list(schedule)) == pytest.approx(3 * rate, abs=1)
+        assert schedule.owed(begin + 9.0) == 0
+
+
 def test_random_arrivals_come_at_random() -> None:
     due = list(Schedule(Plan({"ping": 1}, 1, rate=1000.0), 100.0, 110.0, Random(3)))
     gaps = [after - before for before, after in itertools.pairwise(due)]

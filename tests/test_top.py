@@ -295,7 +295,7 @@ def test_whoever_reads_it_may_go() -> None:
         [sys.executable, "-c", "from redisutils.cli import main; main()", "top", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, **DEAD},
+        env={**os.environ, "REDIS_URL": DEAD["REDIS_URL"]},
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
