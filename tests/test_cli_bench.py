@@ -336,7 +336,7 @@ async def test_memory_does_not_grow_with_the_run(client: Redis) -> None:
 
     look()
     await load.run(0.3)
-    assert 0 < most <= 20 + 64 * 7
+    assert 0 < most <= 20 + 64 * 17
     assert figures.rows["get"].service.snapshot().count > most
     await data.delete(client)
 
