@@ -99,7 +99,7 @@ def _curves(axes: Axes, record: Record, compared: tuple[Path, Record] | None) ->
     axes.set_xticks([1 / (1 - p / 100) for p in percents], [f"{p:g} %" for p in percents])
     axes.set_xlim(1, 10**nines)
     if len(curves) > 1:
-        axes.legend(frameon=False, labelcolor=_INK, fontsize=9, loc="upper left")
+        axes.legend(frameon=False, labelcolor=_INK, fontsize=9, loc="lower right")
 
 
 def _parts(axes: Axes, record: Record) -> None:
