@@ -95,6 +95,28 @@ async def test_a_user_with_few_rights_can_connect(
         admin.acl_deluser("bob")
 
 
+async def test_a_user_who_may_not_ping_keeps_its_connections(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """A refusal is an answer: the connection is fit for reuse, unless it still watches keys."""
+    rights = ["+get", "+watch", "+unwatch"]
+    admin.acl_setuser("dora", enabled=True, passwords=["+d"], keys=["*"], commands=rights)
+    try:
+        async with pool_at(clean_server, username="dora", password="d", pool_max_size=1) as pool:
+            for _ in range(3):
+                async with pool.get() as conn:
+                    assert await conn.get("k") is None
+                    await conn.execute("WATCH", "k")
+                conn._lease.item.last_heard -= 10  # not fresh any more: it has to be asked
+            assert pool.metrics().connections_created == 1
+            admin.acl_setuser("dora", enabled=True, commands=["-unwatch"])
+            async with pool.get() as conn:
+                await conn.get("k")
+            assert pool.metrics().connections_created == 2
+    finally:
+        admin.acl_deluser("dora")
+
+
 async def test_a_password_file_is_read_at_each_connect(
     start_server: StartServer, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families as read_text
 from redis.exceptions import ResponseError
 
+from redisutils._command_table import TABLE
 from redisutils.metrics import PARTS
 from redisutils.monitor.catalogue import BUCKETS, CATALOGUE
 from redisutils.monitor.prometheus import exposition
@@ -175,6 +176,20 @@ def test_alerts_say_what_to_do() -> None:
             names = {f"{each.name}{'_total' * (each.kind == 'counter')}" for each in CATALOGUE}
             assert metric in names, name
     assert len(seen) >= 10
+
+
+def test_percentiles_leave_out_the_commands_that_block_and_no_others() -> None:
+    asked = {
+        pattern
+        for expression in (
+            *(target["expr"] for panel in panels() for target in panel["targets"]),
+            *(rule["expr"] for rule in rules()),
+        )
+        for pattern in re.findall(r'command!~"([^"]*)"', expression)
+    }
+    (pattern,) = asked
+    for name, row in TABLE.items():
+        assert bool(re.fullmatch(pattern, name)) == (row.timeout is not None), name
 
 
 def test_the_example_of_scraping() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -92,3 +93,16 @@ def test_what_nobody_reads_costs_nothing(caplog: pytest.LogCaptureFixture) -> No
     for _ in range(3 * BURST):
         log.note("lost", logging.WARNING, "gone")
     assert not log._kinds
+
+
+async def test_retries_are_told_together(
+    clean_server: EmbeddedServer, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "redisutils.events")
+    async with pool_at(clean_server, proxy, retry_delay_ms=1) as pool:
+        await pool.client.set("k", "v")
+        proxy.swallow_replies(1, lambda request: b"GET" in request, then="reset")
+        await asyncio.gather(*(pool.client.get("k") for _ in range(5)))
+        (retried,) = of(caplog, "retried")
+        assert (retried.levelname, retried.reason, retried.commands) == ("INFO", "lost", 5)
+        assert retried.getMessage().startswith(f"{proxy.host}:{proxy.port}: 5 commands")

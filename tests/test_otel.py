@@ -22,7 +22,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind, StatusCode
 from redis.exceptions import ResponseError
 
-from redisutils import CommandTimeout, ConfigError, ConnectionLost, PoolClosed, RedisPool
+from redisutils import (
+    CommandTimeout,
+    ConfigError,
+    ConnectionLost,
+    PoolClosed,
+    RedisPool,
+    create_redis_pool,
+)
 from redisutils.connection.protocol import Connection
 from redisutils.monitor.catalogue import CATALOGUE
 from redisutils.monitor.otel import Instrumentation, instrument
@@ -123,6 +130,18 @@ async def test_a_span_says_what_the_conventions_ask_for(
     assert span.instrumentation_scope is not None
     assert span.instrumentation_scope.name == "redisutils"
     assert "secret" not in span.to_json()
+
+
+async def test_a_unix_socket(clean_server: EmbeddedServer, told: Told) -> None:
+    path = clean_server.unix_socket
+    async with create_redis_pool(url=f"unix://{path}?db=1", password=clean_server.password) as pool:
+        with told.instrument(pool) as instrumentation:
+            await pool.client.get("k")
+            assert instrumentation.name == f"{path}/1"
+            attributes = dict((await told.only()).attributes or {})
+    assert attributes["server.address"] == attributes["network.peer.address"] == str(path)
+    assert attributes["db.namespace"] == "1"
+    assert not {"server.port", "network.peer.port"} & attributes.keys()
 
 
 async def test_every_way_of_a_command_is_seen(pool: RedisPool, told: Told) -> None:
@@ -385,12 +404,20 @@ async def test_query_text_has_keys_and_no_values(pool: RedisPool, told: Told) ->
         assert span.name == "OTHER"
 
 
-async def test_our_own_commands_are_nobodys_spans(clean_server: EmbeddedServer, told: Told) -> None:
-    async with pool_at(clean_server, health_check_interval=0.05) as pool:
+async def test_our_own_commands_are_nobodys_spans(
+    clean_server: EmbeddedServer, proxy: FaultProxy, told: Told
+) -> None:
+    async with pool_at(clean_server, proxy, health_check_interval=0.05) as pool:
         with told.instrument(pool):
             await pool.client.get("k")
             before = pool.metrics().commands
             await until(lambda: pool.metrics().commands >= before + 2, "two checks of the lane")
+            lane = pool.server.lane()
+            lost = lane.connection
+            proxy.reset()
+            await until(lambda: lane.connection not in (None, lost), "the lane's next connection")
+            await until(lambda: not lane.depth, "the answer to what opened it")
+            await asyncio.sleep(0)
             assert told.named() == ["GET"]
 
 
@@ -588,6 +615,7 @@ async def test_what_is_over_keeps_no_pool(clean_server: EmbeddedServer, told: To
     async with pool:
         with told.instrument(pool):
             await pool.client.ping()
+            assert told.metrics()
     gone = weakref.ref(pool)
     del pool
     await asyncio.sleep(0)

@@ -230,7 +230,7 @@ async def test_a_loop_that_hangs_is_told_with_the_age_of_the_figures(
         thread = threading.Thread(target=lambda: found.append(scraped(pool)))
         thread.start()
         thread.join()  # the loop hangs meanwhile
-        assert value(found[0], "redisutils_snapshot_age_seconds") >= 0.01
+        assert 0.01 <= value(found[0], "redisutils_snapshot_age_seconds") < 10
         commands = value(found[0], "redisutils_commands_total")
         assert commands == value(before, "redisutils_commands_total")
         after = await asyncio.to_thread(scraped, pool)

@@ -7,6 +7,7 @@ a connection of its own; and errors that say what happened to a write.
 from __future__ import annotations
 
 from importlib import import_module
+from logging import NullHandler, getLogger
 from typing import TYPE_CHECKING, Any
 
 from redisutils.version import VERSION
@@ -72,6 +73,9 @@ __all__ = [
 ]
 
 __version__ = VERSION
+
+# Silent until the application says where log records go: Python would print warnings otherwise.
+getLogger(__name__).addHandler(NullHandler())
 
 _FLOORS = frozenset({"client", "commands", "connection", "errors", "metrics", "pool", "retry"})
 """What is an attribute after ``import redisutils`` alone, too: it comes with the names."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypedDict, Unpack
+from typing import Annotated, Literal, NamedTuple, Self, TypedDict, Unpack, get_args, get_origin
 
 from pydantic import BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import (
@@ -24,14 +24,23 @@ from pydantic_settings import (
 
 from redisutils.errors import ConfigError
 from redisutils.secret import Secret, hidden
-from redisutils.settings import PREFIX, Layer, from_constructor, from_environment, merge, nearest
+from redisutils.settings import (
+    PREFIX,
+    Given,
+    Layer,
+    from_constructor,
+    from_environment,
+    merge,
+    nearest,
+)
 from redisutils.url import DEFAULT_HOST, DEFAULT_PORT, ServerUrl, check_host, parse_url
 
-__all__ = ["ConfigArgs", "RedisConfig"]
+__all__ = ["ConfigArgs", "RedisConfig", "Sources", "allowed", "sources"]
 
 _log = logging.getLogger("redisutils.config")
 
 _OFF = frozenset({"off", "none", ""})
+_ALLOWED: dict[Callable[[object], object], str] = {}  # what each check of a number lets pass
 _DOTENV = ".env"
 
 
@@ -101,6 +110,7 @@ def _number(
             raise ValueError(f"must be {expected}")
         return int(number) if whole else number
 
+    _ALLOWED[check] = f"{kind}, {expected}" if bounds[0].isdigit() else f"{kind} {expected}"
     return BeforeValidator(check)
 
 
@@ -179,24 +189,32 @@ class RedisConfig(BaseSettings):
     )
 
     url: _OptionalText = None
-    """``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``valkeys://`` or ``embedded://``,
-    percent-encoded. Its parts go into the fields below; what stays here is scheme and place."""
+    """``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``valkeys://`` or ``embedded://``;
+    what is special in user name and password is percent-encoded.
+
+    Its parts go into the fields below; what stays here is scheme and place.
+    """
     host: Annotated[str, BeforeValidator(_host)] = DEFAULT_HOST
+    """A name, an IPv4 or an IPv6 address."""
     port: Annotated[int, _number(1, 65_535, whole=True)] = DEFAULT_PORT
+    """The server's port."""
     username: Annotated[str | None, BeforeValidator(_credential)] = None
+    """The ACL user; not set for the server's default user."""
     password: _OptionalSecret = None
+    """The user's password; this or ``password_file``."""
     password_file: _OptionalPath = None
     """A file with the password, read again at each connect, so that it can be rotated."""
     database: Annotated[int, _number(0, 2**31 - 1, whole=True)] = 0
+    """The number of the database."""
 
     pool_max_size: Annotated[int, _number(1, 10_000, whole=True)] = 10
     """Connections at most, lanes included."""
     pool_min_idle: Annotated[int, _number(0, 10_000, whole=True)] = 0
     """Idle connections that are kept ready."""
     pool_max_idle_seconds: Annotated[float | None, _number(0, above=True, off=None)] = None
-    """Close a connection that was idle for so long; None, or "off", for never."""
+    """Seconds after which an idle connection is closed; None, or "off", for never."""
     pool_max_lifetime_seconds: Annotated[float | None, _number(0, above=True, off=None)] = None
-    """Replace a connection that is so old; None, or "off", for never."""
+    """Seconds after which a connection is replaced, idle or not; None, or "off", for never."""
     pool_timeout: Annotated[float | None, _number(0, off=None)] = None
     """Seconds to wait for a connection; 0 tries once; None, or "off", for the command timeout."""
     connection_timeout: Annotated[float, _number(0, above=True)] = 30.0
@@ -209,19 +227,28 @@ class RedisConfig(BaseSettings):
     tls_cert_path: _OptionalPath = None
     """This client's certificate, PEM; with ``tls_key_path``, for mutual TLS."""
     tls_key_path: _OptionalPath = None
+    """The key of this certificate, PEM, without a password."""
     tls_ca_path: _OptionalPath = None
     """Authorities to trust, PEM; the system's when not given."""
     tls_check_hostname: Annotated[bool, BeforeValidator(_lower)] = True
+    """Whether the server's certificate must name the host."""
 
     max_retries: Annotated[int, _number(0, 1_000, whole=True)] = 5
+    """How often a command may be repeated, within its budget."""
     retry: Annotated[Literal["safe", "never", "always"], BeforeValidator(_lower)] = "safe"
-    """"safe" repeats what cannot take effect twice, "always" everything, "never" nothing."""
+    """What is repeated: "safe", what cannot take effect twice; "always", everything; "never",
+    nothing."""
     retry_delay_ms: Annotated[int, _number(0, 3_600_000, whole=True)] = 100
+    """Milliseconds of the first pause before a repetition; it doubles each time."""
     retry_max_delay_ms: Annotated[int, _number(0, 3_600_000, whole=True)] = 5_000
+    """Milliseconds that no such pause exceeds."""
     health_check_interval: Annotated[float, _number(0, off=0.0)] = 30.0
     """Seconds between PINGs of an idle connection; 0, or "off", for none."""
     client_name: Annotated[str, BeforeValidator(_client_name)] = "redisutils"
-    """What CLIENT LIST shows; "" for nothing."""
+    """What CLIENT LIST shows.
+
+    "" for nothing.
+    """
 
     def __init__(
         self, *, _env_file: str | Path | None = _DOTENV, **values: Unpack[ConfigArgs]
@@ -355,6 +382,48 @@ class RedisConfig(BaseSettings):
             wrong = "is not UTF-8 text"
         # Not raised from in there: the decoder's error, which would be its context, has the bytes.
         raise ConfigError(f"REDIS_PASSWORD_FILE={self.password_file}: {wrong}")
+
+
+class Sources(NamedTuple):
+    """Where the settings of a ``RedisConfig()`` come from."""
+
+    given: dict[str, Given]
+    """By field, those that are not left at their default; a URL's parts are in theirs."""
+    unknown: list[tuple[str, str]]
+    """Variables that are no settings, and for each the nearest right name or ""."""
+
+
+def sources(env_file: str | Path | None = _DOTENV) -> Sources:
+    """Where each setting comes from, by the rules of :mod:`redisutils.settings`.
+
+    Wrong values are no trouble here: ``RedisConfig()`` names them.
+
+    Args:
+        env_file: as the constructor's ``_env_file``.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    layer, unknown = _variables(RedisConfig, env_file)
+    given, _, _ = merge({}, layer)
+    return Sources(given, unknown)
+
+
+def allowed(name: str) -> str:
+    """What the setting may be, in words: ``a whole number between 1 and 10,000``."""
+    field = RedisConfig.model_fields[name]
+    for validator in field.metadata:
+        words = _ALLOWED.get(getattr(validator, "func", None))  # type: ignore[arg-type]
+        if words:
+            return words
+    kinds = get_args(field.annotation) or (field.annotation,)
+    if bool in kinds:
+        return "true or false"
+    if Path in kinds:
+        return "a path"
+    if get_origin(field.annotation) is Literal:
+        return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+    return "text"
 
 
 def _variables(

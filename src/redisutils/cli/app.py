@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from redisutils.cli.bench.command import bench
+from redisutils.cli.check.command import check
 from redisutils.cli.demo.command import demo
+from redisutils.cli.env.command import env
 from redisutils.cli.log import configure_logging
 from redisutils.cli.serve.command import serve
 from redisutils.cli.top.command import top
@@ -53,6 +55,8 @@ def root(
 
 
 app.command()(bench)
+app.command()(check)
 app.command()(demo)
+app.command()(env)
 app.command()(serve)
 app.command()(top)

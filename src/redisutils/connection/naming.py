@@ -6,18 +6,21 @@ from hashlib import blake2s
 from time import time
 from typing import Any, Final
 
-from redisutils.commands import is_container, keys_of, lookup
+from redisutils._command_table import TABLE
+from redisutils.commands import is_blocking, is_container, keys_of, lookup
 from redisutils.connection.packing import unpack
 from redisutils.metrics.snapshot import SlowCommand
 from redisutils.metrics.split import Split
 
-__all__ = ["OTHER", "command_name", "hashed", "slow_command"]
+__all__ = ["OTHER", "blocks", "command_name", "hashed", "slow_command"]
 
 OTHER: Final = "OTHER"
 """What the table of commands does not know: what callers send there shall not make names."""
 
 _KEY_SHOWN: Final = 200
 """Bytes of a key that are shown."""
+
+_BLOCKING: Final = frozenset(name for name, row in TABLE.items() if row.timeout is not None)
 
 _CRLF: Final = b"\r\n"
 
@@ -42,6 +45,15 @@ def _word(payload: bytes, at: int) -> tuple[bytes, int]:
     begin = end + 2
     end = begin + int(payload[at + 1 : end])
     return payload[begin:end], end + 2
+
+
+def blocks(name: str, payload: bytes) -> bool:
+    """Whether this command may wait on the server for others, as its caller wishes. O(1), but for
+    those few that may."""
+    if name not in _BLOCKING:
+        return False
+    words = unpack(payload)[0]
+    return is_blocking(lookup(words), words)
 
 
 def slow_command(

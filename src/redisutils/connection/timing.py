@@ -12,7 +12,7 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
-from redisutils.connection.naming import command_name, slow_command
+from redisutils.connection.naming import blocks, command_name, slow_command
 from redisutils.connection.reply import Batch, Issued, Reply
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.split import Split
@@ -81,13 +81,14 @@ class Timing:
         name = command_name(payload, isinstance(reply, Batch))
         measures = self.metrics.measures
         slow = measures.slow
-        if ended - issued > slow.floor and self._is_new(name, received):
+        apart = blocks(name, payload)
+        if ended - issued > slow.floor and not apart and self._is_new(name, received):
             split = Split(wait, queue, wire, loop, parse)
             slow.add(slow_command(name, payload, answer, split, plain=slow.plain_keys))
         if whole:
-            measures.record(name, wait, queue, wire, loop, parse, 1)
+            measures.record(name, wait, queue, wire, loop, parse, 1, apart)
             return 1
-        measures.record(name, wait, queue, wire, loop, parse, self._stands_for)
+        measures.record(name, wait, queue, wire, loop, parse, self._stands_for, apart)
         gap = self._stands_for = self.metrics.meter.draw(ended)
         return gap
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from asyncio import AbstractEventLoop, Future
 from collections import Counter, deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
@@ -130,12 +131,34 @@ class PoolMetrics:
             "budget_spent", logging.WARNING, "%s", error, outcome=_told(error), error=str(error)
         )
 
-    def retried(self, reason: str, reply: Repeated | None = None, pause: float = 0.0) -> None:
-        """A command is sent again, or queued anew, for ``reason``; in ``pause`` seconds or more.
-        ``reply`` is the one that it is owed, where there is one for all of its attempts."""
-        self.retries[reason] += 1
-        if self.observer is not None and reply is not None:
-            self.observer.retried(reply.future, reason, reply.attempts, pause)
+    def retried(
+        self, reason: str, replies: Collection[Repeated] | None = None, pause: float = 0.0
+    ) -> None:
+        """Commands are sent again, or queued anew.
+
+        Args:
+            reason: see ``MetricsSnapshot.retries``.
+            replies: what they are owed; None for one command of which each attempt has its own.
+            pause: seconds that they wait at least.
+        """
+        commands = 1 if replies is None else len(replies)
+        if not commands:
+            return
+        self.retries[reason] += commands
+        self.events.note(
+            "retried",
+            logging.INFO,
+            "%s: %d command%s sent again: %s",
+            self.events.endpoint,
+            commands,
+            " is" if commands == 1 else "s are",
+            reason,
+            reason=reason,
+            commands=commands,
+        )
+        if self.observer is not None:
+            for reply in replies or ():
+                self.observer.retried(reply.future, reason, reply.attempts, pause)
 
     def tick(self, now: float) -> None:
         """A second has passed."""

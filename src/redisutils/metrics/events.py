@@ -55,10 +55,10 @@ class EventLog:
         clock: seconds, such as ``time.monotonic``.
     """
 
-    __slots__ = ("_clock", "_endpoint", "_kinds")
+    __slots__ = ("_clock", "_kinds", "endpoint")
 
     def __init__(self, endpoint: str, clock: Callable[[], float] = monotonic) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._clock = clock
         self._kinds: dict[str, _Kind] = {}
 
@@ -96,7 +96,7 @@ class EventLog:
             logger.log(
                 kind.level,
                 "%s: %d more times %r in the last %.0f s",
-                self._endpoint,
+                self.endpoint,
                 kind.suppressed,
                 event,
                 now - kind.began,
@@ -107,4 +107,4 @@ class EventLog:
         kind.level = logging.INFO
 
     def _extra(self, event: str, facts: dict[str, Any]) -> dict[str, Any]:
-        return {"event": event, "endpoint": self._endpoint, **facts}
+        return {"event": event, "endpoint": self.endpoint, **facts}

@@ -50,6 +50,7 @@ class Measures:
         loop: float,
         parse: float,
         times: int,
+        apart: bool = False,
     ) -> None:
         """Count a command for ``times`` commands that took as long. Some 5 µs: see
         :mod:`redisutils.metrics.meter` for how seldom.
@@ -57,8 +58,17 @@ class Measures:
         Args:
             command: one of a bounded number of names.
             wait, queue, wire, loop, parse: seconds, see :mod:`redisutils.metrics.split`.
+            apart: it waited for others because it was told to, which says nothing of how long
+                commands take: it is counted among those of its name only.
         """
         seconds = wait + queue + wire + loop + parse
+        calls = self._by_command.get(command)
+        if calls is None:
+            calls = self._calls(command)
+        calls.latency.record(seconds, times)
+        _add(calls.sums, wait, queue, wire, loop, parse, times)
+        if apart:
+            return
         self._total.record(seconds, times)
         of_wait, of_queue, of_wire, of_loop, of_parse = self._parts
         of_wait.record(wait, times)
@@ -66,21 +76,11 @@ class Measures:
         of_wire.record(wire, times)
         of_loop.record(loop, times)
         of_parse.record(parse, times)
-        calls = self._by_command.get(command)
-        if calls is None:
-            calls = self._calls(command)
-        calls.latency.record(seconds, times)
         band = band_of(seconds)
         sums = self._sums.get(band)
         if sums is None:
             sums = self._sums[band] = list(_NO_SUMS)
-        for each in (sums, calls.sums):
-            each[0] += times
-            each[1] += wait * times
-            each[2] += queue * times
-            each[3] += wire * times
-            each[4] += loop * times
-            each[5] += parse * times
+        _add(sums, wait, queue, wire, loop, parse, times)
 
     def refused(self, command: str, code: str) -> None:
         """The server answered a call of ``command`` with an error that begins with ``code``."""
@@ -116,3 +116,21 @@ class Measures:
             split = Split(*(part / (answered or 1.0) for part in parts))
             found[name] = CommandMetrics(latency, split, MappingProxyType(dict(calls.errors)))
         return found
+
+
+def _add(
+    sums: list[float],
+    wait: float,
+    queue: float,
+    wire: float,
+    loop: float,
+    parse: float,
+    times: int,
+) -> None:
+    """Add ``times`` commands to what is summed up: see ``split.Sums``."""
+    sums[0] += times
+    sums[1] += wait * times
+    sums[2] += queue * times
+    sums[3] += wire * times
+    sums[4] += loop * times
+    sums[5] += parse * times

@@ -142,7 +142,8 @@ class MetricsSnapshot:
     """Replies received, error replies included; each command of a pipeline counts. Exact."""
     latency: LatencySnapshot
     """From issuing a command to handing over its answer: one sample a command, and one a
-    pipeline. See :mod:`redisutils.metrics.meter`."""
+    pipeline. See :mod:`redisutils.metrics.meter`. Without commands that block (BLPOP, …), which
+    wait as long as they are told to: they are in ``by_command``."""
     parts: Mapping[str, LatencySnapshot]
     """The same by part: ``wait``, ``queue``, ``wire``, ``loop``, ``parse``. See
     :mod:`redisutils.metrics.split`."""

@@ -12,10 +12,8 @@ server, which may quote them, are left out unless queries are told as well.
 
 from __future__ import annotations
 
-import os
 from asyncio import CancelledError, Future
-from collections.abc import Callable, Iterator
-from contextvars import Context
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeAlias
@@ -130,11 +128,10 @@ class Tracing:
 
         def answered(future: Future[Any]) -> None:
             if self._recording.pop(future, None) is not None:
-                span.set_attributes(dict(_peer(address())))
+                span.set_attributes(self._peer(address()))
             self._end(span, began, metered, _failure(future))
 
-        # Nobody's context: what the callback does is no part of the caller's task.
-        future.add_done_callback(answered, context=Context())
+        future.add_done_callback(answered)
         return future
 
     def _end(
@@ -159,6 +156,15 @@ class Tracing:
                     span.set_attribute("redisutils.outcome", outcome.name)
                 span.set_status(Status(StatusCode.ERROR, self._described(error)))
             span.end()
+
+    def _peer(self, address: object) -> Attributes:
+        """Where the connection leads to. What a Unix socket's server calls it, may be a relative
+        path: then it is what was asked for."""
+        if isinstance(address, tuple):
+            return {"network.peer.address": address[0], "network.peer.port": address[1]}
+        if isinstance(address, str | bytes):
+            return {"network.peer.address": self._place["server.address"]}
+        return {}
 
     def _described(self, error: BaseException) -> str | None:
         """The message of ``error``, if it may be told."""
@@ -221,12 +227,3 @@ def _failure(future: Future[Any]) -> BaseException | None:
     # EXEC's answer, the last, holds those of the commands.
     executed = answers[-1] if answers and isinstance(answers[-1], list) else []
     return next((each for each in (*answers, *executed) if isinstance(each, Exception)), None)
-
-
-def _peer(address: object) -> Iterator[tuple[str, str | int]]:
-    """Where the connection leads to, as attributes."""
-    if isinstance(address, tuple):
-        yield "network.peer.address", str(address[0])
-        yield "network.peer.port", int(address[1])
-    elif isinstance(address, str | bytes) and address:
-        yield "network.peer.address", os.fsdecode(address)

@@ -210,8 +210,7 @@ class Connector:
             return own
 
         self._parked.count_attempt(allowed, told)
-        for reply in self._parked:
-            self._metrics.retried("connect", reply, pause)
+        self._metrics.retried("connect", tuple(self._parked), pause)
 
 
 def _own(error: BaseException, peer: str) -> RedisUtilsError:

@@ -323,10 +323,10 @@ class Lane(Owner[Connection]):
             if not may_resend or self.closed or reply.tries() > self.policy.max_retries:
                 reply.fail(with_outcome(lost(error, True), reply.fate), self._metrics)
             elif not self._parked.expired(reply, now):
-                self._metrics.retried("lost", reply)
                 if isinstance(reply, Batch):
                     reply.values.clear()
                 again.append(reply)
+        self._metrics.retried("lost", again)
         if cooling is not None:
             cooling.drop_overtaken()
         if self._tainted and not self.closed:
@@ -367,7 +367,7 @@ class Lane(Owner[Connection]):
             if cooling is not None:
                 cooling.give_up(reply)
             return False
-        self._metrics.retried(code, reply, delay)
+        self._metrics.retried(code, (reply,), delay)
         if reply.fate is not Outcome.UNKNOWN:
             reply.fate = Outcome.REJECTED
         if isinstance(reply, Batch):

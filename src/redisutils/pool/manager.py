@@ -13,6 +13,8 @@ from math import inf
 from time import monotonic
 from typing import Any, Final
 
+from redis.exceptions import ResponseError
+
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
@@ -106,8 +108,12 @@ class ConnectionManager:
             )
         except CommandTimeout as error:
             raise Silent(f"{item!r} does not answer") from error
-        if answers[1] != number:
-            raise ConnectionLost(f"{item!r} answered PING {number!r} with {answers[1]!r}")
+        unwatched, echo = answers
+        if isinstance(unwatched, ResponseError) and item.needs_reset:
+            raise ConnectionLost(f"{item!r} may still be watching keys: {unwatched}")
+        # A user who may not PING, or a server that refuses it (MISCONF), is answered all the same.
+        if echo != number and not isinstance(echo, ResponseError):
+            raise ConnectionLost(f"{item!r} answered PING {number!r} with {echo!r}")
         item.needs_reset = False
 
     def doubt(self, items: Sequence[Connection]) -> None:
