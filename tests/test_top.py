@@ -129,6 +129,8 @@ async def test_a_lost_dashboard_is_told_and_found_again(pool: RedisPool) -> None
     assert "lost" in shown(screen)
     assert "trying again. What is below is old." in shown(screen)
     assert "healthy" not in shown(screen)
+    (old,) = [line for line in screen.lines(80) if "commands/s  " in line.plain]
+    assert {str(span.style) for span in old.spans} == {"bright_black"}
     await first(news, lambda each: "cannot be reached" in (each.trouble or ""))
     async with dashboard(pool, int(url.rstrip("/").rpartition(":")[2])):
         screen.take(await first(news, lambda each: each.frames))

@@ -126,7 +126,11 @@ class Screen:
             below.append(process_line(frame))
         free = 1000 if height is None else height - len(above) - len(below) - len(gap) - 2
         between = [] if self._own else list(tables(frame, room, free))
-        return [*above, *between, *(gap if between else ()), *below]
+        picture = [*above, *between, *(gap if between else ()), *below]
+        if self.trouble:
+            head = len(list(self._head(frame, room)))
+            picture[head:] = [Text(line.plain, "bright_black") for line in picture[head:]]
+        return picture
 
     # -- from above ------------------------------------------------------------------------
 
@@ -147,7 +151,9 @@ class Screen:
         head.append(" " * (room - len(clock) - head.cell_len)).append(clock, "dim")
         yield head
         if self.trouble:
-            yield Text(f"{self.trouble}; trying again. What is below is old.", "bold red")
+            lost = f"{self.trouble}; trying again. What is below is old."
+            for line in wrap(lost, room)[:3]:
+                yield Text(line, "bold red")
         if frame["closed"]:
             yield Text("the pool is closed", "bold red")
         for reason in health["reasons"][:3]:
