@@ -1,11 +1,10 @@
-"""What the commands that talk to a server have in common: which server, which event loop, how
-Ctrl-C ends them, and what they do not print."""
+"""What the commands that talk to a server have in common: which server, which event loop, and how
+Ctrl-C ends them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ from redisutils.errors import ConfigError
 if TYPE_CHECKING:
     from redisutils import RedisConfig
 
-__all__ = ["ending_early", "loop_factory", "server_info", "server_words", "target", "unlogged"]
+__all__ = ["ending_early", "loop_factory", "server_info", "server_words", "target"]
 
 
 def target() -> RedisConfig:
@@ -103,15 +102,3 @@ def ending_early(stop: Callable[[], None]) -> Iterator[list[int]]:
         yield caught
     finally:
         restore()
-
-
-@contextlib.contextmanager
-def unlogged() -> Iterator[None]:
-    """Keep the package's log records from standard error, unless REDIS_LOG asked for them: what
-    they tell is shown anyway, and they would spoil the picture."""
-    logger, nobody = logging.getLogger("redisutils"), logging.NullHandler()
-    logger.addHandler(nobody)
-    try:
-        yield
-    finally:
-        logger.removeHandler(nobody)

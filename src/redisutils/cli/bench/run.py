@@ -39,7 +39,6 @@ from redisutils.cli.running import (
     server_info,
     server_words,
     target,
-    unlogged,
 )
 from redisutils.errors import ConfigError, RedisUtilsError
 
@@ -96,7 +95,7 @@ def run(options: Options, out: Console, progress: Console) -> int:
         that are wrong; 3 when a ``--fail-if`` came true; 130 when it was ended early.
     """
     try:
-        with unlogged(), asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             record = runner.run(measure(options, progress))
     except ConfigError as error:
         return _complain(str(error), WRONG)

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from rich.live import Live
 from rich.text import Text
 
-from redisutils.cli.running import ending_early, loop_factory, unlogged
+from redisutils.cli.running import ending_early, loop_factory
 from redisutils.cli.top.events import EventsFailed
 from redisutils.cli.top.keys import pressed
 from redisutils.cli.top.screen import Screen, plain_line
@@ -55,7 +55,7 @@ def run(source: Callable[[], Source], options: Options, console: Console) -> int
         2 for settings that are wrong.
     """
     try:
-        with unlogged(), asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(show(source(), options, console))
     except ConfigError as error:
         return _complain(str(error), WRONG)
