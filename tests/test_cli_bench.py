@@ -226,6 +226,7 @@ def longer_than(seconds: float, spread: Spread) -> int:
     return sum(count for value, count in spread.values if value > seconds)
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_rate_beyond_reach_is_told_and_all_that_was_due_is_counted(
     target: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,10 +310,14 @@ async def test_what_ran_into_its_budget_counts_with_the_time_that_it_took(
     proxy.stall()
     record = await running
     proxy.restore()
-    assert any(name.startswith("CommandTimeout") for name in record.errors)
+    overdue = sum(n for name, n in record.errors.items() if name.startswith("CommandTimeout"))
+    assert overdue
+    (row,) = record.rows
+    assert record.commands == row.calls == row.service.count - overdue
     assert record.service.max > 0.25
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_the_pool_tells_what_the_latency_is_made_of(target: EmbeddedServer) -> None:
     record = await measured(seconds=0.4)
     assert {"mean", "50", "99"} <= record.parts.keys()
@@ -372,6 +377,7 @@ async def test_the_alarm_wakes_in_time_and_in_order(
 # Files
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_saved_run_is_compared(target: EmbeddedServer, tmp_path: Path) -> None:
     record = await measured(rate=500.0)
     path = tmp_path / "before.json"
@@ -615,6 +621,7 @@ def shown(
     return out.getvalue()
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_the_summary_fits_eighty_columns(target: EmbeddedServer) -> None:
     record = await measured(rate=500.0, mix={"get": 8, "hgetall": 1}, seconds=0.3)
     for compared in (None, ("a-run-with-a-long-name.json", record)):
@@ -651,6 +658,7 @@ def test_the_live_view_fits_and_redraws(monkeypatch: pytest.MonkeyPatch) -> None
     assert text.endswith("\x1b[?25h")
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_the_live_view_of_a_run(target: EmbeddedServer) -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=80, height=30)

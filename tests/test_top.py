@@ -138,6 +138,7 @@ async def test_a_lost_dashboard_is_told_and_found_again(pool: RedisPool) -> None
         await news.aclose()  # type: ignore[attr-defined]
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_token_is_sent_and_never_shown(pool: RedisPool, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(f"{TOKEN}\n")
@@ -160,6 +161,7 @@ async def test_a_token_is_sent_and_never_shown(pool: RedisPool, tmp_path: Path) 
         assert wrong not in done.output
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_json_is_a_frame_a_line(pool: RedisPool) -> None:
     async with dashboard(pool) as url:
         done = await asyncio.to_thread(top, url, "--json", "--count", "2")
@@ -429,7 +431,7 @@ anything = st.recursive(
 
 
 @hypothesis_settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_any_frame_can_be_drawn(data: st.DataObject) -> None:
@@ -640,6 +642,7 @@ async def test_the_token_goes_out_as_a_bearer_and_a_host_is_named() -> None:
     assert f"Authorization: Bearer {TOKEN}" in lines
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_it_ends_when_it_is_told_to(pool: RedisPool) -> None:
     async with dashboard(pool) as url:
         out = io.StringIO()

@@ -26,6 +26,8 @@ class Row:
         self.response = LatencyHistogram()
         """From when it should have been sent, to the answer. Only when there is a schedule."""
         self.failed = 0
+        self.overdue = 0
+        """Those that failed and are in the histograms all the same: see ``Figures.fail``."""
         self.took = self.service.pending.append
         self.waited = self.response.pending.append
 
@@ -62,9 +64,9 @@ class Figures:
         """How long it was measured, when it is over."""
 
     @property
-    def calls(self) -> int:
-        """Those that were answered as they should."""
-        return sum(row.service.snapshot().count for row in self.rows.values())
+    def overdue(self) -> int:
+        """Those whose budget ran out: they raised, and are in the histograms."""
+        return sum(row.overdue for row in self.rows.values())
 
     @property
     def failed(self) -> int:
@@ -94,6 +96,7 @@ class Figures:
         self.errors[what] += 1
         row.failed += 1
         if isinstance(error, CommandTimeout):
+            row.overdue += 1
             row.service.record(took)
             if late is not None:
                 row.response.record(late)

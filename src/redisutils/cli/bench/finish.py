@@ -49,7 +49,7 @@ def finished(
     rows = tuple(
         Row(
             row.name,
-            row.service.snapshot().count,
+            row.service.snapshot().count - row.overdue,
             row.failed,
             Spread.of(row.service.snapshot()),
             Spread.of(row.response.snapshot()) if on_time else None,

@@ -283,6 +283,7 @@ class _Bench:
         load = self._load = Load(pool.client, data, plan, figures, seed=self._options.seed)
         began = last = perf_counter()
         cpu, service, response = process_time(), figures.service(), figures.response()
+        overdue = 0
         running = asyncio.create_task(load.run(seconds))
         try:
             while not running.done():
@@ -291,13 +292,16 @@ class _Bench:
                 if now - last < INTERVAL / 2:
                     break  # a sliver of an interval says nothing about rates
                 service_now, response_now = figures.service(), figures.response()
+                overdue_now = figures.overdue
                 part = service_now.since(service)
                 view.show(
                     Frame(
                         phase=phase,
                         elapsed=now - began,
                         fraction=min(1.0, (now - began) / seconds),
-                        rate=part.count * plan.pipeline / (now - last),
+                        rate=max(0, part.count - overdue_now + overdue)
+                        * plan.pipeline
+                        / (now - last),
                         service=_three(part),
                         response=_three(response_now.since(response)) if plan.rate else None,
                         errors=_errors(figures),
@@ -305,7 +309,8 @@ class _Bench:
                         cpu=(cpu_now - cpu) / (now - last),
                     )
                 )
-                last, cpu, service, response = now, cpu_now, service_now, response_now
+                last, cpu, overdue = now, cpu_now, overdue_now
+                service, response = service_now, response_now
             await running
         finally:
             # Only if a view failed: tasks must not outlive what they work on.

@@ -289,7 +289,7 @@ def _schedule(record: Record, table: Table) -> None:
 
 def _limit(record: Record) -> str | None:
     """What kept it from more, if that can be told; None if it was not asked for more."""
-    if record.rate_held or record.failed > record.commands / 100:
+    if record.rate_held or record.failed:
         return None
     if record.server_cpu is not None and record.server_cpu > 0.9:
         return "the server: it used up a core"
