@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from redisutils.cli.bench.command import bench
 from redisutils.cli.check.command import check
 from redisutils.cli.demo.command import demo
 from redisutils.cli.env.command import env
 from redisutils.cli.log import configure_logging
 from redisutils.cli.serve.command import serve
+from redisutils.cli.top.command import top
 
 __all__ = ["app"]
 
@@ -52,7 +54,9 @@ def root(
         raise typer.Exit(2) from None
 
 
-app.command()(demo)
+app.command()(bench)
 app.command()(check)
+app.command()(demo)
 app.command()(env)
 app.command()(serve)
+app.command()(top)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
-from redisutils import PoolStatus, Redis, RedisConfig, create_redis_pool
+from redisutils import PoolStatus, create_redis_pool
 from redisutils.cli.demo.figures import History, Sample, resident_bytes
 from redisutils.cli.demo.frame import Facts, Frame, View
 from redisutils.cli.demo.loop import TradingLoop
@@ -25,6 +24,7 @@ from redisutils.cli.demo.plot import draw
 from redisutils.cli.demo.summary import Finished, summary
 from redisutils.cli.demo.tape import Tape
 from redisutils.cli.demo.view import LiveView, PlainView
+from redisutils.cli.running import ending_early, loop_factory, server_info, server_words, target
 from redisutils.errors import ConfigError, RedisUtilsError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def run(options: Options, console: Console) -> int:
         or else 1; 2 for settings that are wrong.
     """
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_run(options, console))
     except ConfigError as error:
         print(f"redisutils demo: {error}", file=sys.stderr)
@@ -76,21 +76,13 @@ def run(options: Options, console: Console) -> int:
         return 1
 
 
-def demo_config() -> RedisConfig:
-    """The settings from the environment and ``.env``; a private server if they name none."""
-    config = RedisConfig()
-    if config.model_fields_set & {"url", "host"}:
-        return config
-    return RedisConfig(url="embedded://")
-
-
 async def _run(options: Options, console: Console) -> int:
-    config = demo_config()
+    config = target()
     async with create_redis_pool(config) as pool, _dashboard(pool, options.dashboard) as url:
         facts = Facts(
             source=_source(options),
             tasks=options.tasks,
-            server=await _server(pool.client, config),
+            server=server_words(await server_info(pool.client, "server"), config),
             limit=_limit(options),
             dashboard=url,
         )
@@ -104,7 +96,7 @@ async def _run(options: Options, console: Console) -> int:
         history = History()
         live = options.live and console.is_terminal
         with (
-            _ending_early(loop.stop) as interrupted,
+            ending_early(loop.stop) as interrupted,
             LiveView(console, facts) if live else PlainView(console, facts) as view,
         ):
             status = await _watch(loop, pool, options, history, view)
@@ -242,55 +234,3 @@ def _source(options: Options) -> str:
         return f"simulated market, seed {options.seed}"
     pace = "at full speed" if options.speed is None else f"at {options.speed:,g} times real time"
     return f"tape {options.tape.path.name} {pace}"
-
-
-async def _server(client: Redis, config: RedisConfig) -> str:
-    """What answers, and where, in words. Also the first command: it fails if nothing does."""
-    await client.ping()
-    try:
-        info = await client.info("server")
-    except RedisError:  # an ACL may forbid it, and the demo does not depend on it
-        info = {}
-    if "valkey_version" in info:
-        name = f"Valkey {info['valkey_version']}"
-    else:
-        name = f"Redis {info.get('redis_version', '(version unknown)')}"
-    return f"embedded {name}" if config.embedded else f"{name} at {config.endpoint}"
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-@contextlib.contextmanager
-def _ending_early(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Call ``stop`` on the first Ctrl-C or SIGTERM; the second one interrupts as usual.
-
-    Yields a list that the signal's number is added to.
-    """
-    loop = asyncio.get_running_loop()
-    caught: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def restore() -> None:
-        for number in signals:
-            loop.remove_signal_handler(number)
-
-    def end(number: int) -> None:
-        caught.append(number)
-        restore()
-        stop()
-
-    try:
-        for number in signals:
-            loop.add_signal_handler(number, end, number)
-    except NotImplementedError:  # Windows: Ctrl-C interrupts, without a table
-        pass
-    try:
-        yield caught
-    finally:
-        restore()

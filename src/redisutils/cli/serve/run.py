@@ -9,13 +9,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from redisutils import RedisConfig, create_redis_pool
 from redisutils.cli.log import configure_logging
+from redisutils.cli.running import loop_factory
 from redisutils.cli.serve.hosting import CannotListen, Host, addresses, listen
 from redisutils.errors import ConfigError, RedisUtilsError
 from redisutils.monitor.access import LONGEST, check_token
@@ -52,7 +52,7 @@ def run(options: Options) -> int:
     try:
         token = _token(options)
         config = RedisConfig()
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(options, config, token))
     except ConfigError as error:
         _complain(str(error))
@@ -168,11 +168,3 @@ def _announce(options: Options, config: RedisConfig, url: str, *, local: bool, t
 
 def _complain(why: str) -> None:
     print(f"redisutils serve: {why}", file=sys.stderr, flush=True)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
