@@ -54,7 +54,7 @@ def root(
         raise typer.Exit(2) from None
 
 
-app.command(short_help="Load your server with a mix of commands, and see how long they take.")(bench)
+app.command(short_help="Load your server with a mix of commands, and time them.")(bench)
 app.command()(check)
 app.command(short_help="Trade on a real server, and check every value that comes back.")(demo)
 app.command(short_help="Print every setting as a .env template, or those in force.")(env)
