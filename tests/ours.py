@@ -8,6 +8,8 @@ from time import monotonic
 from typing import Any
 
 from redisutils import Redis, RedisPool, create_redis_pool
+from redisutils.metrics import SlowCommand, Split
+from redisutils.metrics.slow import KEPT
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 Place = EmbeddedServer | FaultProxy
@@ -33,6 +35,18 @@ async def until(condition: Callable[[], object], what: str = "it", patience: flo
     while not condition():
         assert monotonic() < deadline, f"{what} has not come about within {patience} s"
         await asyncio.sleep(0.002)
+
+
+def fill_the_figures(pool: RedisPool) -> None:
+    """Let histograms and the log of slow commands be as large as they can become."""
+    measures = pool.server.metrics.measures
+    for command in ("PING", "GET", "SET", "LPUSH", "PIPELINE"):
+        for step in range(1000):
+            part = 1e-7 * 1.02**step
+            measures.record(command, part, part, part, part, part, 1)
+    slow = SlowCommand(0.0, "GET", None, 20, 1, 1e4, Split())
+    for _ in range(KEPT):
+        measures.slow.add(slow)
 
 
 def clients_named(admin: Any, name: str) -> list[dict[str, Any]]:

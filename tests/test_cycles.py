@@ -25,11 +25,10 @@ from redisutils.connection import diagnosis
 from redisutils.connection.dial import dial
 from redisutils.connection.embedded import free_port
 from redisutils.connection.options import ConnectOptions
-from redisutils.metrics import PoolMetrics, SlowCommand, Split
-from redisutils.metrics.slow import KEPT
+from redisutils.metrics import PoolMetrics
 from redisutils.testing import EmbeddedServer
 
-from .ours import client_at, pool_at, until
+from .ours import client_at, fill_the_figures, pool_at, until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
 
@@ -289,18 +288,6 @@ async def test_a_tls_handshake_that_was_cut_off_is_soon_forgotten(
     before = bios()
     await asyncio.gather(*(look() for _ in range(20)), return_exceptions=True)
     await until(lambda: bios() <= before, "the end of all handshakes")
-
-
-def fill_the_figures(pool: RedisPool) -> None:
-    """Let histograms and the log of slow commands be as large as they can become."""
-    measures = pool.server.metrics.measures
-    for command in ("PING", "GET"):
-        for step in range(1000):
-            part = 1e-7 * 1.02**step
-            measures.record(command, part, part, part, part, part, 1)
-    slow = SlowCommand(0.0, "GET", None, 20, 1, 1e4, Split())
-    for _ in range(KEPT):
-        measures.slow.add(slow)
 
 
 async def test_nothing_is_left(

@@ -21,7 +21,7 @@ from redisutils.connection.alarm import FOREVER
 from redisutils.errors import ConnectionLost
 from redisutils.testing import EmbeddedServer, FaultProxy
 
-from .ours import clients_named, our_tasks, pool_at, until
+from .ours import clients_named, fill_the_figures, our_tasks, pool_at, until
 from .peers import Wire
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
@@ -155,6 +155,7 @@ async def test_memory_does_not_grow_with_commands_and_errors(clean_server: Embed
             return tracemalloc.get_traced_memory()[0]
 
         await round_of(2_000)  # caches fill
+        fill_the_figures(pool)
         tracemalloc.start()
         try:
             first = await round_of(2_000)
