@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,6 +138,11 @@ def test_few_are_all_measured_and_many_about_as_often_as_aimed_at(pauses: list[f
             if second > 4:
                 assert measured > min(TARGET, 1 / pause) / 2
                 assert measured < 2 * max(TARGET, 1 / pause / LARGEST_GAP)
+
+
+def test_the_page_tells_how_many_are_measured() -> None:
+    page = Path(__file__).parent.parent / "docs" / "metrics.md"
+    assert f"about {TARGET:,} a second" in page.read_text(encoding="utf-8")
 
 
 def test_after_a_burst_all_are_measured_again() -> None:
