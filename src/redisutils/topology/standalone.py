@@ -182,6 +182,8 @@ class Standalone:
             async with self.breaker.guard():
                 return await self._checkout_within(budget)
         except RedisUtilsError as error:
+            if isinstance(error, CommandTimeout):
+                self.metrics.ran_out(error)
             self.metrics.failed(error)
             raise
 
