@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from redisutils import CommandTimeout
+from redisutils import CommandTimeout, ConnectFailed, ConnectionLost
 from redisutils.metrics.events import BURST, PERIOD, EventLog
 from redisutils.testing import EmbeddedServer, FaultProxy
 
@@ -32,7 +32,7 @@ async def test_a_connections_life_is_told(
         proxy.swallow_replies(1, lambda request: b"GET" in request, then="reset")
         await pool.client.get("k")
         (lost,) = of(caplog, "lost")
-        assert (lost.levelname, lost.lane, lost.in_flight) == ("WARNING", "default", 1)
+        assert (lost.levelname, lost.owner, lost.in_flight) == ("WARNING", "default", 1)
         assert len(of(caplog, "connected")) == 2
         proxy.stall()
         with pytest.raises(CommandTimeout):
@@ -76,7 +76,7 @@ def test_a_flood_is_told_in_short(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.messages
     now = PERIOD + 1
     log.tick(now)
-    assert caplog.messages == ["here:1: 5 more times 'lost' in the last 11 s"]
+    assert caplog.messages == [f"here:1: 5 more times 'lost' in the last {PERIOD + 1:.0f} s"]
     record: Any = caplog.records[0]
     assert (record.suppressed, record.event, record.levelname) == (5, "lost", "WARNING")
     log.tick(now + PERIOD)
@@ -84,7 +84,10 @@ def test_a_flood_is_told_in_short(caplog: pytest.LogCaptureFixture) -> None:
     note(BURST + 1)
     now += PERIOD
     note(1)  # tells itself what was suppressed, if no tick came in between
-    assert caplog.messages[-2:] == ["here:1: 1 more times 'lost' in the last 10 s", "gone"]
+    assert caplog.messages[-2:] == [
+        f"here:1: 1 more times 'lost' in the last {PERIOD:.0f} s",
+        "gone",
+    ]
 
 
 def test_what_nobody_reads_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -106,3 +109,44 @@ async def test_retries_are_told_together(
         (retried,) = of(caplog, "retried")
         assert (retried.levelname, retried.reason, retried.commands) == ("INFO", "lost", 5)
         assert retried.getMessage().startswith(f"{proxy.host}:{proxy.port}: 5 commands")
+
+
+async def test_what_is_lost_is_told_whoever_had_it(
+    clean_server: EmbeddedServer, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A subscription's messages, and the command of a checkout."""
+    caplog.set_level(logging.INFO, "redisutils.events")
+    async with pool_at(clean_server, proxy) as pool:
+        async with pool.client.pubsub() as messages:
+            await messages.subscribe("channel")
+            assert await messages.get_message(timeout=5)
+            proxy.reset()
+            await until(lambda: of(caplog, "lost"), "the end of it")
+            (lost,) = of(caplog, "lost")
+            assert (lost.levelname, lost.owner) == ("WARNING", "subscription")
+            assert pool.metrics().connections_lost == 1
+        async with pool.get() as conn:
+            waiting = asyncio.ensure_future(conn.execute("BLPOP", "nothing", 5))
+            await until(lambda: pool.metrics().in_flight, "the command")
+            proxy.reset()
+            with pytest.raises(ConnectionLost):
+                await waiting
+        assert [record.in_flight for record in of(caplog, "lost")] == [0, 1]
+        assert pool.metrics().connections_lost == 2
+
+
+async def test_an_attempt_to_connect_that_fails_is_told(
+    clean_server: EmbeddedServer, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "redisutils.events")
+    proxy.refuse()
+    async with pool_at(clean_server, proxy, max_retries=0) as pool:
+        with pytest.raises(ConnectFailed):
+            await pool.client.ping()
+        (failed,) = of(caplog, "connect_failed")
+        assert failed.levelname == "WARNING"
+        assert f"{proxy.host}:{proxy.port}" in failed.error
+        proxy.restore()
+        assert await pool.client.ping()
+    told: list[Any] = caplog.records
+    assert all(record.endpoint for record in told)  # a handshake tells nothing by itself

@@ -101,3 +101,30 @@ async def test_it_is_said_once(clean_server: EmbeddedServer, proxy: FaultProxy) 
             assert str(told.value).count("outcome") == 1
             assert str(told.value).endswith("[outcome: NOT_SENT]")
             assert outcome_of(told.value) is Outcome.NOT_SENT
+
+
+async def test_a_read_that_was_not_answered_is_no_unknown_write(
+    clean_server: EmbeddedServer, proxy: FaultProxy
+) -> None:
+    async with pool_at(clean_server, proxy) as pool:
+        await pool.client.ping()
+        proxy.stall()
+        hasty = pool.client.with_timeout(0.02)
+        for reads in (hasty.get("k"), hasty.ping(), hasty.info(), hasty.mget("a", "b")):
+            with pytest.raises(CommandTimeout):
+                await reads
+        assert pool.metrics().unknown_writes == 0
+        transaction: Any = hasty.pipeline()
+        transaction.get("k").incr("n")
+        for writes in (hasty.set("k", 1), hasty.publish("c", "m"), transaction.execute()):
+            with pytest.raises(CommandTimeout):
+                await writes
+        assert pool.metrics().unknown_writes == 3
+        assert pool.metrics().failures == {("CommandTimeout", "UNKNOWN"): 7}
+        proxy.restore()
+
+
+async def test_who_waited_in_vain_is_none_of_those_who_wait(clean_server: EmbeddedServer) -> None:
+    async with pool_at(clean_server, pool_max_size=1) as pool, pool.get():
+        with pytest.raises(PoolTimeout, match="no other callers waiting"):
+            (await pool.get(timeout=0.01)).release()

@@ -8,7 +8,7 @@ from time import perf_counter
 import pytest
 import redis
 
-from redisutils import ConnectFailed, PoolTimeout, Redis
+from redisutils import CommandTimeout, ConnectFailed, PoolTimeout, Redis
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import clients_named, pool_at, until
@@ -171,3 +171,15 @@ async def test_a_freed_connection_goes_to_the_lane_that_waits(clean_server: Embe
             await until(lambda: pool.status().waiting == 1)
         assert await waiting == 1
         assert pool.status().size == 1
+
+
+async def test_a_lane_that_nobody_waits_for_leaves_the_queue_of_the_pool(
+    clean_server: EmbeddedServer,
+) -> None:
+    async with pool_at(clean_server, pool_max_size=1) as pool:
+        await pool.client.ping()  # whose lane has the only place
+        with pytest.raises(CommandTimeout, match="all 1 are in use"):
+            await pool.lane("orders").with_timeout(0.05).ping()
+        await until(lambda: pool.status().waiting == 0, "nobody waiting")
+        pool.resize(2)
+        assert await pool.lane("orders").ping()

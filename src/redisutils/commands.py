@@ -31,6 +31,7 @@ __all__ = [
     "is_unanswered",
     "keys_of",
     "lookup",
+    "may_write",
 ]
 
 _S = TypeVar("_S", str, bytes)
@@ -251,6 +252,19 @@ def _remember(spellings: dict[_S, Command], name: _S, command: Command) -> None:
         if len(spellings) >= _MAX_SPELLINGS:
             spellings.clear()
         spellings[name] = command
+
+
+_BRACKETS: Final = frozenset({"MULTI", "EXEC", "WATCH", "UNWATCH", "DISCARD"})
+
+
+def may_write(args: Sequence[EncodableT]) -> bool:
+    """Whether this call may change data, tell others something or have another lasting effect.
+    True for what is not known."""
+    command = lookup(args)
+    if command.readonly or command.name in _BRACKETS:
+        return False
+    # Without a key, what may be repeated only asks: PING, INFO, CLIENT LIST.
+    return not is_repeatable(command, args) or bool(keys_of(args))
 
 
 def is_repeatable(command: Command, args: Sequence[EncodableT]) -> bool:

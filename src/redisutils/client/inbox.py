@@ -28,6 +28,9 @@ class Inbox(Owner[Connection]):
         decode: whether strings are decoded.
     """
 
+    name = "subscription"
+    hears_unasked = True
+
     def __init__(self, connection: Connection, *, decode: bool) -> None:
         self._connection = connection
         self._items: deque[tuple[Any, bool]] = deque()

@@ -54,7 +54,7 @@ class Vigil:
             connection.write(_PING)
         else:
             unheard = monotonic() - connection.last_heard
-            connection.abort(
+            connection.lose(
                 ConnectionLost(
                     f"{connection.peer} has been silent on a subscription's connection for "
                     f"{unheard:.3g} s, a PING included"

@@ -18,7 +18,7 @@ class _Owned(Protocol):
     peer: str
     metrics: PoolMetrics
 
-    def abort(self, error: ConnectionLost) -> None: ...
+    def lose(self, error: ConnectionLost) -> None: ...
 
 
 C = TypeVar("C", bound=_Owned)
@@ -28,6 +28,11 @@ class Owner(Generic[C]):
     """Who answers for a connection. This one, for a connection of one caller, retries nothing."""
 
     __slots__ = ()
+
+    name: str = ""
+    """For log records."""
+    hears_unasked: bool = False
+    """Whether something is lost with the connection although no answer is owed: messages."""
 
     def on_rejected(self, connection: C, reply: Reply, value: Any, code: str) -> bool:
         """The server refused ``reply`` with an error of ``code``. Return True to take it over."""
@@ -59,13 +64,11 @@ class Owner(Generic[C]):
 
     def on_unsolicited(self, connection: C, value: Any) -> None:
         """A reply came that nobody asked for."""
-        connection.abort(ProtocolError(f"{connection.peer} sent a reply that nobody had asked for"))
+        connection.lose(ProtocolError(f"{connection.peer} sent a reply that nobody had asked for"))
 
     def on_unreadable(self, connection: C, error: UnicodeDecodeError) -> None:
         """Something came that nobody asked for, and is not text in the connection's encoding."""
-        connection.abort(
-            ProtocolError(f"{connection.peer} sent what nobody had asked for: {error}")
-        )
+        connection.lose(ProtocolError(f"{connection.peer} sent what nobody had asked for: {error}"))
 
 
 def lost(error: ConnectionLost, written: bool) -> ConnectionLost:

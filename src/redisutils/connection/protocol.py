@@ -320,6 +320,13 @@ class Connection(asyncio.Protocol):
         owner, self.owner = self.owner, NOBODY
         owner.on_lost(self, error, unanswered, min(unsent, len(unanswered)))
 
+    def lose(self, error: ConnectionLost) -> None:
+        """As :meth:`abort`, of one that nobody wanted to end: it is counted and told."""
+        if not self.closed:
+            owner = self.owner
+            self.metrics.lost(error, owner.name, len(self._expected), owner.hears_unasked)
+        self.abort(error)
+
     # -- writing ---------------------------------------------------------------
 
     def _flush_or_schedule(self) -> None:
@@ -443,7 +450,7 @@ class Connection(asyncio.Protocol):
         except (ProtocolError, MemoryError, TypeError) as error:
             # hiredis' own error, or its values could not be built: a length past all memory, a
             # list as a key.
-            self.abort(self._protocol_error(error))
+            self.lose(self._protocol_error(error))
             return
         finally:
             home.thread = 0
@@ -458,7 +465,7 @@ class Connection(asyncio.Protocol):
             if self._flights.under_way:
                 self._flights.land(answered)
         elif self._unparsed > MAX_REPLY_BYTES:
-            self.abort(
+            self.lose(
                 ProtocolError(f"{self.peer} sent a reply of more than {MAX_REPLY_BYTES:,} bytes")
             )
             return
@@ -598,7 +605,7 @@ class Connection(asyncio.Protocol):
             return
         if self.tainted:
             # It may have been a push, which would leave the reply at the head still owed.
-            self.abort(self._protocol_error(error))
+            self.lose(self._protocol_error(error))
             return
         reply = as_reply(self._expected.popleft())
         self._error_replies.parsed.clear()
@@ -697,7 +704,7 @@ class Connection(asyncio.Protocol):
         error = ConnectionLost(f"the connection to {self.peer} was lost{why}")
         # Its frames, in the event loop, have what was being written among their locals.
         error.__cause__ = exc.with_traceback(None) if exc is not None else None
-        self.abort(error)
+        self.lose(error)
 
     def _wrong_loop(self) -> WrongLoop:
         if os.getpid() != self._pid:

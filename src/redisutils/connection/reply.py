@@ -28,6 +28,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, TypeAlias
 
+from redisutils.commands import may_write
+from redisutils.connection.packing import unpack
 from redisutils.errors import Outcome, with_outcome
 from redisutils.metrics.counters import PoolMetrics
 
@@ -80,8 +82,12 @@ class Reply:
     def fail(self, error: BaseException, metrics: PoolMetrics) -> None:
         """Complete with ``error``, counted in ``metrics``, unless the caller has gone."""
         if not self.future.done():
-            metrics.failed(error)
+            metrics.failed(error, may_write=self._may_write)
             self.future.set_exception(error)
+
+    def _may_write(self) -> bool:
+        """Whether the command changes anything at the server. O(length of the payload)."""
+        return any(map(may_write, unpack(self.payload)))
 
 
 class Batch(Reply):

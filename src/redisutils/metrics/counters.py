@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from asyncio import AbstractEventLoop, Future
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from redisutils.errors import CommandTimeout, outcome_of
+from redisutils.errors import CommandTimeout, Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics.events import EventLog
 from redisutils.metrics.latency import LatencyHistogram
 from redisutils.metrics.measures import Measures
@@ -83,6 +83,7 @@ class PoolMetrics:
         "observer",
         "retries",
         "timeouts",
+        "unknown_writes",
         "wait_time",
         "waits",
     )
@@ -95,6 +96,7 @@ class PoolMetrics:
         self.errors: Counter[str] = Counter()
         self.failures: Counter[tuple[str, str]] = Counter()
         self.retries: Counter[str] = Counter()
+        self.unknown_writes = 0
         self.timeouts = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -119,9 +121,37 @@ class PoolMetrics:
         if self._pulse is not None:
             self._pulse.leave(self)
 
-    def failed(self, error: BaseException) -> None:
-        """A caller is told ``error``."""
+    def failed(self, error: BaseException, may_write: Callable[[], bool] | None = None) -> None:
+        """A caller is told ``error``.
+
+        Args:
+            may_write: asked whether its command changes anything; without it, it does not.
+        """
+        outcome = outcome_of(error)
         self.failures[type(error).__name__, _told(error)] += 1
+        if outcome is Outcome.UNKNOWN and may_write is not None and may_write():
+            self.unknown_writes += 1
+
+    def lost(self, error: RedisUtilsError, owner: str, in_flight: int, hears_unasked: bool) -> None:
+        """A connection has died that nobody wanted to end.
+
+        Args:
+            owner: whose it was: a lane's name, or empty.
+            in_flight: commands that it owed an answer.
+            hears_unasked: whether it was there to bring messages.
+        """
+        self.connections_lost += 1
+        self.events.note(
+            "lost",
+            logging.WARNING if in_flight or hears_unasked else logging.INFO,
+            "%s%s, %d in flight",
+            f"{owner}: " if owner else "",
+            error.message,
+            in_flight,
+            owner=owner,
+            in_flight=in_flight,
+            error=error.message,
+        )
 
     def ran_out(self, error: CommandTimeout) -> None:
         """A command's budget is spent, and ``error`` is what its caller is told if it is still
@@ -148,7 +178,7 @@ class PoolMetrics:
         self.events.note(
             "retried",
             logging.INFO,
-            "%s: %d command%s sent again: %s",
+            "%s: %d command%s to be sent again: %s",
             self.events.endpoint,
             commands,
             " is" if commands == 1 else "s are",
@@ -205,6 +235,7 @@ class PoolMetrics:
             errors=MappingProxyType(dict(self.errors)),
             failures=MappingProxyType(dict(self.failures)),
             retries=MappingProxyType(dict(self.retries)),
+            unknown_writes=self.unknown_writes,
             timeouts=self.timeouts,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,

@@ -1,16 +1,18 @@
 """One log record for each event that matters, and never a flood of them.
 
-=============  =======  =====================================================================
+============== =======  =====================================================================
 event          level    facts beside ``endpoint``
-=============  =======  =====================================================================
+============== =======  =====================================================================
 connected      INFO     ``seconds`` that it took
-lost           WARNING  ``lane``, ``in_flight``, ``error``; INFO when nothing was in flight
+connect_failed WARNING  ``error``
+lost           WARNING  ``owner`` (a lane's name, or ``subscription``), ``in_flight``,
+                        ``error``; INFO when it was idle
 discarded      INFO     ``error``: an idle connection was not fit for reuse
 renewed        INFO     ``lane``: its connection had lived long enough
 retried        INFO     ``reason``, ``commands`` that are repeated
 budget_spent   WARNING  ``outcome``, ``error``: a command's time was over
 circuit        ERROR    ``state`` it changed to, ``error``; WARNING when it closes again
-=============  =======  =====================================================================
+============== =======  =====================================================================
 
 They go to the logger ``redisutils.events``, with ``event``, ``endpoint`` and the facts as
 attributes of the record, where formatters for structured logs find them. Of each event up to
@@ -26,10 +28,10 @@ from typing import Any, Final
 
 __all__ = ["BURST", "PERIOD", "EventLog"]
 
-BURST: Final = 10
+BURST: Final = 5
 """Records of one event in a period."""
 
-PERIOD: Final = 10.0
+PERIOD: Final = 60.0
 """Seconds."""
 
 logger = logging.getLogger("redisutils.events")
@@ -51,7 +53,7 @@ class EventLog:
     """Of one endpoint.
 
     Args:
-        endpoint: the server's name.
+        endpoint: the server's name; empty for what is told by nobody, a connection being opened.
         clock: seconds, such as ``time.monotonic``.
     """
 
@@ -70,7 +72,7 @@ class EventLog:
             message, *args: its text, as for ``logging``. It shall name the endpoint.
             **facts: the record's attributes.
         """
-        if not logger.isEnabledFor(level):
+        if not self.endpoint or not logger.isEnabledFor(level):
             return
         now = self._clock()
         kind = self._kinds.get(event)

@@ -156,10 +156,13 @@ class MetricsSnapshot:
     """The slowest of the last minutes, slowest first."""
 
     errors: Mapping[str, int]
-    """Errors by class name, server errors included, whether or not a retry mended them."""
+    """Troubles met, by class name: error replies, lost connections, failed attempts to connect.
+    Each counts once, however many commands it concerns, and whether or not a retry mended it."""
     failures: Mapping[tuple[str, str], int]
     """What callers were told: by (class name, outcome), such as
     ``("CommandTimeout", "UNKNOWN")``."""
+    unknown_writes: int
+    """Failures with outcome UNKNOWN of commands that change something: what may have happened."""
     retries: Mapping[str, int]
     """Commands sent again or queued anew, by reason: an error code such as ``LOADING``,
     ``lost`` (connection died), ``connect`` (no connection could be made)."""
@@ -215,6 +218,7 @@ class MetricsSnapshot:
             },
             errors=_less(self.errors, earlier.errors),
             failures=_less(self.failures, earlier.failures),
+            unknown_writes=self.unknown_writes - earlier.unknown_writes,
             retries=_less(self.retries, earlier.retries),
             timeouts=self.timeouts - earlier.timeouts,
             bytes_in=self.bytes_in - earlier.bytes_in,

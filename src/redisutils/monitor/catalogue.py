@@ -141,10 +141,21 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "redisutils.failures",
     ),
     Described(
+        "redisutils_unknown_writes",
+        "counter",
+        "",
+        "Commands that change something, were written, and of which nobody knows whether they were "
+        "executed.",
+        (),
+        one(lambda s: s.unknown_writes),
+        "redisutils.unknown_writes",
+    ),
+    Described(
         "redisutils_errors",
         "counter",
         "",
-        "Errors met, whether or not a retry mended them.",
+        "Troubles met: error replies, lost connections and attempts to connect that failed, each "
+        "once however many commands it concerns, and whether or not a retry mended it.",
         ("error",),
         errors,
         "redisutils.errors",

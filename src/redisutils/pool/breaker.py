@@ -226,7 +226,6 @@ class Breaker:
             "the circuit to %s is closed again: it answers",
             self._peer,
             state="closed",
-            error=self._error,
         )
 
     def _enter(self, state: Literal["closed", "open", "half-open"]) -> None:

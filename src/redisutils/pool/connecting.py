@@ -155,6 +155,13 @@ class Connector:
             self._opening.cancel()
         self._parked.fail_all(self._breaker.refusal)
 
+    def desert(self) -> None:
+        """Nobody waits any more: leave the pool's queue. An attempt to connect goes on, for whoever
+        comes next."""
+        if self._opening is not None and self._lease is None and self._pool.shortage():
+            self._stopped = True
+            self._opening.cancel()
+
     def vacate(self) -> None:
         """The connection is lost. Its place in the pool is kept."""
         assert self._lease is not None  # nothing is adopted without

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
-from redisutils.errors import Outcome, RedisUtilsError, outcome_of
+from redisutils.errors import ConnectionLost, Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
@@ -139,7 +139,7 @@ class Housekeeper:
             return  # LOADING, NOPERM, BUSY: not a kind answer, but one
         self._metrics.background_errors += 1
         logger.warning("health check: %r did not answer PING: %s", connection, answer)
-        connection.close()
+        connection.lose(ConnectionLost(f"{connection.peer} did not answer PING"))
 
     async def _mend(self, lane: Lane, budget: float) -> None:
         """Have a lane that lost its connection open another before somebody needs it."""

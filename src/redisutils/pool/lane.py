@@ -147,6 +147,7 @@ class Lane(Owner[Connection]):
             adopt=self._adopt,
             wanted=self._wants_connection,
         )
+        self._parked.on_deserted = self._connector.desert
         self._cooling: Cooling | None = None
         self._tainted = False
         self._draining = False
@@ -315,8 +316,6 @@ class Lane(Owner[Connection]):
         if unanswered:
             self._metrics.errors[type(error).__name__] += 1
         now = monotonic()
-        if not self.closed:  # on purpose
-            self._note_end(connection, error, len(unanswered), now)
         again: list[Reply] = []
         written = len(unanswered) - unsent
         for position, reply in enumerate(unanswered):
@@ -343,26 +342,6 @@ class Lane(Owner[Connection]):
         self._parked.put_back(again)
         if self._wants_connection():
             self._connector.open()
-
-    def _note_end(
-        self, connection: Connection, error: ConnectionLost, in_flight: int, now: float
-    ) -> None:
-        if not in_flight and now >= connection.retire_at:
-            text = "lane %s: a new connection instead of one that has had its time"
-            self._metrics.events.note("renewed", logging.INFO, text, self.name, lane=self.name)
-            return
-        self._metrics.connections_lost += 1
-        self._metrics.events.note(
-            "lost",
-            logging.WARNING if in_flight else logging.INFO,
-            "lane %s: %s, %d in flight",
-            self.name,
-            error.message,
-            in_flight,
-            lane=self.name,
-            in_flight=in_flight,
-            error=error.message,
-        )
 
     def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
         policy = self.policy
@@ -468,8 +447,10 @@ class Lane(Owner[Connection]):
             return  # it was lost meanwhile, which comes to the same
         if old.in_flight:
             self._release(old)  # answers are owed to callers who have gone: another time
-        else:
-            old.close()
+            return
+        text = "lane %s: a new connection instead of one that has had its time"
+        self._metrics.events.note("renewed", logging.INFO, text, self.name, lane=self.name)
+        old.close()
 
     # -- the end -------------------------------------------------------------------
 

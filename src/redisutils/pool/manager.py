@@ -20,7 +20,7 @@ from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack, pack_many
 from redisutils.connection.protocol import Connection
-from redisutils.errors import CommandTimeout, ConnectionLost
+from redisutils.errors import CommandTimeout, ConnectFailed, ConnectionLost
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.breaker import Breaker
 from redisutils.pool.judgement import blocks
@@ -83,7 +83,13 @@ class ConnectionManager:
     async def connect(self) -> Connection:
         """A new connection, whatever the breaker says."""
         began = monotonic()
-        connection = await self.scouted.dial()
+        try:
+            connection = await self.scouted.dial()
+        except ConnectFailed as error:
+            self._metrics.events.note(
+                "connect_failed", logging.WARNING, "%s", error.message, error=error.message
+            )
+            raise
         took = monotonic() - began
         self._metrics.events.note(
             "connected",
@@ -163,4 +169,4 @@ class ConnectionManager:
 
 def _judge(item: Connection, answer: Future[Any]) -> None:
     if not answer.cancelled() and isinstance(answer.exception(), CommandTimeout):
-        item.close()
+        item.lose(ConnectionLost(f"{item.peer} was silent on an idle connection"))

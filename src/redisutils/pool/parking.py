@@ -42,6 +42,7 @@ class Parking:
         "_metrics",
         "_replies",
         "_whose",
+        "on_deserted",
         "_why",
         "trouble",
     )
@@ -52,6 +53,8 @@ class Parking:
         self._why = why
         self.trouble: str | None = None
         """What is wrong, for whoever knows it to say: why they wait, then."""
+        self.on_deserted: Callable[[], None] = lambda: None
+        """Called when the last that waited has run out of time, or its caller had gone."""
         self._loop = asyncio.get_running_loop()
         self._replies: deque[Reply] = deque()
         self._alarm = inf  # never later than the earliest deadline
@@ -149,3 +152,5 @@ class Parking:
         now = monotonic()
         self._replies = deque(reply for reply in self._replies if not self.expired(reply, now))
         self._expect_expiry(min((reply.deadline for reply in self._replies), default=inf))
+        if not self._replies:
+            self.on_deserted()

@@ -58,7 +58,7 @@ class Permits:
         waiter: asyncio.Future[None] = loop.create_future()
         timer = None
         if timeout != inf:
-            timer = loop.call_later(timeout, _expire, waiter, late)
+            timer = loop.call_later(timeout, self._expire, waiter, late)
         self._waiters[waiter] = None
         try:
             await waiter
@@ -103,7 +103,7 @@ class Permits:
             if not waiter.done():
                 waiter.set_exception(error())
 
-
-def _expire(waiter: asyncio.Future[None], late: Callable[[], Exception]) -> None:
-    if not waiter.done():
-        waiter.set_exception(late())
+    def _expire(self, waiter: asyncio.Future[None], late: Callable[[], Exception]) -> None:
+        if not waiter.done():
+            self._waiters.pop(waiter, None)  # who is told of other waiters is none of them
+            waiter.set_exception(late())

@@ -94,7 +94,7 @@ class Prober:
             return  # on a client's single connection: silence is what it asked for
         wanted = 0.0 if oldest.done() else oldest.timeout
         if seconds >= max(self._patience, wanted):
-            connection.abort(_silent(self._peer, seconds))
+            connection.lose(_silent(self._peer, seconds))
         elif self._probing is None:
             self._probing = self._loop.create_task(self._probe(connection), context=Context())
             self._probing.add_done_callback(self._probed)
@@ -148,7 +148,7 @@ class Prober:
         silent = connection.last_heard == heard and connection.unwritten >= unwritten
         if silent and not held_up and not connection.closed:
             self._spare = lease
-            connection.abort(_silent(self._peer, monotonic() - heard, "while it answers others"))
+            connection.lose(_silent(self._peer, monotonic() - heard, "while it answers others"))
             self._release_spare()
         else:
             lease.release()
