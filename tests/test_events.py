@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -150,3 +152,76 @@ async def test_an_attempt_to_connect_that_fails_is_told(
         assert await pool.client.ping()
     told: list[Any] = caplog.records
     assert all(record.endpoint for record in told)  # a handshake tells nothing by itself
+
+
+# -- an application whose logging fails ----------------------------------------------
+
+
+@contextmanager
+def failing_filter() -> Iterator[None]:
+    def fail(record: logging.LogRecord) -> bool:
+        raise RuntimeError("a fault of the application's filter")
+
+    events = logging.getLogger("redisutils.events")
+    events.addFilter(fail)
+    try:
+        yield
+    finally:
+        events.removeFilter(fail)
+
+
+@contextmanager
+def overlapping_factory() -> Iterator[None]:
+    """Of records that have an ``event`` already, as in many an application."""
+    before = logging.getLogRecordFactory()
+
+    def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = before(*args, **kwargs)
+        record.event = "the application's own"
+        return record
+
+    logging.setLogRecordFactory(make)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(before)
+
+
+@pytest.mark.parametrize("logs", [failing_filter, overlapping_factory])
+async def test_logging_that_fails_leaves_nobody_waiting(
+    clean_server: EmbeddedServer, proxy: FaultProxy, logs: Any
+) -> None:
+    async with pool_at(clean_server, proxy) as pool:
+        await pool.client.ping()
+        with logs():
+            proxy.swallow_replies(1, lambda request: b"INCR" in request, then="reset")
+            write = asyncio.ensure_future(pool.client.incr("n"))
+            read = asyncio.ensure_future(pool.client.get("n"))
+            _, waiting = await asyncio.wait([write, read], timeout=5)
+            assert not waiting
+            assert isinstance(write.exception(), ConnectionLost)
+            assert read.result() == b"1"
+        assert pool.server.metrics.events.failed
+
+
+def test_facts_that_cannot_be_told_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    log = EventLog("here:1")
+    with overlapping_factory():
+        log.note("lost", logging.WARNING, "%s is gone", "it")
+    (told,) = caplog.messages
+    assert told.startswith("it is gone (logged without its facts: KeyError: ")
+    assert log.failed == 1
+
+
+def test_logging_that_fails_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    log = EventLog("here:1", lambda: now)
+    with failing_filter():
+        for _ in range(BURST + 1):
+            log.note("lost", logging.WARNING, "gone")
+        now = PERIOD
+        log.tick(now)
+    assert log.failed == BURST + 1
+    shown = capsys.readouterr().err
+    assert shown.count("Traceback") == 1
+    assert "RuntimeError: a fault of the application's filter" in shown

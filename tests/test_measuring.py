@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from redisutils.metrics import (
 )
 from redisutils.metrics.measures import Measures
 from redisutils.metrics.meter import LARGEST_GAP, TARGET, Meter
+from redisutils.metrics.pulse import Pulse
 from redisutils.metrics.slow import KEPT, MINUTES, SlowLog
 from redisutils.testing import EmbeddedServer, FaultProxy
 
@@ -373,6 +375,61 @@ async def test_the_collectors_pauses_are_seen(clean_server: EmbeddedServer) -> N
     del pool, found
     gc.collect()
     assert len(gc.callbacks) <= listeners
+
+
+class Told:
+    """Is told the time, and may fail of it."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.times = 0
+
+    def tick(self, now: float) -> None:
+        self.times += 1
+        if self.error is not None:
+            raise self.error
+
+
+async def test_whoever_fails_of_a_tick_ends_nothing_for_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pulse = Pulse.of(asyncio.get_running_loop())
+    everyone = [Told(), Told(LookupError("what nobody expects")), Told()]
+    for each in everyone:
+        pulse.join(each)
+    while everyone[0].times < 3:
+        pulse.beat()
+    assert [each.times for each in everyone] == [3, 3, 3]
+    assert "what nobody expects" in caplog.text
+    assert len(caplog.records) == 1
+    beats = pulse.lag.snapshot().count
+    await until(lambda: pulse.lag.snapshot().count > beats, "another beat")
+    logging.getLogger("redisutils.pool").addFilter(_fail)
+    try:
+        for each in everyone:
+            each.error = LookupError("and not even that can be told")
+        while everyone[0].times < 4:
+            pulse.beat()
+    finally:
+        logging.getLogger("redisutils.pool").removeFilter(_fail)
+    assert [each.times for each in everyone] == [4, 4, 4]
+    for each in everyone:
+        pulse.leave(each)
+
+
+def _fail(record: logging.LogRecord) -> bool:
+    raise RuntimeError("a fault of the application's filter")
+
+
+async def test_who_comes_as_the_last_has_left_starts_no_second_beat() -> None:
+    pulse = Pulse.of(asyncio.get_running_loop())
+    timers = []
+    told = Told()
+    for _ in range(20):
+        pulse.join(told)
+        timers.append(pulse._timer)
+        pulse.leave(told)
+    assert [timer is None or timer.cancelled() for timer in timers] == [True] * 19 + [False]
 
 
 async def test_rates_are_those_of_the_last_seconds() -> None:

@@ -17,12 +17,19 @@ circuit        ERROR    ``state`` it changed to, ``error``; WARNING when it clos
 They go to the logger ``redisutils.events``, with ``event``, ``endpoint`` and the facts as
 attributes of the record, where formatters for structured logs find them. Of each event up to
 ``BURST`` in ``PERIOD`` seconds are told, and then how many there were besides (``suppressed``).
+
+Logging runs code of the application's: filters, handlers, a factory of records. Whatever that
+raises is no failure of ours: the text is told without its facts, and where that fails as well it
+is counted.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -57,15 +64,17 @@ class EventLog:
         clock: seconds, such as ``time.monotonic``.
     """
 
-    __slots__ = ("_clock", "_kinds", "endpoint")
+    __slots__ = ("_clock", "_kinds", "endpoint", "failed")
 
     def __init__(self, endpoint: str, clock: Callable[[], float] = monotonic) -> None:
         self.endpoint = endpoint
+        self.failed = 0
+        """Records that could not be logged as they should."""
         self._clock = clock
         self._kinds: dict[str, _Kind] = {}
 
     def note(self, event: str, level: int, message: str, *args: Any, **facts: Any) -> None:
-        """Log ``event``, unless there has been too much of it.
+        """Log ``event``, unless there has been too much of it. Raises nothing.
 
         Args:
             event: one of the table above.
@@ -85,28 +94,41 @@ class EventLog:
             kind.level = max(kind.level, level)
             return
         kind.told += 1
-        logger.log(level, message, *args, extra=self._extra(event, facts))
+        self._log(event, level, message, *args, **facts)
 
     def tick(self, now: float) -> None:
         """Tell what was suppressed, once its period is over: to be called now and then."""
-        for event, kind in self._kinds.items():
+        for event, kind in list(self._kinds.items()):
             if kind.suppressed and now - kind.began >= PERIOD:
                 self._renew(event, kind, now)
 
     def _renew(self, event: str, kind: _Kind, now: float) -> None:
         if kind.suppressed:
-            logger.log(
+            self._log(
+                event,
                 kind.level,
                 "%s: %d more times %r in the last %.0f s",
                 self.endpoint,
                 kind.suppressed,
                 event,
                 now - kind.began,
-                extra=self._extra(event, {"suppressed": kind.suppressed}),
+                suppressed=kind.suppressed,
             )
         kind.began = now
         kind.told = kind.suppressed = 0
         kind.level = logging.INFO
 
-    def _extra(self, event: str, facts: dict[str, Any]) -> dict[str, Any]:
-        return {"event": event, "endpoint": self.endpoint, **facts}
+    def _log(self, event: str, level: int, message: str, *args: Any, **facts: Any) -> None:
+        extra = {"event": event, "endpoint": self.endpoint, **facts}
+        try:
+            logger.log(level, message, *args, extra=extra)
+        except Exception as error:  # noqa: BLE001  # it runs code of the application's
+            self.failed += 1
+            # Such as a factory of records that sets one of our attributes itself.
+            text = f"{message} (logged without its facts: %s: %s)"
+            try:
+                logger.log(level, text, *args, type(error).__name__, error)
+            except Exception:  # noqa: BLE001  # as above
+                if self.failed == 1 and logging.raiseExceptions:  # as logging tells of handlers'
+                    with suppress(Exception):
+                        traceback.print_exc(chain=False, file=sys.stderr)

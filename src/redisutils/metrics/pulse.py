@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import weakref
+from contextlib import suppress
 from contextvars import Context
 from time import monotonic, perf_counter, process_time
 from typing import Any, Final, Protocol
@@ -19,6 +21,8 @@ from redisutils.metrics.latency import LatencyHistogram
 from redisutils.metrics.snapshot import ProcessMetrics
 
 __all__ = ["Pulse", "Ticked"]
+
+logger = logging.getLogger("redisutils.pool")
 
 _BEAT: Final = 0.1
 """Seconds from one look at the loop to the next."""
@@ -42,8 +46,10 @@ class Pulse:
         "_collector",
         "_context",
         "_due",
+        "_failing",
         "_loop",
         "_ticked",
+        "_timer",
         "lag",
     )
 
@@ -51,8 +57,10 @@ class Pulse:
     _collector: _Collector
     _context: Context
     _due: float
+    _failing: weakref.WeakSet[Ticked]
     _loop: asyncio.AbstractEventLoop
     _ticked: weakref.WeakSet[Ticked]
+    _timer: asyncio.TimerHandle | None
     lag: LatencyHistogram
 
     @classmethod
@@ -63,6 +71,8 @@ class Pulse:
             pulse = _known[id(loop)] = cls()
             pulse._loop = loop
             pulse._ticked = weakref.WeakSet()
+            pulse._failing = weakref.WeakSet()
+            pulse._timer = None
             pulse._collector = _collector()
             pulse._context = Context()  # nobody's
             pulse._beats = 0
@@ -73,8 +83,7 @@ class Pulse:
     def join(self, ticked: Ticked) -> None:
         """Tell ``ticked`` from now on, until it leaves or is gone."""
         if not self._ticked:
-            self._due = monotonic() + _BEAT
-            self._later()
+            self._later(monotonic())
         self._ticked.add(ticked)
 
     def leave(self, ticked: Ticked) -> None:
@@ -90,9 +99,12 @@ class Pulse:
             cpu_seconds=process_time(),
         )
 
-    def _later(self) -> None:
+    def _later(self, now: float) -> None:
+        self._due = now + _BEAT
+        if self._timer is not None:
+            self._timer.cancel()  # of those who have left just now: one beats, and not two
         # The timer must not keep us, and with us the loop's pools, alive.
-        self._loop.call_later(_BEAT, _beat, weakref.ref(self), context=self._context)
+        self._timer = self._loop.call_later(_BEAT, _beat, weakref.ref(self), context=self._context)
 
     def beat(self) -> None:
         """Look how late it is."""
@@ -100,12 +112,21 @@ class Pulse:
             return  # and begin again with the next to join
         now = monotonic()
         self.lag.record(max(0.0, now - self._due))
-        self._due = now + _BEAT
+        self._later(now)  # before all that could fail
         self._beats += 1
         if self._beats % _BEATS_A_TICK == 0:
             for ticked in list(self._ticked):
-                ticked.tick(now)
-        self._later()
+                self._tick(ticked, now)
+
+    def _tick(self, ticked: Ticked, now: float) -> None:
+        """What one of them raises is told once, and nothing to the others."""
+        try:
+            ticked.tick(now)
+        except Exception:
+            if ticked not in self._failing:
+                self._failing.add(ticked)
+                with suppress(Exception):  # logging runs code of the application's
+                    logger.exception("counting what came in the last second failed")
 
 
 def _beat(pulse: weakref.ref[Pulse]) -> None:
