@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
@@ -52,6 +53,20 @@ _WANTS_CERTIFICATE: Final = frozenset(
     }
 )
 """OpenSSL's reasons, which are alerts of the server (RFC 8446, 6.2)."""
+
+_OURS: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EADDRNOTAVAIL,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EPERM,
+    }
+)
+"""What this process or machine lacks, and no sign of a dead server: descriptors, local ports,
+memory, rights."""
 
 _KEEPALIVE: Final[dict[str, int]] = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
@@ -108,7 +123,9 @@ async def dial(
             raise refusal(options, greeting.said, ()) from None
         raise await _hung_up(options, error) from error
     except OSError as error:
-        raise ConnectFailed(f"cannot connect to {options.peer}: {_reason(error)}") from error
+        failed = ConnectFailed(f"cannot connect to {options.peer}: {_reason(error)}")
+        failed.own = error.errno in _OURS
+        raise failed from error
     except (UnicodeError, OverflowError) as error:
         raise ConnectFailed(
             f"cannot connect to {options.peer}: no such host name or port can be ({error})",
