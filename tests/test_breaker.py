@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from math import inf
 from time import monotonic
 from typing import Any
@@ -17,6 +19,7 @@ from redisutils import (
     AuthenticationFailed,
     ConfigError,
     ConnectFailed,
+    ConnectionLost,
     Outcome,
     PoolClosed,
     Redis,
@@ -27,7 +30,9 @@ from redisutils import (
 from redisutils.connection.embedded import free_port
 from redisutils.errors import CircuitOpen
 from redisutils.metrics import PoolMetrics
+from redisutils.metrics.events import EventLog
 from redisutils.pool import breaker as breakers
+from redisutils.pool import manager as managers
 from redisutils.pool import scouting
 from redisutils.pool.breaker import FEWEST, Breaker
 from redisutils.retry import LONGEST_PAUSE
@@ -35,6 +40,7 @@ from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import our_tasks, pool_at, until
 from .peers import turns
+from .test_events import failing_filter
 from .test_recovery import FAULTS, WITHIN
 
 # Seconds pass by in these: on one loop they prove as much as on two.
@@ -253,6 +259,39 @@ async def test_our_own_failures_say_nothing_of_the_server(trial: Trial) -> None:
     assert trial.breaker.status().failures == 0
 
 
+async def test_what_this_process_lacks_is_no_dead_server(server: EmbeddedServer) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with pool_at(server, **QUICK) as pool:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # no descriptor is to be had
+        try:
+            end = monotonic() + 0.3
+            while monotonic() < end:
+                with pytest.raises(ConnectFailed, match="open files") as caught:
+                    await pool.server.pool.add_idle()
+                assert caught.value.own
+                await asyncio.sleep(0.02)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        found = pool.metrics().breaker
+        assert (found.state, found.failures) == ("closed", 0)
+
+
+async def test_nothing_waits_for_the_log_when_it_opens(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    before = our_tasks()
+    trial.breaker.on_open = lambda: told.append("those who wait")
+
+    def note(*_: Any, **__: Any) -> None:
+        assert our_tasks() > before, "the probe"
+        told.append("the log")
+
+    monkeypatch.setattr(EventLog, "note", note)
+    await trial.fail(0, 2, 2, 2)
+    assert told == ["those who wait", "the log"]
+
+
 async def test_an_attempt_that_was_cancelled_counts_if_it_took_long(trial: Trial) -> None:
     for _ in range(10):
         await trial.attempt(asyncio.CancelledError(), took=0.6)
@@ -288,6 +327,11 @@ async def test_once_it_is_stopped_it_opens_no_more(trial: Trial) -> None:
 
 
 # -- nobody waits ------------------------------------------------------------------
+
+
+async def _checkout(pool: RedisPool, **how: Any) -> None:
+    async with pool.get(**how):
+        pass
 
 
 async def _watch(client: Any) -> None:
@@ -488,6 +532,56 @@ async def test_a_lane_that_is_answered_works_on(server: EmbeddedServer, proxy: F
         assert pool.status().breaker == "closed"
         proxy.restore()
         assert await pool.lane("orders").ping() is True
+
+
+async def failing(pool: RedisPool) -> None:
+    """Wait until the breaker is open, by connections that nobody waits for."""
+    while not pool.server.breaker.refuses:
+        with pytest.raises(ConnectFailed):
+            await pool.server._manager.create()
+        await asyncio.sleep(0.02)
+
+
+ONCE: dict[str, Callable[[RedisPool], Awaitable[Any]]] = {
+    "command": lambda pool: pool.client.get("k"),
+    "checkout": _checkout,
+    "checkout in time": lambda pool: _checkout(pool, timeout=5),
+    "checkout at once": lambda pool: _checkout(pool, timeout=0),
+    "blocking": lambda pool: pool.client.blpop(["none"], timeout=0.01),
+}
+
+
+@pytest.mark.parametrize("use", ONCE)
+async def test_an_idle_connection_that_works_is_used(
+    server: EmbeddedServer, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    monkeypatch.setattr(managers, "FRESH_FOR", 0.0)  # it is looked at
+    async with pool_at(server, proxy, **QUICK) as pool:
+        async with pool.get():
+            pass
+        proxy.refuse()  # who comes anew
+        await failing(pool)
+        await ONCE[use](pool)
+        assert pool.status().breaker == "closed"  # it was heard
+        assert pool.metrics().breaker.refused == 0
+        assert proxy.accepted == 1
+
+
+@pytest.mark.parametrize("use", ONCE)
+async def test_idle_connections_that_do_not_work_are_no_reason_to_wait(
+    server: EmbeddedServer, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, use: str
+) -> None:
+    monkeypatch.setattr(managers, "FRESH_FOR", 0.0)
+    async with pool_at(server, proxy, **QUICK) as pool:
+        async with pool.get():
+            pass
+        ((connection, _),) = pool.server.pool.idle()
+        proxy.refuse()
+        await failing(pool)
+        connection.abort(ConnectionLost("gone"))
+        with pytest.raises(CircuitOpen):
+            await asyncio.wait_for(ONCE[use](pool), 3)
+        assert pool.server.pool.in_use <= 1
 
 
 async def test_a_restart_is_no_death(mortal: EmbeddedServer) -> None:
@@ -693,6 +787,81 @@ async def test_what_a_hook_refuses_is_told_and_stops_nothing(
         await proxy.wait_active(0)
         pool.post_create.clear()
         assert await pool.client.ping() is True
+
+
+async def test_a_hook_that_hangs_does_not_end_probing(
+    server: EmbeddedServer, proxy: FaultProxy
+) -> None:
+    async with pool_at(server, proxy, **QUICK) as pool:
+        proxy.refuse()
+        await opened(pool)
+        hanging = asyncio.Event()
+
+        async def hook(connection: object, usage: object) -> None:
+            if not hanging.is_set():
+                hanging.set()
+                await asyncio.Event().wait()
+
+        pool.post_create.append(hook)
+        proxy.restore()
+        await asyncio.wait_for(hanging.wait(), 5)
+        assert pool.status().breaker == "closed"  # it was reached
+        proxy.refuse()
+        proxy.reset()
+        await opened(pool)
+        proxy.restore()
+        await closed(pool)
+        assert await pool.client.ping() is True
+        assert pool.status().size == 1
+
+
+async def test_a_hook_that_hangs_is_waited_for_as_long_as_for_any_connection(
+    server: EmbeddedServer, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pool_at(server, proxy, **QUICK) as pool:
+        pool.server.pool.timeouts = replace(pool.server.pool.timeouts, create=0.05)
+
+        async def hook(connection: object, usage: object) -> None:
+            await asyncio.Event().wait()
+
+        proxy.refuse()
+        await failing(pool)
+        pool.post_create.append(hook)
+        proxy.restore()
+        await until(lambda: pool.metrics().background_errors)
+        assert "a post_create hook took longer than 0.05 s" in caplog.text
+        await proxy.wait_active(0)
+
+
+async def test_a_probe_that_somebody_cancels_begins_anew(
+    server: EmbeddedServer, proxy: FaultProxy
+) -> None:
+    before = our_tasks()
+    async with pool_at(server, proxy, **QUICK) as pool:
+        proxy.refuse()
+        await opened(pool)
+        probe = pool.server.breaker._probing
+        assert probe is not None
+        probe.cancel()
+        await asyncio.wait([probe])
+        with pytest.raises(CircuitOpen):
+            await pool.client.ping()
+        proxy.restore()
+        await closed(pool)
+        assert await pool.client.ping() is True
+    assert our_tasks() <= before
+
+
+async def test_logging_that_fails_does_not_end_probing(
+    server: EmbeddedServer, proxy: FaultProxy
+) -> None:
+    async with pool_at(server, proxy, **QUICK) as pool:
+        with failing_filter():
+            proxy.refuse()
+            await opened(pool)
+            proxy.restore()
+            await closed(pool)
+            assert await pool.client.ping() is True
 
 
 async def test_an_unexpected_failure_of_the_probe_does_not_end_it(

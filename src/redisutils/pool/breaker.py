@@ -25,10 +25,14 @@ taken as long as a scout's (:mod:`redisutils.pool.scouting`).
 While it is open
 ----------------
 Those who wait are refused as it opens, and others as they come. Connections that there are go on
-being used: if one of them is answered, the breaker closes. One **probe** connects by itself, with a
-pause of at most ``LONGEST_PAUSE`` after each failure, whether or not callers come, until it gets
-through; scouts go with it, so that neither a server that swallows all nor one that is slow to
-answer holds it up. Its connection is put to use.
+being used, idle ones too: if one of them is answered, the breaker closes. One **probe** connects by
+itself, with a pause of at most ``LONGEST_PAUSE`` after each failure, whether or not callers come,
+until it gets through; scouts go with it, so that neither a server that swallows all nor one that
+is slow to answer holds it up. Its connection is put to use.
+
+Each time it opens there is a new probe: the one before may have got through and be held up by a
+hook that looks at its connection. Should somebody cancel the probe, whoever comes next begins
+another.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from math import inf
 from time import monotonic
@@ -86,6 +90,8 @@ class Breaker:
         """Called as it opens: whoever waits for a connection is to be refused."""
         self.probe: Callable[[], Awaitable[None]] = _nothing
         """Connects, by way of :meth:`attempt`, and puts the connection to use."""
+        self.ready: Callable[[], bool] = lambda: False
+        """Whether a connection stands idle, for which nobody has to connect."""
         self.state: Literal["closed", "open", "half-open"] = "closed"
         self._changed = monotonic()
         self._held: set[asyncio.Timeout] = set()
@@ -98,6 +104,7 @@ class Breaker:
         self._trips = 0
         self._refused = 0
         self._probing: asyncio.Task[None] | None = None
+        self._probes: set[asyncio.Task[None]] = set()  # with those that are being cancelled
         self._stopped = False
 
     def __repr__(self) -> str:
@@ -119,10 +126,14 @@ class Breaker:
 
     @property
     def refuses(self) -> bool:
-        """Whether nobody is to wait for a connection now."""
+        """Whether nobody is to connect now."""
         if self.state != "closed":
             self._listen()
-        return self.state != "closed"
+        if self.state == "closed":
+            return False
+        if self._probing is None or self._probing.done():  # somebody has cancelled it
+            self._begin()
+        return True
 
     def refusal(self) -> CircuitOpen:
         """The error for one caller who is refused."""
@@ -136,7 +147,7 @@ class Breaker:
         )
 
     def check(self) -> None:
-        """Raise if nobody is to wait for a connection now.
+        """Raise if nobody is to connect now.
 
         Raises:
             CircuitOpen
@@ -146,14 +157,15 @@ class Breaker:
 
     @asynccontextmanager
     async def guard(self) -> AsyncIterator[None]:
-        """Wait for a connection within, as long as the breaker is closed.
+        """Wait for a connection within, as long as the breaker is closed or one stands idle.
 
         Raises:
-            CircuitOpen: it is not, or opened meanwhile.
+            CircuitOpen: neither is so, or it opened meanwhile.
         """
         if self.refuses:
             await asyncio.sleep(0)  # who tries over and over must leave the probe its turn
-        self.check()
+            if not self.ready():
+                self.check()
         bound = asyncio.timeout(None)
         try:
             async with bound:
@@ -236,6 +248,13 @@ class Breaker:
     def _open(self) -> None:
         self._enter("open")
         self._trips += 1
+        if self._probing is not None:
+            self._probing.cancel()
+        self._begin()
+        held, self._held = self._held, set()
+        for bound in held:
+            bound.reschedule(self._loop.time())
+        self.on_open()
         self._metrics.events.note(
             "circuit",
             logging.ERROR,
@@ -247,21 +266,23 @@ class Breaker:
             state="open",
             error=self._error,
         )
-        if self._probing is None or self._probing.done():
-            # Nobody's context: it outlives whoever's attempt was the last.
-            self._probing = self._loop.create_task(self._probe(), context=Context())
-        held, self._held = self._held, set()
-        for bound in held:
-            bound.reschedule(self._loop.time())
-        self.on_open()
 
     # -- the probe -------------------------------------------------------------------
 
+    def _begin(self) -> None:
+        if self._stopped or self._home.forked:
+            return
+        # Nobody's context: it outlives whoever's attempt was the last.
+        self._probing = self._loop.create_task(self._probe(), context=Context())
+        self._probes.add(self._probing)
+        self._probing.add_done_callback(self._probes.discard)
+
     async def _probe(self) -> None:
-        """Try until the endpoint is heard."""
+        """Try until the endpoint is heard, or another probe has taken over."""
+        own = asyncio.current_task()
         while True:
             await asyncio.sleep(LONGEST_PAUSE * half_certain())
-            if not self.refuses or self._home.forked:
+            if self._probing is not own or self._home.forked or not self.refuses:
                 return
             self._enter("half-open")
             try:
@@ -272,22 +293,22 @@ class Breaker:
                 self._error = f"{type(error).__name__}: {error}"
                 self._metrics.background_errors += 1
                 expected = isinstance(error, RedisUtilsError)
-                logger.warning(
-                    "trying to reach %s again failed: %s",
-                    self._peer,
-                    self._error,
-                    exc_info=None if expected else error,
-                )
+                with suppress(Exception):  # logging runs code of the application's
+                    logger.warning(
+                        "trying to reach %s again failed: %s",
+                        self._peer,
+                        self._error,
+                        exc_info=None if expected else error,
+                    )
             finally:
-                if self.state == "half-open":
+                if self.state == "half-open" and self._probing is own:
                     self._enter("open")
 
     async def stop(self) -> None:
         """End the probe, and open no more."""
-        task = self._probing
         self.abandon()
-        if task is not None:
-            await asyncio.wait([task])
+        if self._probes:
+            await asyncio.wait(self._probes)
 
     def abandon(self) -> None:
         """As :meth:`stop`, without waiting."""

@@ -17,6 +17,7 @@ from typing import Final
 
 from redisutils.connection.protocol import Connection
 from redisutils.errors import (
+    CircuitOpen,
     ConnectFailed,
     ConnectionLost,
     ConnectTimeout,
@@ -116,7 +117,7 @@ class Connector:
         wait while none is to be had."""
         if self.open_at_once():
             return
-        if self._breaker.refuses:
+        if self._refused():
             if not self._refusing:
                 self._refusing = True
                 # Not at once: who tries over and over must leave the probe its turn.
@@ -143,10 +144,16 @@ class Connector:
 
     def _refuse_or_open(self) -> None:
         self._refusing = False
-        if self._breaker.refuses:
+        if self._refused():
             self.refuse()
         elif self._wanted():
             self.open()
+
+    def _refused(self) -> bool:
+        """Whether none is to be had: none may be opened, and none stands idle."""
+        if not self._breaker.refuses:
+            return False
+        return not (self._pool.ready if self._lease is None else self._pool.idle())
 
     def refuse(self) -> None:
         """The breaker lets nobody wait, and connects by itself."""
@@ -182,8 +189,14 @@ class Connector:
         reconnecting = Reconnecting()
         started = monotonic()
         while self._parked:
+            if self._refused():  # while this was on its way
+                self._parked.fail_all(self._breaker.refusal)
+                return
             try:
                 lease = await self._take()
+            except CircuitOpen:  # those that stood idle were not fit
+                self._parked.fail_all(self._breaker.refusal)
+                return
             except (ConnectFailed, PoolTimeout) as error:
                 self._metrics.errors[type(error).__name__] += 1
                 now = monotonic()

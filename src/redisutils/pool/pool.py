@@ -157,6 +157,11 @@ class Pool(Generic[T]):
         """Things checked out, or on their way to a caller."""
         return self._permits.held
 
+    @property
+    def ready(self) -> bool:
+        """Whether :meth:`get` would begin with an idle thing, and need not wait for it."""
+        return bool(self._permits.free) and bool(self._idle)
+
     def status(self) -> PoolStatus:
         return PoolStatus(
             max_size=self._permits.count,

@@ -18,11 +18,13 @@ from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import (
+    CircuitOpen,
     CommandTimeout,
     ConnectFailed,
     ConnectionLost,
     Outcome,
     PoolClosed,
+    PoolTimeout,
     RedisUtilsError,
     WrongLoop,
 )
@@ -73,6 +75,7 @@ class Standalone:
         self.breaker = Breaker(options.peer, settings.circuit_breaker, self.metrics)
         self.breaker.on_open = self._refuse_waiting
         self.breaker.probe = self._find_again
+        self.breaker.ready = lambda: self.pool.ready
         self._manager = ConnectionManager(
             options,
             self.metrics,
@@ -153,8 +156,8 @@ class Standalone:
                 idle one or a new one will do, and the pool's own seconds bound that.
 
         Raises:
-            CircuitOpen: the server is known dead, or turns out to be meanwhile. Otherwise what
-                ``pool.get`` raises.
+            CircuitOpen: the server is known dead, or turns out to be meanwhile, and no idle one
+                is fit. Otherwise what ``pool.get`` raises.
         """
         self.check_usable()
         try:
@@ -208,6 +211,8 @@ class Standalone:
                 if not bound.expired():
                     raise  # a hook's own
                 raise self._no_time(budget) from None
+            except CircuitOpen:
+                raise  # those that stood idle were not fit
             except ConnectFailed as error:
                 if error.fatal:
                     raise
@@ -239,7 +244,18 @@ class Standalone:
 
     async def _find_again(self) -> None:
         """Connect, and keep the connection for whoever comes."""
-        await self.pool.take_in(await self._manager.connect())
+        connection = await self._manager.connect()
+        seconds = self.pool.timeouts.create
+        bound = asyncio.timeout(None if seconds == inf else seconds)
+        try:
+            async with bound:
+                await self.pool.take_in(connection)
+        except TimeoutError:
+            if not bound.expired():
+                raise  # a hook's own
+            raise PoolTimeout(
+                f"{self.pool.name}: a post_create hook took longer than {seconds:.3g} s", "create"
+            ) from None
 
     def check_usable(self) -> None:
         """Raise if this is another event loop or process than ours, or if we are closed.
