@@ -133,8 +133,8 @@ async def dial(
         ) from error
     finally:
         if not done and connection is not None:
+            connection.discard()  # first: what was answered was nobody's command
             connection.count_into(metrics)  # the bytes went over the wire all the same
-            connection.discard()
 
 
 async def _open(options: ConnectOptions, make: Callable[[], Connection]) -> Connection:

@@ -19,6 +19,7 @@ from redisutils.connection.owner import Owner
 from redisutils.connection.packing import pack_many
 from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import new_batch
+from redisutils.connection.words import cut
 from redisutils.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -156,6 +157,7 @@ def _heard(answer: Any, credentials: tuple[str, ...]) -> Any:
     shown = str(words)
     for secret in credentials[-1:]:
         shown = shown.replace(_text(secret), "***") if secret else shown
+    shown = cut(shown)
     answer.args = (shown,)  # in place, for whoever else holds it
     return _Refused(answer, Secret(words.lower()))
 

@@ -47,6 +47,7 @@ from time import monotonic
 from typing import Any, Final, Literal, TypeVar
 
 from redisutils.connection.home import Home
+from redisutils.connection.words import cut
 from redisutils.errors import CircuitOpen, ConnectFailed, RedisUtilsError
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.snapshot import BreakerStatus
@@ -216,7 +217,7 @@ class Breaker:
             self._heard = self._metrics.bytes_in
         self._failures += 1
         self._last = now
-        self._error = error
+        self._error = cut(error)
         dead = self._failures >= FEWEST and now - self._first >= self._seconds
         if dead and self.state == "closed" and not self._stopped:
             self._open()
@@ -288,9 +289,9 @@ class Breaker:
             try:
                 await self.probe()
             except ConnectFailed as error:
-                self._error = error.message
+                self._error = cut(error.message)
             except Exception as error:
-                self._error = f"{type(error).__name__}: {error}"
+                self._error = cut(f"{type(error).__name__}: {error}")
                 self._metrics.background_errors += 1
                 expected = isinstance(error, RedisUtilsError)
                 with suppress(Exception):  # logging runs code of the application's

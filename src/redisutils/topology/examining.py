@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import pack_many
 from redisutils.connection.protocol import Connection
+from redisutils.connection.words import cut
 from redisutils.errors import CircuitOpen, PoolClosed, RedisUtilsError, code_of
 from redisutils.metrics.latency import LatencySnapshot
 from redisutils.metrics.snapshot import MetricsSnapshot
@@ -31,7 +32,7 @@ from redisutils.pool.model import PoolStatus
 from redisutils.pool.pool import Lease, Pool
 from redisutils.retry import TRANSIENT
 from redisutils.topology import reasons as because
-from redisutils.topology.facts import SECTIONS, Info
+from redisutils.topology.facts import MOST, SECTIONS, Info
 from redisutils.topology.health import EndpointHealth, HealthReport
 from redisutils.topology.reasons import Grown, Reason
 
@@ -61,8 +62,6 @@ class Examined(Protocol):
 
     def lane(self) -> Lane:
         """The one that everybody uses."""
-
-    async def checkout(self, wait: float | None = None) -> Lease[Connection]: ...
 
     def lend(self, lease: Lease[Connection]) -> None: ...
 
@@ -185,7 +184,8 @@ class Examiner:
         look = _Look()
         try:
             async with asyncio.timeout(end - monotonic()):
-                lease = await self._server.checkout(0)
+                # Of the pool itself: if there is none, no caller has failed.
+                lease = await self._server.pool.get(wait=0)
                 self._server.lend(lease)
                 try:
                     left = end - monotonic()
@@ -247,7 +247,7 @@ class Examiner:
         elif name == "PING" and code != "NOPERM":
             look.ping = error
         elif name != "HELLO":
-            self._refused[name] = (monotonic() + _REFUSED_FOR, str(error))
+            self._refused[name] = (monotonic() + _REFUSED_FOR, cut(str(error)))
 
     # -- judging -------------------------------------------------------------------
 
@@ -264,16 +264,17 @@ class Examiner:
         status: Literal["healthy", "degraded", "unhealthy"] = "healthy"
         if reasons:
             status = reasons[0].severity
-        facts = None
+        facts, notes = None, list(self._notes())
         if look.info is not None and grown is not None:
             facts = look.info.facts(hit_rate=grown.hit_rate, clock_skew=look.ahead)
+            notes += because.notes_of_server(self._peer, look.info, grown)
         return HealthReport(
             status=status,
             reasons=reasons,
             round_trip=look.round_trip,
             pool=self._server.status(),
             endpoints=(EndpointHealth(self._peer, look.error is None, look.round_trip, facts),),
-            notes=tuple(self._notes()),
+            notes=tuple(notes),
         )
 
     def _judge(
@@ -327,7 +328,7 @@ class Examiner:
         elif look.fresh and (shortage := self._server.pool.shortage()):
             yield Reason(f"no connection is free for commands: {shortage}", "pool", "unhealthy")
         else:
-            why = error.message if isinstance(error, RedisUtilsError) else str(error)
+            why = error.message if isinstance(error, RedisUtilsError) else cut(str(error))
             yield Reason(f"{self._peer} does not answer: {why}", "unreachable", "unhealthy")
 
     def _notes(self) -> Iterable[str]:
@@ -352,7 +353,8 @@ class Examiner:
         if now.info is not None:
             told = next((stand for stand in stands if stand.info is not None), now)
             grown = Grown(now.at - told.at, now.info, told.info)
-        if now.at - stands[-1].at >= _SPACING or stands[-1].info is None:
+        first = now.info is not None and all(stand.info is None for stand in stands)
+        if first or now.at - stands[-1].at >= _SPACING:
             stands.append(now)
         return before, grown
 
@@ -393,4 +395,6 @@ def _retrieve(reply: Future[Any]) -> None:
 
 
 def _text(answer: Any) -> str:
-    return answer.decode("utf-8", "replace") if isinstance(answer, bytes) else str(answer)
+    if isinstance(answer, bytes):
+        return answer[:MOST].decode("utf-8", "replace")
+    return str(answer)

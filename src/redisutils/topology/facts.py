@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
 from typing import Final, Literal
+
+from redisutils.connection.words import cut
 
 __all__ = ["PERSISTENCE", "SECTIONS", "Info", "ReplicaLink", "ServerFacts"]
 
@@ -33,6 +36,11 @@ PERSISTENCE: Final = {
     "aof_last_bgrewrite_status": "the last rewrite of the AOF (BGREWRITEAOF)",
 }
 """The fields that say whether data is saved, and of what."""
+
+MOST: Final = 2**20
+"""Characters of an answer that are looked at. INFO of a large server takes a hundredth of it."""
+
+_MOST_REPLICAS: Final = 100
 
 _REPLICA: Final = re.compile(r"slave\d+")
 _DATABASE: Final = re.compile(r"db\d+")
@@ -88,16 +96,17 @@ class Info:
     """An answer to INFO.
 
     Args:
-        text: as it came.
+        text: as it came. What a server tells beyond ``MOST`` is left out.
     """
 
     def __init__(self, text: str) -> None:
         self.fields: Mapping[str, str] = dict(
-            line.split(":", 1) for line in text.splitlines() if ":" in line
+            line.split(":", 1) for line in text[:MOST].splitlines() if ":" in line
         )
 
     def text(self, name: str) -> str | None:
-        return self.fields.get(name)
+        told = self.fields.get(name)
+        return None if told is None else cut(told)
 
     def number(self, name: str) -> float | None:
         """A number, None if there is none of this name or it is none."""
@@ -114,16 +123,14 @@ class Info:
         return int(_number(_parts(value).get("count", value)) or 0)
 
     def replicas(self) -> Iterator[ReplicaLink]:
-        """Of a primary."""
-        for name, value in self.fields.items():
-            if _REPLICA.fullmatch(name):
-                parts = _parts(value)
-                if "state" in parts:
-                    yield ReplicaLink(
-                        name=f"{parts.get('ip', '?')}:{parts.get('port', '?')}",
-                        online=parts["state"] == "online",
-                        lag=_number(parts.get("lag")) or 0.0,
-                    )
+        """Of a primary; no more than anybody has."""
+        links = (_parts(value) for name, value in self.fields.items() if _REPLICA.fullmatch(name))
+        for parts in islice((link for link in links if "state" in link), _MOST_REPLICAS):
+            yield ReplicaLink(
+                name=cut(f"{parts.get('ip', '?')}:{parts.get('port', '?')}"),
+                online=parts["state"] == "online",
+                lag=_number(parts.get("lag")) or 0.0,
+            )
 
     @property
     def role(self) -> Literal["primary", "replica"] | None:

@@ -50,4 +50,5 @@ class HealthReport:
     pool: PoolStatus
     endpoints: tuple[EndpointHealth, ...] = ()
     notes: tuple[str, ...] = ()
-    """What could not be judged, and why."""
+    """What could not be judged, and why; and what is worth to know although nothing is wrong, such
+    as a cache that evicts."""

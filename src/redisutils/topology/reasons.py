@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Self, SupportsIndex
 
+from redisutils.connection.words import cut
 from redisutils.metrics.latency import LatencySnapshot
 from redisutils.metrics.snapshot import Rates
 from redisutils.topology.facts import PERSISTENCE, Info
@@ -18,6 +19,7 @@ __all__ = [
     "Grown",
     "Reason",
     "Severity",
+    "notes_of_server",
     "of_clock",
     "of_failures",
     "of_lag",
@@ -46,11 +48,15 @@ CLOCK_SKEW: Final = 1.0
 """Seconds. Times to live and the ids of streams come from the server's clock."""
 
 LOOP_LAG: Final = 0.05
-"""Seconds: p99 of the event loop's lag. What the network takes within a data centre is a hundredth
-of it."""
+"""Seconds by which the event loop is late. What the network takes within a data centre is a
+hundredth of it."""
 
-FEWEST_BEATS: Final = 20
-"""Looks at the loop without which nothing is said: two seconds of them."""
+FEWEST_LATE: Final = 3
+"""How often, of the looks at the loop in the window: fewer are a pause or two, as any program
+has."""
+
+SHORTEST_LOOK: Final = 2.0
+"""Seconds of looking at the loop without which nothing is said: a program that starts is busy."""
 
 ERROR_RATE: Final = 0.01
 """The part of all calls: the most that clients would call occasional."""
@@ -64,6 +70,9 @@ _TROUBLES: Final = frozenset(
 )
 """Failures that tell of server, network or pool, and not of a mistaken call."""
 
+
+_CACHE: Final = "allkeys-"
+"""With what the policies of a cache begin. To be full, and to evict, is what it is for."""
 
 _LOOK_AT_ITS_DISK: Final = (
     "look at its log, at the space on its disk and at the rights of its directory"
@@ -134,10 +143,23 @@ def of_server(peer: str, info: Info, grown: Grown, refused_writes: int) -> Itera
         yield from _of_a_primary(peer, info, grown)
 
 
+def notes_of_server(peer: str, info: Info, grown: Grown) -> Iterator[str]:
+    """What is worth to know, and nothing wrong."""
+    policy, evicted = info.text("maxmemory_policy") or "", grown.by("evicted_keys")
+    if policy.startswith(_CACHE) and evicted:
+        yield (
+            f"{peer} evicted {evicted} key{'s' * (evicted != 1)} in the last {grown.seconds:.0f} s "
+            f"({policy}), as a cache does that has reached its maxmemory of "
+            f"{_size(info.whole('maxmemory') or 0)}"
+        )
+
+
 def _of_memory(peer: str, info: Info, grown: Grown) -> Iterator[Reason]:
     limit, used = info.whole("maxmemory") or 0, info.counted_memory
     policy = info.text("maxmemory_policy") or "noeviction"
     evicted = grown.by("evicted_keys")
+    if policy.startswith(_CACHE):
+        return
     if limit and used >= FULL * limit:
         what = f"{peer} uses {used / limit:.0%} of its maxmemory of {_size(limit)}"
         if policy != "noeviction":
@@ -264,7 +286,7 @@ def of_refused_ping(peer: str, code: str, told: str) -> Reason:
     """PING was refused, with an error that begins with ``code``."""
     known = _REFUSALS.get(code)
     if known is None:
-        return Reason(f"{peer} refused PING: {told}", "refused")
+        return Reason(f"{peer} refused PING: {cut(told)}", "refused")
     name, why = known
     return Reason(f"{peer} refuses commands ({code}): {why}", name, "unhealthy")
 
@@ -292,11 +314,13 @@ def of_clock(peer: str, ahead: float) -> Iterator[Reason]:
 
 def of_lag(lag: LatencySnapshot, seconds: float) -> Iterator[Reason]:
     """How late the event loop was in the last seconds."""
-    if lag.count >= FEWEST_BEATS and lag.p99 > LOOP_LAG:
+    late = sum(count for by, count in lag.spread() if by > LOOP_LAG)
+    if seconds >= SHORTEST_LOOK and late >= FEWEST_LATE:
         yield Reason(
-            f"the event loop was up to {lag.p99 * 1000:.0f} ms late (p99 of the last "
-            f"{seconds:.0f} s), and every answer with it: something in this program blocks it, or "
-            "its machine is busy; asyncio's debug mode tells what",
+            f"the event loop was late by more than {LOOP_LAG * 1000:.0f} ms {late} times in the "
+            f"last {seconds:.0f} s, by up to {lag.max * 1000:.0f} ms, and every answer with it: "
+            "something in this program blocks it, or its machine is busy; asyncio's debug mode "
+            "tells what",
             "loop-lag",
         )
 
@@ -317,10 +341,15 @@ def of_failures(rates: Rates, grown: Mapping[tuple[str, str], int]) -> Iterator[
     if share >= ERROR_RATE:
         name, outcome = max(troubles, key=lambda kind: troubles[kind])
         yield Reason(
-            f"{share:.0%} of all calls of the last 10 s failed, {failing:.3g} a second, most of "
-            f"them with {name} ({outcome}): pool.metrics().failures tells all",
+            f"{share:.0%} of all calls of the last 10 s failed, {_figure(failing)} a second, most "
+            f"of them with {name} ({outcome}): pool.metrics().failures tells all",
             "failures",
         )
+
+
+def _figure(number: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _size(count: float) -> str:

@@ -166,7 +166,9 @@ class Standalone:
                     return await self.pool.get()
                 return await self.pool.get(wait=wait, total=wait or inf)
         except RedisUtilsError as error:
-            self.metrics.failed(error)
+            tried = wait == 0 and isinstance(error, PoolTimeout) and error.phase == "wait"
+            if not tried:  # to try once is an answer either way
+                self.metrics.failed(error)
             raise
 
     async def checkout_patiently(self, budget: float) -> Lease[Connection]:
