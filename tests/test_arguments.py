@@ -116,9 +116,8 @@ async def test_a_command_without_a_word_is_refused_and_shifts_no_reply(
     async with client_at(clean_server) as client:
         await client.set("a", "of a")
         await client.set("b", "of b")
-        answers: list[Any] = await asyncio.gather(
-            client.execute_command(name), client.get("a"), client.get("b"), return_exceptions=True
-        )
+        calls = (client.execute_command(name), client.get("a"), client.get("b"))
+        answers: list[Any] = list(await asyncio.gather(*calls, return_exceptions=True))
         assert isinstance(answers[0], redis.DataError)
         assert outcome_of(answers[0]) is Outcome.NOT_SENT
         assert answers[1:] == [b"of a", b"of b"]
