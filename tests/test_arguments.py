@@ -4,6 +4,7 @@ refused before anything is sent.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from typing import Any
 
@@ -106,3 +107,19 @@ async def test_a_name_that_is_none(clean_server: EmbeddedServer) -> None:
         with pytest.raises(redis.DataError, match="argument 0 of None"):
             await client.execute_command(name)
         assert await client.ping()
+
+
+@pytest.mark.parametrize("name", [" ", "   ", b"", b" "])
+async def test_a_command_without_a_word_is_refused_and_shifts_no_reply(
+    clean_server: EmbeddedServer, name: Any
+) -> None:
+    async with client_at(clean_server) as client:
+        await client.set("a", "of a")
+        await client.set("b", "of b")
+        calls = (client.execute_command(name), client.get("a"), client.get("b"))
+        answers: list[Any] = list(await asyncio.gather(*calls, return_exceptions=True))
+        assert isinstance(answers[0], redis.DataError)
+        assert outcome_of(answers[0]) is Outcome.NOT_SENT
+        assert answers[1:] == [b"of a", b"of b"]
+        with pytest.raises(redis.DataError):
+            await client.pipeline(transaction=False).execute_command(name).get("a").execute()

@@ -17,7 +17,9 @@ from redisutils import (
     Outcome,
     PoolTimeout,
     outcome_of,
+    retry,
 )
+from redisutils.retry import Backoff, RetryPolicy
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import pool_at, until
@@ -128,3 +130,49 @@ async def test_who_waited_in_vain_is_none_of_those_who_wait(clean_server: Embedd
     async with pool_at(clean_server, pool_max_size=1) as pool, pool.get():
         with pytest.raises(PoolTimeout, match="no other callers waiting"):
             (await pool.get(timeout=0.01)).release()
+
+
+class Spoken(ConnectionLost):
+    """A user's own, which has a habit."""
+
+    def __init__(self, message: str) -> None:
+        self.message = "mine"
+        super().__init__(message)
+        self.message = "mine, too"
+
+
+def test_a_subclass_may_have_a_message_of_its_own() -> None:
+    error = Spoken("gone")
+    assert str(error) == "gone [outcome: UNKNOWN]"
+    assert error.message == "mine, too"
+
+
+async def test_what_the_pool_asks_for_itself_is_nobodys_failure(
+    clean_server: EmbeddedServer, proxy: FaultProxy
+) -> None:
+    async with pool_at(clean_server, proxy, health_check_interval=0.1, command_timeout=0.2) as pool:
+        await pool.client.ping()
+        proxy.stall()
+        await until(lambda: pool.metrics().background_errors, "a health check that failed")
+        assert pool.metrics().failures == {}
+        assert pool.metrics().timeouts == 0
+        proxy.restore()
+
+
+async def test_an_attempt_of_a_blocking_command_that_is_repeated_is_no_failure(
+    clean_server: EmbeddedServer, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "TRANSIENT", frozenset({"WRONGTYPE"}))  # which can be had at will
+    async with pool_at(clean_server, proxy, retry_delay_ms=1, max_retries=50) as pool:
+        await pool.client.set("q", "text")
+        waiting = asyncio.ensure_future(pool.client.blpop("q", 1))
+        await until(lambda: pool.metrics().retries, "a refusal")
+        await pool.client.delete("q")
+        await pool.client.rpush("q", 1)
+        assert await waiting
+        assert pool.metrics().failures == {}
+        pool.server.set_policy(RetryPolicy("never", 0, Backoff(0.1, 1.0)))
+        await pool.client.set("q", "text")
+        with pytest.raises(redis.ResponseError):
+            await pool.client.blpop("q", 1)
+        assert pool.metrics().failures == {("ResponseError", "REJECTED"): 1}

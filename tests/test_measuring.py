@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redisutils import RedisPool
-from redisutils.connection.naming import OTHER, command_name, hashed
+from redisutils.connection.naming import OTHER, command_name, hashed, slow_command
 from redisutils.connection.packing import pack, pack_many
 from redisutils.metrics import (
     PARTS,
@@ -25,7 +26,7 @@ from redisutils.metrics import (
     Split,
 )
 from redisutils.metrics.measures import Measures
-from redisutils.metrics.meter import LARGEST_GAP, TARGET, Meter
+from redisutils.metrics.meter import BLOCK, LARGEST_GAP, SPARE, TARGET, Meter
 from redisutils.metrics.pulse import Pulse
 from redisutils.metrics.slow import KEPT, MINUTES, SlowLog
 from redisutils.testing import EmbeddedServer, FaultProxy
@@ -206,6 +207,59 @@ async def test_a_slow_command_among_many_is_never_missed(clean_server: EmbeddedS
     assert found.key == hashed(b"slow:key")
     assert "slow:key" not in repr(found)
     assert found.request_bytes > len(script)
+
+
+async def test_slow_reads_do_not_slow_the_program_down(clean_server: EmbeddedServer) -> None:
+    """Each read of a long queue is slower than the one before, and would be measured whole."""
+    async with pool_at(clean_server) as pool:
+        measures, recorded = pool.server.metrics.measures, 0
+        record = type(measures).record
+
+        def counted(*args: Any) -> None:
+            nonlocal recorded
+            recorded += 1
+            record(measures, *args)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(measures), "record", lambda _, *args: counted(*args))
+            began = time.monotonic()
+            await asyncio.gather(*(pool.client.get("k") for _ in range(20_000)))
+            seconds = 1 + time.monotonic() - began
+        found = pool.metrics()
+    assert found.commands == 20_000
+    assert recorded < seconds * (2 * TARGET + SPARE) + BLOCK + 50  # and one for each read
+    assert found.latency.count > 20_000 - 2 * LARGEST_GAP
+
+
+async def test_what_is_pushed_leaves_nothing_behind(clean_server: EmbeddedServer) -> None:
+    async with pool_at(clean_server) as pool, pool.client.pubsub() as messages:
+        for number in range(100):
+            await messages.subscribe(f"c{number % 3}")
+        timings = [one._timing for one in pool.server._manager.open]
+        assert max(len(timing.writes) for timing in timings) < 10
+        assert pool.metrics().commands == 0  # nor are they replies
+
+
+async def test_scripts_cannot_make_names(clean_server: EmbeddedServer) -> None:
+    async with pool_at(clean_server) as pool:
+        for number in range(50):
+            for text in (f"user:{number}:secret not found", f"CODE{number} is made up"):
+                with pytest.raises(redis.ResponseError):
+                    await pool.client.eval("return redis.error_reply(ARGV[1])", 0, text)
+        errors = pool.metrics().by_command["EVAL"].errors
+    assert len(errors) <= 33
+    assert not any("secret" in code for code in errors)
+    assert sum(errors.values()) == 100
+
+
+def test_a_huge_slow_command_is_not_read_through() -> None:
+    batch = pack_many([("PING",), ("SET", "first", "x"), *[("GET", "k")] * 100_000])
+    value = pack(("SET", b"k" * 2000, b"x" * 50_000_000))
+    for payload, key in ((batch, b"first"), (value, b"k" * 1024)):
+        began = time.process_time()
+        told = slow_command("SET", payload, b"OK", Split(), plain=False)
+        assert time.process_time() - began < 0.05  # a hundred times what it takes
+        assert told.key == hashed(key)
 
 
 # -- the log of slow commands ------------------------------------------------------

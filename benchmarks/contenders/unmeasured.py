@@ -23,8 +23,8 @@ class _NoTiming(Timing):
         self.skip = sys.maxsize
         self.writes = deque(maxlen=0)
 
-    def is_slow(self, first: Issued | Reply, received: float) -> bool:
-        return False
+    def begin(self, first: Issued | Reply, received: float) -> None:
+        pass
 
 
 @contextmanager

@@ -65,18 +65,16 @@ class RedisUtilsError(Exception):
 
     def __init__(self, message: str, *, outcome: Outcome | None = None) -> None:
         super().__init__(message)
+        self.message = message
+        """What happened, without the outcome."""
         if outcome is not None:
             self.outcome = outcome
 
-    @property
-    def message(self) -> str:
-        """What happened, without the outcome."""
-        return super().__str__()
-
     def __str__(self) -> str:
+        text = super().__str__()
         if self.tells_outcome and self.outcome is not None:
-            return f"{self.message} [outcome: {self.outcome.name}]"
-        return self.message
+            return f"{text} [outcome: {self.outcome.name}]"
+        return text
 
 
 class ConfigError(RedisUtilsError, rpy.DataError, ValueError):

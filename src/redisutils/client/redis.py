@@ -31,9 +31,16 @@ from redisutils.client.callbacks import ResponseCallbacks, settled, shape
 from redisutils.client.pipeline import OwnConnection, Pipeline
 from redisutils.client.refusals import refuse_shared, refuse_unanswered
 from redisutils.client.source import DeferredLane, LaneLike, LazySource, Source, lane_of
-from redisutils.commands import Command, block_timeout, is_blocking, is_container, lookup
+from redisutils.commands import (
+    Command,
+    block_timeout,
+    is_blocking,
+    is_container,
+    lookup,
+    may_write,
+)
 from redisutils.connection.alarm import FOREVER
-from redisutils.connection.packing import pack
+from redisutils.connection.packing import OwnPayload, pack
 from redisutils.errors import CommandTimeout, code_of
 from redisutils.pool.lane import Lane
 from redisutils.secret import hidden, hide
@@ -312,13 +319,17 @@ class Redis(redis.asyncio.Redis):
             lease = await server.checkout_patiently(self._timeout - spent)
             try:
                 spent = monotonic() - started
-                return await self._ask(lane_of(lease.item), args, options, timeout - spent)
+                lane = lane_of(lease.item)
+                return await self._ask(lane, args, options, timeout - spent, OwnPayload)
             except RedisError as error:
                 attempts += 1
                 delay = policy.backoff.delay(attempts)
                 repeated = policy.may_repeat_rejected(code_of(error))
                 in_time = monotonic() - started + delay < self._timeout
                 if not repeated or attempts > policy.max_retries or not in_time:
+                    if isinstance(error, CommandTimeout):
+                        server.metrics.ran_out(error)
+                    server.metrics.failed(error, may_write=lambda: may_write(args))
                     raise
                 server.metrics.retried(code_of(error))
             finally:
@@ -335,10 +346,19 @@ class Redis(redis.asyncio.Redis):
         return FOREVER if waits is None else min(FOREVER, self._timeout + waits)
 
     async def _ask(
-        self, lane: LaneLike, args: tuple[Any, ...], options: dict[str, Any], timeout: float
+        self,
+        lane: LaneLike,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+        timeout: float,
+        kind: type[bytes] = bytes,
     ) -> Any:
-        """Issue a command on ``lane`` and shape its reply."""
-        payload = pack(args, *self._encoding)
+        """Issue a command on ``lane`` and shape its reply.
+
+        Args:
+            kind: ``OwnPayload`` for one attempt of several, of which only the last is told.
+        """
+        payload = kind(pack(args, *self._encoding))
         try:
             response = await lane.submit(
                 payload, self._decode and NEVER_DECODE not in options, timeout

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from redis._parsers.base import BaseParser
 from redis.exceptions import ExecAbortError, ResponseError
 
-from redisutils.connection.naming import command_name
+from redisutils.connection.naming import OTHER, command_name
 from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import Outcome, with_code, with_outcome
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.retry import TRANSIENT
 
 __all__ = ["ErrorReplies", "refusal_of"]
+
+_CODE: Final = re.compile("-?[A-Z][A-Z0-9_]{1,31}")
 
 _OF_EXEC: Final = frozenset({"EXECABORT", "ERR"})
 """How EXEC answers when its commands, or MULTI itself, were refused."""
@@ -35,6 +38,8 @@ class ErrorReplies:
         except ValueError:  # MOVED or ASK without an address
             error = ResponseError(message)
         code = message.split(" ", 1)[0]
+        if not _CODE.fullmatch(code):  # a script may answer anything: it shall not make names
+            code = OTHER
         with_outcome(with_code(error, code), Outcome.REJECTED)
         self.parsed.append((error, code))
         return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import blake2s
 from time import time
 from typing import Any, Final
@@ -21,6 +22,12 @@ _KEY_SHOWN: Final = 200
 """Bytes of a key that are shown."""
 
 _BLOCKING: Final = frozenset(name for name, row in TABLE.items() if row.timeout is not None)
+
+_KEY_TAKEN: Final = 1024
+"""Bytes of a key that its hash is made of."""
+
+_LOOKED_AT: Final = 16
+"""Commands of a batch, and words of a command, among which the key is looked for."""
 
 _CRLF: Final = b"\r\n"
 
@@ -56,16 +63,34 @@ def blocks(name: str, payload: bytes) -> bool:
     return is_blocking(lookup(words), words)
 
 
+def _beginnings(payload: bytes) -> Iterator[list[bytes]]:
+    """Of the first commands in a payload the first words, each as far as a key is taken."""
+    at = 0
+    for _ in range(_LOOKED_AT):
+        if at >= len(payload):
+            return
+        end = payload.index(_CRLF, at)
+        count, at = int(payload[at + 1 : end]), end + 2
+        words = []
+        for _ in range(min(count, _LOOKED_AT)):
+            end = payload.index(_CRLF, at)
+            begin = end + 2
+            at = begin + int(payload[at + 1 : end]) + 2
+            words.append(payload[begin : min(at - 2, begin + _KEY_TAKEN)])
+        yield words
+        if count > len(words):
+            return  # where the next begins would have to be looked for
+
+
 def slow_command(
     name: str, payload: bytes, answer: Any, split: Split, *, plain: bool
 ) -> SlowCommand:
-    """What the log of slow commands keeps of one. O(length of the payload).
+    """What the log of slow commands keeps of one. O(1), however long the payload.
 
     Args:
         plain: whether its key may be read there; otherwise a hash of it stands in its place.
     """
-    keys = (key for words in unpack(payload) for key in keys_of(words))
-    key = next(keys, None)
+    key = next((key for words in _beginnings(payload) for key in keys_of(words)), None)
     shown = None
     if key is not None:
         shown = key[:_KEY_SHOWN].decode("utf-8", "backslashreplace") if plain else hashed(key)

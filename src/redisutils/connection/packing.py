@@ -16,7 +16,14 @@ from redis.exceptions import DataError
 
 from redisutils.errors import Outcome, with_outcome
 
-__all__ = ["pack", "pack_many", "unpack"]
+__all__ = ["OwnPayload", "pack", "pack_many", "unpack"]
+
+
+class OwnPayload(bytes):
+    """A packed command that no caller has issued, such as a health check's: what becomes of it is
+    told to no caller, and counts as nobody's failure."""
+
+    __slots__ = ()
 
 
 def pack(args: Sequence[Any], encoding: str = "utf-8", errors: str = "strict") -> bytes:
@@ -25,7 +32,8 @@ def pack(args: Sequence[Any], encoding: str = "utf-8", errors: str = "strict") -
     The first argument may hold several words (``"CLIENT LIST"``), as in redis-py.
 
     Raises:
-        DataError: an argument is of a type that has no one meaning on the wire.
+        DataError: an argument is of a type that has no one meaning on the wire, or the name has
+            no word in it.
         UnicodeEncodeError: a string does not encode.
         Both with ``outcome`` NOT_SENT.
     """
@@ -63,6 +71,11 @@ def _pack_carefully(args: Sequence[Any], encoding: str, errors: str) -> bytes:
         words = name.split()
     else:
         words = [name]
+    if not words:
+        # The server answers nothing to a command without a word, and the next reply in its place.
+        raise with_outcome(
+            DataError(f"a command needs a name, not {name!r}: such as 'GET'"), Outcome.NOT_SENT
+        )
     packed: list[Any] = []
     for position, arg in enumerate((*words, *args[1:])):
         kind = type(arg)

@@ -249,8 +249,9 @@ class Connection(asyncio.Protocol):
         """Write bytes whose answers, if any, come as pushes or unsolicited: pub/sub, MONITOR."""
         if not self._home.is_here():
             raise self._wrong_loop()
-        self._out.append(payload)
         self.flush()
+        self.metrics.bytes_out += len(payload)
+        self._write(payload)  # nor is a reply to it counted, or a moment kept
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -486,14 +487,16 @@ class Connection(asyncio.Protocol):
         # What a woken task issues meanwhile cannot be answered by what has been received already.
         owed = len(expected) - len(self._out)
         timing = self._timing
-        whole = owed > 0 and timing.is_slow(expected[0], self.last_heard)
-        due = owed if whole else owed - timing.skip  # so many are owed when the next is measured
+        if owed:
+            timing.begin(expected[0], self.last_heard)
+        # So many are owed when the next is measured.
+        due = owed if timing.whole else owed - timing.skip
         try:
             while owed and expected:  # a woken task may have closed the connection
                 reply = expected[0]
                 if owed == due:
                     future = reply[0] if isinstance(reply, tuple) else reply.future
-                    value, gap = self._measure(reply, whole)
+                    value, gap = self._measure(reply)
                     due -= gap
                 elif isinstance(reply, tuple):
                     future, _, decode, _, _ = reply
@@ -525,16 +528,13 @@ class Connection(asyncio.Protocol):
                     except InvalidStateError:  # the caller has gone: the reply is read and dropped
                         pass
         finally:
-            if not whole:
+            if not timing.whole:
                 timing.skip = owed - due
         if self._reader.has_data():
             self._read_unsolicited()
 
-    def _measure(self, reply: Issued | Reply, whole: bool) -> tuple[Any, int]:
+    def _measure(self, reply: Issued | Reply) -> tuple[Any, int]:
         """Parse the answer to ``reply`` and measure what it took.
-
-        Args:
-            whole: all answers of this read are measured.
 
         Returns the answer, and how many on from it the next is to be measured: none if it has
         not come yet.
@@ -544,9 +544,7 @@ class Connection(asyncio.Protocol):
         if value is _INCOMPLETE or type(value) is _Push:
             return value, 0
         place = self._written - len(self._expected) + len(self._out) + 1
-        gap = self._timing.note(
-            reply, value, place, received=self.last_heard, began=began, whole=whole
-        )
+        gap = self._timing.note(reply, value, place, received=self.last_heard, began=began)
         return value, gap
 
     def _pushed(self, message: Any) -> None:
@@ -593,7 +591,7 @@ class Connection(asyncio.Protocol):
         if isinstance(value, BaseException):
             reply.fail(value, self.metrics)
             return True
-        if not reply.done():  # the caller is told by what it is given
+        if not (reply.done() or reply.is_own):  # the caller is told by what it is given
             for error, _ in errors:
                 self.metrics.failed(error)
         return False
@@ -686,7 +684,8 @@ class Connection(asyncio.Protocol):
             f"({len(self._expected)} in flight, last heard {now - self.last_heard:.3g} s ago)",
             outcome=outcome,
         )
-        self.metrics.ran_out(error)
+        if not reply.is_own:
+            self.metrics.ran_out(error)
         reply.fail(error, self.metrics)
 
     # -- the transport's callbacks ----------------------------------------------

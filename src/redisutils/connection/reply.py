@@ -29,7 +29,7 @@ from time import monotonic
 from typing import Any, TypeAlias
 
 from redisutils.commands import may_write
-from redisutils.connection.packing import unpack
+from redisutils.connection.packing import OwnPayload, unpack
 from redisutils.errors import Outcome, with_outcome
 from redisutils.metrics.counters import PoolMetrics
 
@@ -82,8 +82,14 @@ class Reply:
     def fail(self, error: BaseException, metrics: PoolMetrics) -> None:
         """Complete with ``error``, counted in ``metrics``, unless the caller has gone."""
         if not self.future.done():
-            metrics.failed(error, may_write=self._may_write)
+            if not self.is_own:
+                metrics.failed(error, may_write=self._may_write)
             self.future.set_exception(error)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether no caller has issued it: see ``packing.OwnPayload``."""
+        return type(self.payload) is OwnPayload
 
     def _may_write(self) -> bool:
         """Whether the command changes anything at the server. O(length of the payload)."""

@@ -27,10 +27,12 @@ class Timing:
         metrics: where it is counted. May be exchanged.
     """
 
-    __slots__ = ("_slow_names", "_slow_read", "_stands_for", "metrics", "skip", "writes")
+    __slots__ = ("_slow_names", "_slow_read", "_stands_for", "metrics", "skip", "whole", "writes")
 
     def __init__(self, metrics: PoolMetrics) -> None:
         self.metrics = metrics
+        self.whole = False
+        """Whether all answers of this read are measured."""
         self.skip = 0
         """Of the answers to come, how many go by until the next is measured."""
         self._stands_for = 1
@@ -40,11 +42,11 @@ class Timing:
         """(How many replies had been asked for when it left, the moment) of each write, from the
         last on that was measured."""
 
-    def is_slow(self, first: Issued | Reply, received: float) -> bool:
-        """Whether ``first``, the oldest command that is owed an answer, waited longer for it than
-        the slowest that are remembered. Then all that has come is to be measured."""
+    def begin(self, first: Issued | Reply, received: float) -> None:
+        """Answers have come: all are to be measured if ``first``, the oldest command that is owed
+        one, waited longer for it than the slowest that are remembered."""
         issued = first[3] if isinstance(first, tuple) else first.issued
-        return received - issued > self.metrics.measures.slow.floor
+        self.whole = received - issued > self.metrics.measures.slow.floor
 
     def note(
         self,
@@ -54,7 +56,6 @@ class Timing:
         *,
         received: float,
         began: float,
-        whole: bool,
     ) -> int:
         """The answer to ``reply`` has just been parsed: measure it.
 
@@ -62,7 +63,6 @@ class Timing:
             place: the how-manieth of all replies that were asked for on this connection it is.
             received: when the read came that completed it.
             began: when its parsing did.
-            whole: it stands for itself alone, since all others are measured, too.
 
         Returns how many answers on the next is to be measured: 1 for the very next.
         """
@@ -85,9 +85,12 @@ class Timing:
         if ended - issued > slow.floor and not apart and self._is_new(name, received):
             split = Split(wait, queue, wire, loop, parse)
             slow.add(slow_command(name, payload, answer, split, plain=slow.plain_keys))
-        if whole:
+        if self.whole:  # it stands for itself alone, since the others are measured, too
             measures.record(name, wait, queue, wire, loop, parse, 1, apart)
-            return 1
+            if self.metrics.meter.spend():
+                return 1
+            self.whole = False
+            return 1 + self.skip
         measures.record(name, wait, queue, wire, loop, parse, self._stands_for, apart)
         gap = self._stands_for = self.metrics.meter.draw(ended)
         return gap

@@ -14,6 +14,9 @@ from redisutils.metrics.split import PARTS, Composition, Split, Sums, band_of
 __all__ = ["Measures"]
 
 
+CODES: Final = 32
+"""Codes of one command that are told apart: scripts can make up others without end."""
+
 _NO_SUMS: Final = (0.0,) * 6
 """How many commands, and the sum of each part: see ``split.Sums``."""
 
@@ -84,7 +87,8 @@ class Measures:
 
     def refused(self, command: str, code: str) -> None:
         """The server answered a call of ``command`` with an error that begins with ``code``."""
-        self._calls(command).errors[code] += 1
+        errors = self._calls(command).errors
+        errors[code if code in errors or len(errors) < CODES else "OTHER"] += 1
 
     def _calls(self, command: str) -> _Calls:
         calls = self._by_command.get(command)

@@ -8,8 +8,8 @@ of commands are estimates then, without a bias, from a thousand samples a second
 
 Whatever is told apart from that stays exact: how many commands were answered, errors, retries,
 bytes. And a read that brings answers to what has waited longer than the slowest commands of this
-minute (:mod:`redisutils.metrics.slow`) is measured whole: the log of slow commands does not depend
-on luck.
+minute (:mod:`redisutils.metrics.slow`) is measured whole, up to ``SPARE`` commands a second: the
+log of slow commands does not depend on luck.
 """
 
 from __future__ import annotations
@@ -29,16 +29,21 @@ LARGEST_GAP: Final = 256
 """Commands that one stands for at most, on average."""
 
 
+SPARE: Final = 500
+"""Commands a second that may be measured beside those, since they are slow."""
+
+
 class Meter:
     """Decides for all the connections of a pool together."""
 
-    __slots__ = ("_began", "_left", "_mean", "_seed")
+    __slots__ = ("_began", "_left", "_mean", "_seed", "_spare")
 
     def __init__(self) -> None:
         self._mean = 1
         self._began = monotonic()
         self._left = BLOCK
         self._seed = 1
+        self._spare = SPARE
 
     def draw(self, now: float) -> int:
         """How many commands on, on this connection, the next is to be measured: 1 for the very
@@ -57,8 +62,14 @@ class Meter:
         seed = self._seed = (self._seed * 1_103_515_245 + 12_345) & 0x7FFF_FFFF
         return 1 + (seed >> 8) % (2 * mean - 1)
 
+    def spend(self) -> bool:
+        """A command was measured since it is slow. Returns whether the next may be, too."""
+        self._spare -= 1
+        return self._spare > 0
+
     def turn(self, now: float) -> None:
         """A second has passed: what was right in a burst is not, when it is over."""
+        self._spare = SPARE
         if now - self._began > 0.5:
             self._adapt(now)
 

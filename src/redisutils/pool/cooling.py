@@ -143,7 +143,7 @@ class Cooling:
         for reply, refusal in self._overtaken():
             if isinstance(reply, Batch):
                 for each in refusal:
-                    if isinstance(each, Exception):
+                    if isinstance(each, Exception) and not reply.is_own:
                         self._metrics.failed(each)
                 reply.future.set_result(refusal)
             else:

@@ -12,7 +12,7 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from redisutils.connection.packing import pack
+from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import ConnectionLost, Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics.counters import PoolMetrics
@@ -26,7 +26,7 @@ __all__ = ["Housekeeper"]
 
 logger = logging.getLogger("redisutils.health")
 
-_PING: Final = pack(("PING",))
+_PING: Final = OwnPayload(pack(("PING",)))
 
 _LONGEST_ROUND: Final = 30.0
 """Seconds between rounds at most, when there is anything to look after."""

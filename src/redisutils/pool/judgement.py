@@ -31,6 +31,6 @@ def blocks(reply: Reply) -> bool:
 def repeatable(reply: Reply) -> bool:
     """Whether executing it again has the same effect and the same answer as executing it once."""
     return all(
-        words[0] in _BRACKETS or is_repeatable(lookup(words), words)
+        bool(words) and (words[0] in _BRACKETS or is_repeatable(lookup(words), words))
         for words in unpack(reply.payload)
     )

@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
-from redisutils.connection.packing import pack, pack_many
+from redisutils.connection.packing import OwnPayload, pack, pack_many
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectFailed, ConnectionLost
 from redisutils.metrics.counters import PoolMetrics
@@ -38,7 +38,7 @@ LIFETIME_JITTER: Final = 0.1
 opened together are not all replaced together."""
 
 
-_PING: Final = pack(("PING",))
+_PING: Final = OwnPayload(pack(("PING",)))
 
 
 class ConnectionManager:
@@ -120,7 +120,7 @@ class ConnectionManager:
         number = str(next(self._pings)).encode()
         try:
             answers = await item.submit_many(
-                pack_many((("UNWATCH",), ("PING", number))), 2, False, self._patience
+                OwnPayload(pack_many((("UNWATCH",), ("PING", number)))), 2, False, self._patience
             )
         except CommandTimeout as error:
             raise Silent(f"{item!r} does not answer") from error
@@ -129,7 +129,7 @@ class ConnectionManager:
             raise ConnectionLost(f"{item!r} may still be watching keys: {unwatched}")
         # A user who may not PING, or a server that refuses it (MISCONF), is answered all the same.
         if echo != number and not isinstance(echo, ResponseError):
-            raise ConnectionLost(f"{item!r} answered PING {number!r} with {echo!r}")
+            raise ConnectionLost(f"{item!r} is out of step: it answered PING with something else")
         item.needs_reset = False
 
     def doubt(self, items: Sequence[Connection]) -> None:

@@ -106,7 +106,8 @@ class Parking:
             f"waited {now - reply.issued:.3g} s for {self._whose}: {why}",
             outcome=reply.fate,
         )
-        self._metrics.ran_out(error)
+        if not reply.is_own:
+            self._metrics.ran_out(error)
         reply.fail(error, self._metrics)
         return True
 

@@ -38,7 +38,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
-from redisutils.errors import PoolClosed, PoolTimeout
+from redisutils.errors import PoolClosed, PoolTimeout, RedisUtilsError
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.model import (
     Expired,
@@ -322,10 +322,10 @@ class Pool(Generic[T]):
         except Exception as error:
             self.metrics.errors[type(error).__name__] += 1
             logger.debug("%s: %r is not fit for reuse", self.name, item, exc_info=error)
+            # A hook's text is the program's own, and may hold anything.
+            told = error.message if isinstance(error, RedisUtilsError) else type(error).__name__
             text = "%s: an idle connection was not fit for reuse: %s"
-            self.metrics.events.note(
-                "discarded", logging.INFO, text, self.name, error, error=str(error)
-            )
+            self.metrics.events.note("discarded", logging.INFO, text, self.name, told, error=told)
         finally:
             if not fit:
                 self._size -= 1
