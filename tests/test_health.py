@@ -556,7 +556,7 @@ def test_what_a_server_does_not_tell_is_none(text: str) -> None:
 
 async def test_callers_that_wait_for_a_connection(clean_server: EmbeddedServer) -> None:
     async with pool_at(clean_server, pool_max_size=2) as pool:
-        await pool.client.ping()
+        await pool.health()  # what came before the first look is not known
         async with pool.get():
             waiting = asyncio.ensure_future(pool.get().__aenter__())
             await asyncio.sleep(0)
@@ -651,7 +651,7 @@ async def test_to_look_is_nobodys_failure(clean_server: EmbeddedServer) -> None:
         await until(lambda: pool.metrics().in_flight)
         while not busy.done():
             await pool.health(timeout=0.05)
-        assert ("PoolTimeout", "NOT_SENT") not in pool.metrics().failures
+        assert not pool.metrics().failures
 
 
 async def test_to_try_once_in_vain_is_no_failure(clean_server: EmbeddedServer) -> None:

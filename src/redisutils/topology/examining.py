@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, Protocol
 from redis.exceptions import RedisError
 
 from redisutils.connection.options import ConnectOptions
-from redisutils.connection.packing import pack_many
+from redisutils.connection.packing import OwnPayload, pack_many
 from redisutils.connection.protocol import Connection
 from redisutils.connection.words import cut
 from redisutils.errors import CircuitOpen, PoolClosed, RedisUtilsError, code_of
@@ -83,6 +83,8 @@ class _Look:
     """Whether it had to connect first."""
     stuck: bool = False
     """Whether the lane did not answer, and a connection of our own did."""
+    shortage: str = ""
+    """Who had the connections while it waited for one."""
     again: bool = False
     """Whether it was asked in words that the server does not know, and others may be better."""
     error: Exception | None = None
@@ -162,7 +164,8 @@ class Examiner:
             look.fresh = lane.connection is None
             left = end - monotonic()
             began, since, names, reply = self._issue(lane.unwatched_many, left)
-            await _settled(reply, left if look.fresh else left * _LANE_SHARE)
+            await _settled(reply, left * _LANE_SHARE)
+            look.shortage = self._server.pool.shortage() if look.fresh else ""
             if not reply.done() and lane.connection is not None and not look.fresh:
                 own = await self._ask_own(end)
                 if own is not None and not reply.done():
@@ -216,7 +219,8 @@ class Examiner:
                 del self._refused[name]
         if not asked:
             asked["HELLO"] = ("HELLO",)  # which everyone may say, and which changes nothing
-        reply = submit_many(pack_many(list(asked.values())), len(asked), False, max(left, 0.001))
+        payload = OwnPayload(pack_many(list(asked.values())))
+        reply = submit_many(payload, len(asked), False, max(left, 0.001))
         reply.add_done_callback(_retrieve)
         return now, time(), list(asked), reply
 
@@ -325,8 +329,9 @@ class Examiner:
                 )
         elif isinstance(error, CircuitOpen):
             yield Reason(error.message, "circuit-open", "unhealthy")
-        elif look.fresh and (shortage := self._server.pool.shortage()):
-            yield Reason(f"no connection is free for commands: {shortage}", "pool", "unhealthy")
+        elif look.shortage:
+            told = f"no connection is free for commands: {look.shortage}"
+            yield Reason(told, "pool", "unhealthy")
         else:
             why = error.message if isinstance(error, RedisUtilsError) else cut(str(error))
             yield Reason(f"{self._peer} does not answer: {why}", "unreachable", "unhealthy")
