@@ -1,6 +1,7 @@
 """``monitor_app``: what each address answers, to whom, and what trouble does not do to it."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -23,6 +24,7 @@ pytest.importorskip("uvicorn", reason='needs the extra "monitor"')
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from redisutils.cli.serve import protocol
 from redisutils.cli.serve.hosting import Host, addresses, listen
 from redisutils.monitor import access as access_module
 from redisutils.monitor import app as app_module
@@ -507,6 +509,82 @@ async def test_without_prometheus_it_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "redisutils.monitor.prometheus", None)
     answer = await browse(monitor_app(idle)).get("/metrics")
     assert answer.status_code == 501
+
+
+# Connections that are kept for nothing
+
+
+async def sent_to(url: str, *pieces: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    place = httpx.URL(url)
+    reader, writer = await asyncio.open_connection(place.host, place.port, limit=2**20)
+    for piece in pieces:
+        writer.write(piece)
+    return reader, writer
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ",
+        b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\ntok",
+    ],
+)
+async def test_a_request_has_its_time(
+    idle: RedisPool, begun: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(protocol, "REQUEST", 0.1)
+    async with hosted(monitor_app(idle, token=TOKEN)) as url:
+        reader, writer = await sent_to(url, begun)
+        try:
+            async with asyncio.timeout(8):
+                await reader.read()
+        except ConnectionResetError:
+            pass
+        writer.close()
+    assert not complaints(caplog)
+
+
+async def test_silent_clients_keep_nobody_out(
+    idle: RedisPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "CONNECTIONS", 5)
+    async with hosted(monitor_app(idle)) as url, httpx.AsyncClient(base_url=url) as client:
+        async with client.stream("GET", "/events") as watching:
+            assert watching.status_code == 200
+            silent = [await sent_to(url) for _ in range(12)]
+            assert (await client.get("/livez")).status_code == 200
+            reader, _ = silent[0]
+            async with asyncio.timeout(8):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""  # the oldest went
+            lines = watching.aiter_lines()
+            assert await anext(lines) == "retry: 1000", "what is answered stays"
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_a_viewer_that_takes_nothing_is_left(
+    pool: RedisPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(protocol, "PATIENCE", 0.1)
+    app = quick(pool)
+    app.feed._kept.extend([b'{"x":"' + b"x" * 100_000 + b'"}'] * 200)  # more than any buffer takes
+    async with hosted(app) as url:
+        request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        _, writer = await sent_to(url, request)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await until(lambda: app.feed.viewers == 1)
+        await until(lambda: app.feed.viewers == 0)
+        writer.transport.abort()
+    assert not complaints(caplog)
+
+
+def test_there_is_room_for_the_pool_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    for files, expected in [(256, 192), (100, 50), (10**6, 1024), (resource.RLIM_INFINITY, 1024)]:
+        monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
+        assert protocol.room() == expected
 
 
 # Streams
