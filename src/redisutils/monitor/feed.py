@@ -37,6 +37,9 @@ logger = logging.getLogger("redisutils.monitor")
 KEPT: Final = 300
 """Frames that are kept for those who come later."""
 
+KEPT_BYTES: Final = 8 * 1024 * 1024
+"""What they may take; 300 are 1 MB as a rule."""
+
 BEHIND: Final = 4
 """Frames that wait for a viewer at most. Older ones are lost to it."""
 
@@ -140,7 +143,8 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._status: Status = "healthy"
         self._viewers: set[Viewer] = set()
-        self._kept: deque[bytes] = deque(maxlen=KEPT)
+        self._kept: deque[bytes] = deque()
+        self._size = 0  # of them all
         self.latest: Sheet | None = None
         """The last frame; None before the first."""
         self.error: str | None = None
@@ -260,7 +264,12 @@ class Feed:
     async def _show(self, sheet: Sheet) -> None:
         slim = sheet.slim  # first: a frame that is no JSON shall not be the latest
         self.latest = sheet
+        if len(self._kept) == KEPT:
+            self._size -= len(self._kept.popleft())
         self._kept.append(slim)
+        self._size += len(slim)
+        while self._size > KEPT_BYTES and len(self._kept) > 1:
+            self._size -= len(self._kept.popleft())
         for number, viewer in enumerate(list(self._viewers), 1):
             viewer.give(sheet)
             if number % _TOGETHER == 0:
