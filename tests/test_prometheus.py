@@ -238,6 +238,33 @@ async def test_a_loop_that_hangs_is_told_with_the_age_of_the_figures(
         assert value(after, "redisutils_snapshot_age_seconds") == 0
 
 
+async def test_the_age_is_how_long_the_loop_has_hung(
+    clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "PATIENCE", 0.01)
+    now = 1000.0
+    monkeypatch.setattr(reading, "monotonic", lambda: now)
+    async with pool_at(clean_server) as pool:
+        ages = []
+
+        def scrape(times: int) -> None:
+            nonlocal now
+            for _ in range(times):
+                now += 15  # Prometheus comes again
+                ages.append(value(scraped(pool), "redisutils_snapshot_age_seconds"))
+
+        def hang(times: int) -> None:
+            thread = threading.Thread(target=scrape, args=(times,))
+            thread.start()
+            thread.join()
+
+        scrape(1)
+        hang(3)
+        scrape(1)
+        hang(2)
+    assert ages == [0, 0, 15, 30, 0, 0, 15]
+
+
 async def test_scraping_while_the_pool_closes_and_when_it_is_closed(
     clean_server: EmbeddedServer,
 ) -> None:

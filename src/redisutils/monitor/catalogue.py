@@ -403,7 +403,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "redisutils_snapshot_age_seconds",
         "gauge",
         "seconds",
-        "How old these figures are: 0, or since when the event loop has not answered.",
+        "0, or for how long the event loop has been asked for these figures in vain.",
         (),
         age,
         "redisutils.snapshot.age",

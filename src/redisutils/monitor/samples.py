@@ -145,7 +145,7 @@ def breaker(reading: Reading) -> Iterable[Sample]:
 
 
 def age(reading: Reading) -> Iterable[Sample]:
-    """How old the figures are."""
+    """For how long the event loop has not answered."""
     return (((), reading.age),)
 
 
