@@ -26,9 +26,8 @@ from starlette.routing import Mount
 
 from redisutils.cli.serve import protocol
 from redisutils.cli.serve.hosting import Host, addresses, listen
-from redisutils.monitor import access as access_module
 from redisutils.monitor import app as app_module
-from redisutils.monitor.access import Access, check_token
+from redisutils.monitor.access import SESSION_SECONDS, Access, check_token
 from redisutils.monitor.app import MonitorApp, monitor_app
 from redisutils.monitor.feed import Feed
 from redisutils.monitor.files import read_page
@@ -362,21 +361,58 @@ async def test_over_https_the_cookie_stays_on_https(idle: RedisPool, browse: Bro
     assert "Secure" in (await client.post("/login", data={"token": TOKEN})).headers["set-cookie"]
 
 
-def test_sessions_end_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
+@one_loop
+async def test_behind_a_proxy_with_tls_the_cookie_stays_on_https(
+    idle: RedisPool, browse: Browse
+) -> None:
+    for base, told, secure in [
+        ("http://monitor.example", "https", True),
+        ("http://monitor.example", "HTTPS, http", True),
+        ("http://monitor.example", "http", False),
+        ("https://monitor.example", "http", True),
+    ]:
+        client = browse(monitor_app(idle, token=TOKEN), base=base)
+        headers = {"X-Forwarded-Proto": told}
+        answer = await client.post("/login", data={"token": TOKEN}, headers=headers)
+        assert ("Secure" in answer.headers["set-cookie"]) is secure, (base, told)
+
+
+@one_loop
+async def test_a_root_path_may_end_with_a_slash(idle: RedisPool) -> None:
+    transport = httpx.ASGITransport(monitor_app(idle, token=TOKEN), root_path="/redis/")
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.post("/redis//login", data={"token": TOKEN})
+    assert "Path=/redis/;" in answer.headers["set-cookie"]
+
+
+def test_a_session_ends_after_twelve_hours_whatever_is_asked_for_in_it() -> None:
+    now = 1_700_000_000.0
     access = Access(Secret(TOKEN), clock=lambda: now)
     session = access.begin()
-    for _ in range(3):  # each use extends it
-        now += access_module.SESSION_SECONDS - 1
+    for _ in range(12):
         assert access.allows(None, session)
-    now += access_module.SESSION_SECONDS + 1
+        now += SESSION_SECONDS / 12
     assert not access.allows(None, session)
-    monkeypatch.setattr(access_module, "SESSIONS", 3)
-    first, second, *_ = [access.begin() for _ in range(3)]
-    assert access.allows(None, first)
-    access.begin()  # the second was used longest ago
-    assert access.allows(None, first)
-    assert not access.allows(None, second)
+
+
+def test_every_worker_knows_the_sessions_of_its_token() -> None:
+    session = Access(Secret(TOKEN)).begin()
+    assert Access(Secret(TOKEN)).allows(None, session)
+    assert not Access(Secret(TOKEN + "x")).allows(None, session)
+    assert session != Access(Secret(TOKEN)).begin()
+    end, nonce, signature = session.split(".")
+    for forged in (
+        f"{int(end) + 1}.{nonce}.{signature}",
+        f"{end}.x.{signature}",
+        f"{end}.{nonce}.{signature[:-1]}",
+        f"{end}.{nonce}.",
+        f"{'9' * 5000}.{nonce}.{signature}",
+        "",
+        ".",
+        "..",
+        "\udcff.\udcff.\udcff",
+    ):
+        assert not Access(Secret(TOKEN)).allows(None, forged), forged
 
 
 @pytest.mark.parametrize(

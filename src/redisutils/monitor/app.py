@@ -45,7 +45,7 @@ except ModuleNotFoundError as missing:
     ) from None
 
 from redisutils.errors import RedisUtilsError
-from redisutils.monitor.access import Access, check_token
+from redisutils.monitor.access import SESSION_SECONDS, Access, check_token
 from redisutils.monitor.feed import Feed
 from redisutils.monitor.files import File, read_page
 from redisutils.monitor.guard import Guard
@@ -79,11 +79,12 @@ def monitor_app(pool: RedisPool, *, token: str | None = None) -> MonitorApp:
 
     To be mounted, ``app.mount("/redis", monitor_app(pool))``, or served as it is. The pool need
     not be open yet, and is not closed with the application. From the first request on, until the
-    pool is closed, a frame of its figures is made each second.
+    pool is closed, a frame of its figures is made each second. Of several workers each has its own
+    pool, and what is shown is that of the one that answers.
 
     Args:
-        token: 16 to 512 characters that a client must send as ``Authorization: Bearer …``, or a
-            person type in. Without it everybody may look who can reach it.
+        token: 16 to 512 characters that a client must send as ``Authorization: Bearer <token>``, or
+            a person type in, for twelve hours. Without it everybody may look who can reach it.
 
     Raises:
         ConfigError: the token is too short, or could not stand in a header.
@@ -170,7 +171,7 @@ class MonitorApp:
             raise HTTPException(
                 401,
                 "this needs the token that the server was started with, as the header "
-                "'Authorization: Bearer …'"
+                "'Authorization: Bearer <token>'"
                 if given is None
                 else "that is not the token",
                 {"WWW-Authenticate": _challenge(wrong=given is not None)},
@@ -200,8 +201,9 @@ class MonitorApp:
             answer.set_cookie(
                 _cookie(request),
                 session,
-                path=request.scope.get("root_path", "") + "/",
-                secure=request.url.scheme == "https",
+                path=request.scope.get("root_path", "").rstrip("/") + "/",
+                max_age=int(SESSION_SECONDS),
+                secure=_by_https(request),
                 httponly=True,
                 samesite="strict",
             )
@@ -284,6 +286,13 @@ def _cookie(request: Request) -> str:
     host: those of two monitors on one machine must not get into each other's way."""
     host = request.headers.get("host", "")
     return f"redisutils-{sha256(host.encode(errors='replace')).hexdigest()[:8]}"
+
+
+def _by_https(request: Request) -> bool:
+    """Whether the browser came by TLS, here or to a proxy in between. Whoever lies about that only
+    loses their own session."""
+    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    return request.url.scheme == "https" or forwarded == "https"
 
 
 def _challenge(*, wrong: bool) -> str:
