@@ -135,6 +135,7 @@ def test_it_starts_without_redis_finds_it_and_ends_on_sigterm(
             assert server.password not in body.decode()
             while json.loads(served.ask("/api/frame")[1])["health"]["status"] != "unhealthy":
                 sleep(0.05)  # until the feed has come to it, and logged it
+            assert json.loads(served.ask("/api/frame")[1])["sidecar"] is True
             asyncio.run(server.start())
             served.until("/readyz", 200)
             for path in ("/", "/healthz", "/metrics", "/api/frame"):

@@ -147,6 +147,8 @@ class Feed:
         self._size = 0  # of them all
         self.latest: Sheet | None = None
         """The last frame; None before the first."""
+        self.sidecar = False
+        """Set it where the pool is the monitor's own, for those who watch to know."""
         self.error: str | None = None
         """What the feed itself failed of, while it fails. It is told in the frame's reasons."""
 
@@ -249,6 +251,7 @@ class Feed:
                 health=health,
                 server=self._checks.server,
                 closed=self._pool.closed,
+                sidecar=self.sidecar,
             )
             await _let_pass()
             await self._show(Sheet(frame))

@@ -51,12 +51,14 @@ def make_frame(
     health: HealthFrame,
     server: ServerFrame | None = None,
     closed: bool = False,
+    sidecar: bool = False,
 ) -> Frame:
     """The frame of what happened between two snapshots of one pool.
 
     Args:
         at: ``time.time()`` when ``now`` was taken.
         closed: whether the pool is closed.
+        sidecar: whether it is the monitor's own.
     """
     delta = now.since(before)
     seconds = max(delta.seconds, 1e-6)
@@ -67,6 +69,7 @@ def make_frame(
         "seconds": _seconds(seconds),
         "endpoint": now.endpoint,
         "closed": closed,
+        "sidecar": sidecar,
         "health": health,
         "throughput": {
             "commands": _rate(delta.commands, seconds),

@@ -102,6 +102,7 @@ async def _serve(options: Options, config: RedisConfig, token: Secret | None) ->
             logging.getLogger("redisutils.events").setLevel(logging.ERROR)
         async with create_redis_pool(config) as pool:
             app = monitor_app(pool, token=token)
+            app.feed.sidecar = True
             stop = _on_signals(app, options.drain)
             async with Host(app, sockets, any_name=bool(token or options.no_token)) as host:
                 app.feed.start()  # for the first to look to see what was before
