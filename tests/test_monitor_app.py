@@ -268,10 +268,16 @@ async def test_where_a_server_mounts_without_a_slash_the_browser_is_sent_to_it(
     app = monitor_app(idle)
 
     async def bare(scope: Any, receive: Any, send: Any) -> None:
-        await app({**scope, "root_path": "/deep/redis"}, receive, send)
+        await app({**scope, "root_path": scope["path"]}, receive, send)
 
-    answer = await browse(bare).get("/deep/redis")
-    assert (answer.status_code, answer.headers["location"]) == (307, "redis/")
+    for path, location in [
+        ("/deep/redis", "./redis/"),
+        ("/javascript:alert(1)", "./javascript%3Aalert%281%29/"),
+        ("/a%0d%0aSet-Cookie: x", "./a%0D%0ASet-Cookie%3A%20x/"),
+        ("/%5Cevil.example", "./%5Cevil.example/"),
+    ]:
+        answer = await browse(bare).get(path)
+        assert (answer.status_code, answer.headers["location"]) == (307, location)
 
 
 # Who may look
@@ -500,6 +506,8 @@ async def test_a_request_cannot_be_large(idle: RedisPool, browse: Browse) -> Non
         413,
         {"error": "the form has more than 4096 bytes"},
     )
+    absurd = await client.post("/login", headers={"Content-Length": "9" * 5000})
+    assert absurd.status_code == 413
     for odd in (b"a=1&" * 500, b"token=%ff%zz", b"\xff\x00", b"token", b""):
         assert (await client.post("/login", content=odd)).status_code == 401
 
@@ -509,12 +517,18 @@ async def test_on_loopback_only_names_of_this_machine_are_answered(
     idle: RedisPool, browse: Browse
 ) -> None:
     app = LoopbackOnly(monitor_app(idle))
-    for name in ("localhost", "127.0.0.1:9121", "[::1]:9121", "[::1]", "LocalHost:1"):
+    for name in (
+        *("localhost", "LocalHost:1", "localhost.", "localhost.:9121"),
+        *("127.0.0.1:9121", "127.0.0.2", "127.1.2.3:9121", "[::1]:9121", "[::1]"),
+    ):
         assert (await browse(app, base=f"http://{name}").get("/livez")).status_code == 200
     for name in ("evil.example", "localhost.evil.example:9121", "127.0.0.1.evil.example", ""):
         answer = await browse(app).get("/livez", headers={"Host": name})
         assert answer.status_code == 421
         assert "localhost" in answer.json()["error"]
+    for name, told in [("evil.example", 421), ("Cache.internal", 200), ("cache.internal.:1", 200)]:
+        named = LoopbackOnly(monitor_app(idle), ["cache.internal"])
+        assert (await browse(named).get("/livez", headers={"Host": name})).status_code == told
 
 
 @one_loop

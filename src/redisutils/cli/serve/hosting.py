@@ -92,14 +92,22 @@ class Host:
     Args:
         any_name: answer whatever name the client knows this machine by. Without it, only as
             localhost: see :class:`redisutils.monitor.guard.LoopbackOnly`.
+        name: another name that this machine's loopback has.
     """
 
-    def __init__(self, app: MonitorApp, sockets: list[socket.socket], *, any_name: bool) -> None:
+    def __init__(
+        self,
+        app: MonitorApp,
+        sockets: list[socket.socket],
+        *,
+        any_name: bool,
+        name: str = "localhost",
+    ) -> None:
         self._app = app
         self._sockets = sockets
         self._server = _Server(
             uvicorn.Config(
-                app if any_name else LoopbackOnly(app),
+                app if any_name else LoopbackOnly(app, [name]),
                 http=BoundedProtocol,
                 ws="none",
                 lifespan="off",

@@ -104,7 +104,8 @@ async def _serve(options: Options, config: RedisConfig, token: Secret | None) ->
             app = monitor_app(pool, token=token)
             app.feed.sidecar = True
             stop = _on_signals(app, options.drain)
-            async with Host(app, sockets, any_name=bool(token or options.no_token)) as host:
+            known = bool(token or options.no_token)
+            async with Host(app, sockets, any_name=known, name=options.host) as host:
                 app.feed.start()  # for the first to look to see what was before
                 _announce(options, config, host.url, local=local, token=token is not None)
                 await _until(stop, host)
