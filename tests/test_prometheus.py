@@ -387,6 +387,18 @@ async def test_what_comes_from_outside_cannot_make_series_without_end(
         assert len(lanes) <= 33
 
 
+async def test_what_is_no_utf_8_leaves_the_scrape_whole(clean_server: EmbeddedServer) -> None:
+    async with pool_at(clean_server) as pool:
+        await pool.lane("\udcff\u00e9").ping()
+        collector = PoolCollector(labels={"pool": "\udcfe"})
+        collector.add(pool, labels={"pool": "\udcfe"})
+        registry = CollectorRegistry()
+        registry.register(collector)
+        for body in (exposition(pool)[0], generate_latest(registry)):
+            assert 'lane="\\\\udcff\u00e9"' in body.decode()
+        assert 'pool="\\\\udcfe"' in generate_latest(registry).decode()
+
+
 async def test_lanes_of_one_name_are_told_together(clean_server: EmbeddedServer) -> None:
     async with (
         pool_at(clean_server) as pool,

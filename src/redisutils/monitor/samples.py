@@ -30,6 +30,7 @@ __all__ = [
     "one",
     "refusals",
     "retries",
+    "valid",
     "whole",
 ]
 
@@ -60,11 +61,17 @@ _ERRORS: Final = ("CommandTimeout", "ConnectFailed", "ConnectionLost", "Response
 _RETRIES: Final = ("connect", "lost")
 
 
+def valid(value: str) -> str:
+    """``value`` as a label may have it: UTF-8 has no lone surrogates."""
+    return value if value.isascii() else value.encode(errors="backslashreplace").decode()
+
+
 def _bounded(counts: Mapping[str, int], fits: re.Pattern[str] | None = None) -> dict[str, int]:
     """``counts`` under ``_MOST`` names and OTHER. Counters keep their names in the order in which
     they came, so that what was told apart once always is."""
     told: dict[str, int] = {}
-    for name, count in counts.items():
+    for given, count in counts.items():
+        name = valid(given)
         fit = len(told) < _MOST and (fits is None or fits.fullmatch(name))
         known = name if fit or name in told else OTHER
         told[known] = told.get(known, 0) + count
