@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from prometheus_client.registry import DuplicateTimeseries
 from redis.exceptions import ResponseError
 
-from redisutils import RedisPool
+from redisutils import RedisPool, errors
 from redisutils.errors import ConfigError
 from redisutils.metrics import LatencyHistogram
 from redisutils.monitor import reading
@@ -385,6 +385,18 @@ async def test_what_comes_from_outside_cannot_make_series_without_end(
         assert all(second[key] >= was for key, was in first.items() if key[0] == name)
         lanes = [labels for n, labels in second if n == "redisutils_lane_connected"]
         assert len(lanes) <= 33
+
+
+async def test_what_may_have_happened_is_there_from_the_beginning(
+    clean_server: EmbeddedServer,
+) -> None:
+    async with pool_at(clean_server) as pool:
+        told = exposition(pool)[0].decode()
+    classes = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    lost = [kind.__name__ for kind in classes if issubclass(kind, errors.ConnectionLost)]
+    assert "ProtocolError" in lost
+    for name in [*lost, "CommandTimeout", "ResponseError"]:
+        assert re.search(rf'redisutils_failures_total.*error="{name}",outcome="UNKNOWN".* 0', told)
 
 
 async def test_what_is_no_utf_8_leaves_the_scrape_whole(clean_server: EmbeddedServer) -> None:

@@ -135,7 +135,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "counter",
         "",
         "What callers were told, by class of error and by what became of the command: NOT_SENT, "
-        "REJECTED, UNKNOWN, EXECUTED.",
+        "REJECTED, UNKNOWN, EXECUTED; UNSAID by an error that is none of redisutils'.",
         ("error", "outcome"),
         failures,
         "redisutils.failures",

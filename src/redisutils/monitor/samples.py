@@ -48,14 +48,19 @@ _CODE: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
 """What the first word of an error reply looks like. A script can answer anything."""
 
 _FAILURES: Final = (
+    ("AuthenticationFailed", "NOT_SENT"),
     ("CircuitOpen", "NOT_SENT"),
     ("CommandTimeout", "NOT_SENT"),
     ("CommandTimeout", "UNKNOWN"),
     ("ConnectFailed", "NOT_SENT"),
+    ("ConnectTimeout", "NOT_SENT"),
     ("ConnectionLost", "NOT_SENT"),
     ("ConnectionLost", "UNKNOWN"),
     ("PoolTimeout", "NOT_SENT"),
+    ("ProtocolError", "NOT_SENT"),
+    ("ProtocolError", "UNKNOWN"),
     ("ResponseError", "REJECTED"),
+    ("ResponseError", "UNKNOWN"),
 )
 _ERRORS: Final = ("CommandTimeout", "ConnectFailed", "ConnectionLost", "ResponseError")
 _RETRIES: Final = ("connect", "lost")
