@@ -176,6 +176,44 @@ def test_a_second_signal_ends_it_at_once() -> None:
     assert "a second signal" in err
 
 
+def test_a_second_signal_ends_it_at_once_though_nobody_hears_of_it() -> None:
+    with serving("--drain", "600") as served:
+        assert served.process.stderr is not None
+        served.process.stderr.close()
+        served.process.send_signal(signal.SIGTERM)
+        while b"about to stop" not in served.until("/readyz", 503):
+            pass
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(PATIENCE) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_it_runs_with_its_standard_files_closed(closed: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    line = f'exec "$@" {closed}'
+    started = ["sh", "-c", line, "sh", *command("--port", str(port), "--drain", "0")]
+    with subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = monotonic() + PATIENCE
+            connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+            while True:
+                try:
+                    connection.request("GET", "/livez")
+                    break
+                except ConnectionRefusedError:
+                    connection.close()
+                    assert monotonic() < deadline
+                    assert process.poll() is None
+                    sleep(0.02)
+            assert connection.getresponse().status == 200
+            connection.close()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
 def test_a_token_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     with serving("--token-file", "token", "--drain", "0") as served:

@@ -11,7 +11,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from redisutils import RedisConfig, create_redis_pool
 from redisutils.cli.log import configure_logging
@@ -137,9 +137,9 @@ def _on_signals(app: MonitorApp, drain: float) -> asyncio.Event:
             _end_at_once(128 + number, f"a second signal, {number.name}: ended at once")
         app.stopping = True  # readyz tells those who send requests here
         stop.set()
-        print(f"redisutils serve: stopping on {number.name}", file=sys.stderr, flush=True)
         bound = drain + _BOUND
         loop.call_later(bound, _end_at_once, 1, f"not stopped after {bound:g} s: ended at once")
+        _complain(f"stopping on {number.name}")
 
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -165,8 +165,14 @@ def _announce(options: Options, config: RedisConfig, url: str, *, local: bool, t
             "everybody": "to everybody who can reach it",
         }[access]
         told = f"redisutils serve: {url} shows {config.endpoint} {who}"
-    print(told, flush=True)
+    _print(told, sys.stdout)
 
 
 def _complain(why: str) -> None:
-    print(f"redisutils serve: {why}", file=sys.stderr, flush=True)
+    _print(f"redisutils serve: {why}", sys.stderr)
+
+
+def _print(told: str, stream: TextIO) -> None:
+    """To somebody who may have gone: what has to be done is done all the same."""
+    with contextlib.suppress(OSError, ValueError):
+        print(told, file=stream, flush=True)
