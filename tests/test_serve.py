@@ -140,9 +140,12 @@ def test_it_starts_without_redis_finds_it_and_ends_on_sigterm(
             served.until("/readyz", 200)
             for path in ("/", "/healthz", "/metrics", "/api/frame"):
                 assert served.ask(path)[0] == 200
+            while json.loads(served.ask("/api/frame")[1])["health"]["status"] != "healthy":
+                sleep(0.05)
             code, err = served.end()
     assert code == 0
     assert f"localhost:{server.port} is unhealthy: " in err
+    assert f"localhost:{server.port} is healthy" in err
     assert err.endswith("redisutils serve: stopping on SIGTERM\n")
     assert "Traceback" not in err
 
@@ -311,6 +314,17 @@ def test_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     code, err = refused()
     assert code == 2
     assert "REDIS_PORT" in err
+
+
+def test_a_misspelt_setting_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_PASWORD", "hunter2")
+    with serving("--drain", "0") as served:
+        code, err = served.end()
+    first, *_ = err.splitlines()
+    told = "REDIS_PASWORD is no setting, and is ignored: did you mean REDIS_PASSWORD?"
+    assert (code, first) == (0, f"redisutils serve: {told}")
+    assert "Warning" not in err
+    assert "hunter2" not in err
 
 
 @pytest.mark.parametrize("module", ["starlette", "uvicorn"])

@@ -284,9 +284,9 @@ class Feed:
         if status == self._status or self._pool.closed:
             return
         self._status = status
-        level = logging.INFO if status == "healthy" else logging.WARNING
         why = ": " + "; ".join(health["reasons"]) if health["reasons"] else ""
-        logger.log(level, "%s is %s%s", self._pool.config.endpoint, status, why)
+        # Its return, too: whoever reads of an outage wants to read of its end.
+        logger.warning("%s is %s%s", self._pool.config.endpoint, status, why)
 
     async def _failed(self, told: str) -> None:
         self.error = told

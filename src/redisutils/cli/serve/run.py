@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from redisutils import RedisConfig, create_redis_pool
+from redisutils.cli.loading import load
 from redisutils.cli.log import configure_logging
 from redisutils.cli.running import loop_factory
 from redisutils.cli.serve.hosting import CannotListen, Host, addresses, listen
@@ -51,7 +51,7 @@ def run(options: Options) -> int:
     """
     try:
         token = _token(options)
-        config = RedisConfig()
+        config = _config()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(options, config, token))
     except ConfigError as error:
@@ -62,6 +62,21 @@ def run(options: Options) -> int:
         return 1
     except KeyboardInterrupt:  # Windows, where the loop has no handlers of signals
         return 0
+
+
+def _config() -> RedisConfig:
+    """The settings; what is no setting is told in a line.
+
+    Raises:
+        ConfigError: some are wrong.
+    """
+    loaded = load()
+    if loaded.config is None:
+        raise ConfigError("\n  ".join(loaded.problems))
+    for name, meant in loaded.sources.unknown:
+        hint = f": did you mean {meant}?" if meant else ""
+        _complain(f"{name} is no setting, and is ignored{hint}")
+    return loaded.config
 
 
 def _token(options: Options) -> Secret | None:
@@ -98,8 +113,6 @@ async def _serve(options: Options, config: RedisConfig, token: Secret | None) ->
             listening.enter_context(contextlib.closing(each))
         if not os.environ.get("REDIS_LOG"):
             configure_logging("warning")  # nobody watches it: what goes wrong has to be written
-            # Of its own health checks, each second: the monitor says when they come to another end.
-            logging.getLogger("redisutils.events").setLevel(logging.ERROR)
         async with create_redis_pool(config) as pool:
             app = monitor_app(pool, token=token)
             app.feed.sidecar = True
