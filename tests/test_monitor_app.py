@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import re
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -245,6 +246,40 @@ async def test_those_who_ask_often_do_not_drive_redis(pool: RedisPool, browse: B
         for path in ("/readyz", "/healthz"):
             assert (await client.get(path)).status_code == 200
     assert pool.metrics().commands - before < 50
+
+
+@one_loop
+async def test_a_pool_of_another_loop_is_said_to_be_one_once(
+    clean_server: EmbeddedServer, browse: Browse, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def opened() -> RedisPool:
+        return await pool_at(clean_server)
+
+    pool = asyncio.run_coroutine_threadsafe(opened(), loop).result(10)
+    try:
+        client = browse(monitor_app(pool))
+        for _ in range(3):
+            frame = await client.get("/api/frame")
+            assert frame.status_code == 503
+            assert "another event loop" in frame.json()["error"]
+            ready = await client.get("/readyz")
+            assert ready.status_code == 503
+            assert "another event loop" in ready.json()["reasons"][0]
+            assert (await client.get("/healthz")).status_code == 503
+            metrics = await client.get("/metrics")
+            assert "redisutils_commands_total" in metrics.text
+        (complaint,) = complaints(caplog)
+        assert "open the pool where the application runs" in complaint
+        assert all(record.exc_info is None for record in caplog.records)
+    finally:
+        asyncio.run_coroutine_threadsafe(pool.close(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 @one_loop

@@ -141,6 +141,7 @@ class Feed:
         self._interval = interval
         self._checks = Checks(pool)
         self._task: asyncio.Task[None] | None = None
+        self._elsewhere = False  # the pool was found to belong to another event loop
         self._status: Status = "healthy"
         self._viewers: set[Viewer] = set()
         self._kept: deque[bytes] = deque()
@@ -171,8 +172,9 @@ class Feed:
         return list(self._kept)
 
     def start(self) -> None:
-        """Begin, in the running event loop. Does nothing when it runs, or the pool is closed."""
-        if not self.running and not self._pool.closed:
+        """Begin, in the running event loop. Does nothing when it runs, when the pool is closed, or
+        belongs to another loop."""
+        if not self.running and not self._pool.closed and not self._elsewhere:
             self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
 
     async def stop(self) -> None:
@@ -213,6 +215,9 @@ class Feed:
     async def _run(self) -> None:
         try:
             before = await self._first_snapshot()
+            if before is not None and self._pool.server.loop is not asyncio.get_running_loop():
+                self._refuse()
+                return
             due = monotonic() + min(self._interval, _FIRST)
             while before is not None and not self._pool.closed:
                 await asyncio.sleep(due - monotonic())
@@ -223,6 +228,15 @@ class Feed:
             for viewer in list(self._viewers):
                 viewer.leave()
             await self._checks.stop()
+
+    def _refuse(self) -> None:
+        self._elsewhere = True
+        self.error = (
+            f"the pool of {self._pool.config.endpoint} was opened in another event loop than the "
+            "one that serves its monitor: open the pool where the application runs, such as in "
+            "its lifespan"
+        )
+        logger.error("%s", self.error)
 
     async def _first_snapshot(self) -> MetricsSnapshot | None:
         """Of a pool that may not be open yet; None if it never was."""
