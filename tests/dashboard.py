@@ -194,6 +194,7 @@ def made_up(at: float, **changes: Any) -> Frame:
         "seconds": 1.0,
         "endpoint": "redis.example:6379",
         "closed": False,
+        "sidecar": False,
         "health": {"status": "healthy", "reasons": [], "round_trip": 0.0003},
         "throughput": {"commands": 4e4, "failures": 0, "bytes_in": 1e6, "bytes_out": 2e6},
         "latency": {"count": 40000, "max": 40 * base, **percentiles},

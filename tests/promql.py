@@ -15,7 +15,7 @@ SCRAPED = {"job", "instance"}
 
 FUNCTIONS = {
     *("rate", "increase", "histogram_quantile", "min_over_time"),
-    *("sum", "max", "avg", "topk"),
+    *("sum", "max", "avg", "topk", "absent"),
 }
 
 _LEXICON = re.compile(

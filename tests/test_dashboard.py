@@ -346,6 +346,20 @@ def test_a_closed_pool_is_no_alarm(screen: Page) -> None:
     expect(screen.locator("#link-words")).to_have_text("ended")
 
 
+def test_a_sidecar_says_that_it_shows_itself(screen: Page) -> None:
+    play(screen, minutes())
+    health(screen, "healthy")
+    note = screen.locator("#sidecar")
+    expect(note).to_be_hidden()
+    expect(screen.locator("#pool h2")).to_have_text("Pool and lanes")
+    play(screen, minutes(sidecar=True))
+    expect(note).to_be_visible()
+    expect(note).to_contain_text("mount monitor_app(pool) in it")
+    expect(screen.locator("#pool h2")).to_have_text("The monitor's own pool")
+    expect(screen.locator("#suspects h2").nth(2)).to_contain_text("Monitor's pool")
+    expect(screen.locator("#suspects h2").nth(3)).to_contain_text("Monitor's process")
+
+
 def test_it_says_who_is_slow(screen: Page) -> None:
     base = made_up(time())
     slow = {"wait": 0.0, "queue": 0.0, "wire": 0.0, "loop": 0.0, "parse": 0.0}

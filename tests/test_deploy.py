@@ -51,6 +51,7 @@ async def exported(clean_server: EmbeddedServer) -> Exported:
                 labels = found.setdefault(sample.name, {})
                 for label, value in sample.labels.items():
                     labels.setdefault(label, set()).add(value)
+        found["up"] = {}  # Prometheus' own
         return found
 
 
@@ -176,6 +177,18 @@ def test_alerts_say_what_to_do() -> None:
             names = {f"{each.name}{'_total' * (each.kind == 'counter')}" for each in CATALOGUE}
             assert metric in names, name
     assert len(seen) >= 10
+
+
+def test_a_pool_of_one_is_not_nearly_full() -> None:
+    (rule,) = (rule for rule in rules() if rule["alert"] == "RedisPoolNearlyFull")
+    assert "(redisutils_pool_max_connections > 1)" in rule["expr"]
+
+
+def test_what_cannot_be_scraped_is_an_alert() -> None:
+    asked_for = [rule["expr"] for rule in rules() if rule["labels"]["severity"] == "page"]
+    job = yaml.safe_load(SCRAPE.read_text(encoding="utf-8"))["scrape_configs"][0]["job_name"]
+    assert f'up{{job="{job}"}} == 0' in asked_for
+    assert "absent(redisutils_info)" in asked_for
 
 
 def test_percentiles_leave_out_the_commands_that_block_and_no_others() -> None:

@@ -24,8 +24,9 @@ from redisutils.monitor import checks as checks_module
 from redisutils.monitor import feed as feed_module
 from redisutils.monitor.feed import BEHIND, Feed, Sheet, Viewer
 from redisutils.monitor.frame import Frame, HealthFrame
-from redisutils.monitor.framing import COMMANDS, make_frame
+from redisutils.monitor.framing import COMMANDS, make_frame, server_frame
 from redisutils.testing import EmbeddedServer
+from redisutils.topology.facts import Info
 from tests.conftest import StartServer
 from tests.ours import our_tasks, pool_at, until
 
@@ -79,6 +80,21 @@ def conforms(value: Any, kind: Any, where: str = "frame") -> None:
 
 
 # The frame, of two snapshots
+
+
+@one_loop
+async def test_what_a_server_says_at_length_is_cut(counted: Counted) -> None:
+    endless = "x" * 1_000_000
+    counted.metrics.retried(endless)
+    now = replace(
+        counted.snapshot(1.0),
+        lanes=(LaneMetrics(endless, True, 0, 0, False),),
+        breaker=replace(counted.snapshot(1.0).breaker, error=endless),
+    )
+    info = Info(f"redis_version:{endless}\r\nmaxmemory_policy:{endless}")
+    facts = info.facts(hit_rate=None, clock_skew=None)
+    frame = make_frame(now, now, at=0, health=WELL, server=server_frame(facts))
+    assert len(json.dumps(frame)) < 10_000
 
 
 @one_loop
@@ -236,6 +252,19 @@ async def test_history_is_bounded(pool: RedisPool, monkeypatch: pytest.MonkeyPat
         made = [(await anext(viewer)).frame["at"] for _ in range(6)]
     await feed.stop()
     assert [json.loads(each)["at"] for each in feed.history()] == made[-3:]
+
+
+async def test_history_is_bounded_in_bytes_too(
+    pool: RedisPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_module, "KEPT_BYTES", 10_000)
+    feed = Feed(pool, interval=QUICK)
+    with feed.watch() as viewer:
+        made = [(await anext(viewer)).frame["at"] for _ in range(12)]
+    await feed.stop()
+    kept = feed.history()
+    assert 0 < sum(map(len, kept)) <= 10_000
+    assert [json.loads(each)["at"] for each in kept] == made[-len(kept) :]
 
 
 async def frames_until(viewer: Viewer, status: str) -> list[Frame]:

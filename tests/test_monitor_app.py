@@ -1,9 +1,11 @@
 """``monitor_app``: what each address answers, to whom, and what trouble does not do to it."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -23,10 +25,10 @@ pytest.importorskip("uvicorn", reason='needs the extra "monitor"')
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from redisutils.cli.serve import protocol
 from redisutils.cli.serve.hosting import Host, addresses, listen
-from redisutils.monitor import access as access_module
 from redisutils.monitor import app as app_module
-from redisutils.monitor.access import Access, check_token
+from redisutils.monitor.access import SESSION_SECONDS, Access, check_token
 from redisutils.monitor.app import MonitorApp, monitor_app
 from redisutils.monitor.feed import Feed
 from redisutils.monitor.files import read_page
@@ -169,10 +171,12 @@ async def test_readiness_comes_back_with_the_server(
         await server.kill()
         assert (await client.get("/readyz")).status_code == 503
         await server.start()
-        answers: list[int] = []
-        while not answers or answers[-1] != 200:
-            assert len(answers) < 50
-            answers.append((await client.get("/readyz")).status_code)
+        for _ in range(500):
+            if (await client.get("/readyz")).status_code == 200:
+                break
+            await asyncio.sleep(0.01)  # nobody tells us
+        else:
+            pytest.fail("it has not become ready again")
 
 
 @one_loop
@@ -185,6 +189,12 @@ async def test_a_pool_that_is_not_open_says_so_everywhere(browse: Browse) -> Non
     health = await client.get("/healthz")
     assert health.status_code == 503
     assert "is not open" in health.json()["error"]
+    assert health.json()["status"] == "unhealthy"
+    assert health.json()["reasons"][0]["severity"] == "unhealthy"
+    frame = await client.get("/api/frame", timeout=1)
+    assert frame.status_code == 503
+    assert "is not open" in frame.json()["error"]
+    assert (await client.get("/metrics/")).status_code == 200
     assert (await client.get("/metrics")).status_code == 200
     assert (await client.get("/")).status_code == 200
 
@@ -227,6 +237,51 @@ async def test_whoever_asks_while_the_pool_closes_gets_an_answer(
     assert complaints(caplog) == []
 
 
+async def test_those_who_ask_often_do_not_drive_redis(pool: RedisPool, browse: Browse) -> None:
+    client = browse(app := monitor_app(pool))
+    await client.get("/readyz")
+    await app.feed.stop()  # it makes checks of its own, one each second
+    before = pool.metrics().commands
+    for _ in range(50):
+        for path in ("/readyz", "/healthz"):
+            assert (await client.get(path)).status_code == 200
+    assert pool.metrics().commands - before < 50
+
+
+@one_loop
+async def test_a_pool_of_another_loop_is_said_to_be_one_once(
+    clean_server: EmbeddedServer, browse: Browse, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def opened() -> RedisPool:
+        return await pool_at(clean_server)
+
+    pool = asyncio.run_coroutine_threadsafe(opened(), loop).result(10)
+    try:
+        client = browse(monitor_app(pool))
+        for _ in range(3):
+            frame = await client.get("/api/frame")
+            assert frame.status_code == 503
+            assert "another event loop" in frame.json()["error"]
+            ready = await client.get("/readyz")
+            assert ready.status_code == 503
+            assert "another event loop" in ready.json()["reasons"][0]
+            assert (await client.get("/healthz")).status_code == 503
+            metrics = await client.get("/metrics")
+            assert "redisutils_commands_total" in metrics.text
+        (complaint,) = complaints(caplog)
+        assert "open the pool where the application runs" in complaint
+        assert all(record.exc_info is None for record in caplog.records)
+    finally:
+        asyncio.run_coroutine_threadsafe(pool.close(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
 @one_loop
 async def test_about_to_stop_is_not_ready(idle: RedisPool, browse: Browse) -> None:
     app = monitor_app(idle)
@@ -267,10 +322,16 @@ async def test_where_a_server_mounts_without_a_slash_the_browser_is_sent_to_it(
     app = monitor_app(idle)
 
     async def bare(scope: Any, receive: Any, send: Any) -> None:
-        await app({**scope, "root_path": "/deep/redis"}, receive, send)
+        await app({**scope, "root_path": scope["path"]}, receive, send)
 
-    answer = await browse(bare).get("/deep/redis")
-    assert (answer.status_code, answer.headers["location"]) == (307, "redis/")
+    for path, location in [
+        ("/deep/redis", "./redis/"),
+        ("/javascript:alert(1)", "./javascript%3Aalert%281%29/"),
+        ("/a%0d%0aSet-Cookie: x", "./a%0D%0ASet-Cookie%3A%20x/"),
+        ("/%5Cevil.example", "./%5Cevil.example/"),
+    ]:
+        answer = await browse(bare).get(path)
+        assert (answer.status_code, answer.headers["location"]) == (307, location)
 
 
 # Who may look
@@ -360,21 +421,58 @@ async def test_over_https_the_cookie_stays_on_https(idle: RedisPool, browse: Bro
     assert "Secure" in (await client.post("/login", data={"token": TOKEN})).headers["set-cookie"]
 
 
-def test_sessions_end_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
+@one_loop
+async def test_behind_a_proxy_with_tls_the_cookie_stays_on_https(
+    idle: RedisPool, browse: Browse
+) -> None:
+    for base, told, secure in [
+        ("http://monitor.example", "https", True),
+        ("http://monitor.example", "HTTPS, http", True),
+        ("http://monitor.example", "http", False),
+        ("https://monitor.example", "http", True),
+    ]:
+        client = browse(monitor_app(idle, token=TOKEN), base=base)
+        headers = {"X-Forwarded-Proto": told}
+        answer = await client.post("/login", data={"token": TOKEN}, headers=headers)
+        assert ("Secure" in answer.headers["set-cookie"]) is secure, (base, told)
+
+
+@one_loop
+async def test_a_root_path_may_end_with_a_slash(idle: RedisPool) -> None:
+    transport = httpx.ASGITransport(monitor_app(idle, token=TOKEN), root_path="/redis/")
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.post("/redis//login", data={"token": TOKEN})
+    assert "Path=/redis/;" in answer.headers["set-cookie"]
+
+
+def test_a_session_ends_after_twelve_hours_whatever_is_asked_for_in_it() -> None:
+    now = 1_700_000_000.0
     access = Access(Secret(TOKEN), clock=lambda: now)
     session = access.begin()
-    for _ in range(3):  # each use extends it
-        now += access_module.SESSION_SECONDS - 1
+    for _ in range(12):
         assert access.allows(None, session)
-    now += access_module.SESSION_SECONDS + 1
+        now += SESSION_SECONDS / 12
     assert not access.allows(None, session)
-    monkeypatch.setattr(access_module, "SESSIONS", 3)
-    first, second, *_ = [access.begin() for _ in range(3)]
-    assert access.allows(None, first)
-    access.begin()  # the second was used longest ago
-    assert access.allows(None, first)
-    assert not access.allows(None, second)
+
+
+def test_every_worker_knows_the_sessions_of_its_token() -> None:
+    session = Access(Secret(TOKEN)).begin()
+    assert Access(Secret(TOKEN)).allows(None, session)
+    assert not Access(Secret(TOKEN + "x")).allows(None, session)
+    assert session != Access(Secret(TOKEN)).begin()
+    end, nonce, signature = session.split(".")
+    for forged in (
+        f"{int(end) + 1}.{nonce}.{signature}",
+        f"{end}.x.{signature}",
+        f"{end}.{nonce}.{signature[:-1]}",
+        f"{end}.{nonce}.",
+        f"{'9' * 5000}.{nonce}.{signature}",
+        "",
+        ".",
+        "..",
+        "\udcff.\udcff.\udcff",
+    ):
+        assert not Access(Secret(TOKEN)).allows(None, forged), forged
 
 
 @pytest.mark.parametrize(
@@ -462,6 +560,8 @@ async def test_a_request_cannot_be_large(idle: RedisPool, browse: Browse) -> Non
         413,
         {"error": "the form has more than 4096 bytes"},
     )
+    absurd = await client.post("/login", headers={"Content-Length": "9" * 5000})
+    assert absurd.status_code == 413
     for odd in (b"a=1&" * 500, b"token=%ff%zz", b"\xff\x00", b"token", b""):
         assert (await client.post("/login", content=odd)).status_code == 401
 
@@ -471,12 +571,18 @@ async def test_on_loopback_only_names_of_this_machine_are_answered(
     idle: RedisPool, browse: Browse
 ) -> None:
     app = LoopbackOnly(monitor_app(idle))
-    for name in ("localhost", "127.0.0.1:9121", "[::1]:9121", "[::1]", "LocalHost:1"):
+    for name in (
+        *("localhost", "LocalHost:1", "localhost.", "localhost.:9121"),
+        *("127.0.0.1:9121", "127.0.0.2", "127.1.2.3:9121", "[::1]:9121", "[::1]"),
+    ):
         assert (await browse(app, base=f"http://{name}").get("/livez")).status_code == 200
     for name in ("evil.example", "localhost.evil.example:9121", "127.0.0.1.evil.example", ""):
         answer = await browse(app).get("/livez", headers={"Host": name})
         assert answer.status_code == 421
         assert "localhost" in answer.json()["error"]
+    for name, told in [("evil.example", 421), ("Cache.internal", 200), ("cache.internal.:1", 200)]:
+        named = LoopbackOnly(monitor_app(idle), ["cache.internal"])
+        assert (await browse(named).get("/livez", headers={"Host": name})).status_code == told
 
 
 @one_loop
@@ -507,6 +613,82 @@ async def test_without_prometheus_it_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "redisutils.monitor.prometheus", None)
     answer = await browse(monitor_app(idle)).get("/metrics")
     assert answer.status_code == 501
+
+
+# Connections that are kept for nothing
+
+
+async def sent_to(url: str, *pieces: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    place = httpx.URL(url)
+    reader, writer = await asyncio.open_connection(place.host, place.port, limit=2**20)
+    for piece in pieces:
+        writer.write(piece)
+    return reader, writer
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ",
+        b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\ntok",
+    ],
+)
+async def test_a_request_has_its_time(
+    idle: RedisPool, begun: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(protocol, "REQUEST", 0.1)
+    async with hosted(monitor_app(idle, token=TOKEN)) as url:
+        reader, writer = await sent_to(url, begun)
+        try:
+            async with asyncio.timeout(8):
+                await reader.read()
+        except ConnectionResetError:
+            pass
+        writer.close()
+    assert not complaints(caplog)
+
+
+async def test_silent_clients_keep_nobody_out(
+    idle: RedisPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "CONNECTIONS", 5)
+    async with hosted(monitor_app(idle)) as url, httpx.AsyncClient(base_url=url) as client:
+        async with client.stream("GET", "/events") as watching:
+            assert watching.status_code == 200
+            silent = [await sent_to(url) for _ in range(12)]
+            assert (await client.get("/livez")).status_code == 200
+            reader, _ = silent[0]
+            async with asyncio.timeout(8):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""  # the oldest went
+            lines = watching.aiter_lines()
+            assert await anext(lines) == "retry: 1000", "what is answered stays"
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_a_viewer_that_takes_nothing_is_left(
+    pool: RedisPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(protocol, "PATIENCE", 0.1)
+    app = quick(pool)
+    app.feed._kept.extend([b'{"x":"' + b"x" * 100_000 + b'"}'] * 200)  # more than any buffer takes
+    async with hosted(app) as url:
+        request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        _, writer = await sent_to(url, request)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await until(lambda: app.feed.viewers == 1)
+        await until(lambda: app.feed.viewers == 0)
+        writer.transport.abort()
+    assert not complaints(caplog)
+
+
+def test_there_is_room_for_the_pool_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    for files, expected in [(256, 192), (100, 50), (10**6, 1024), (resource.RLIM_INFINITY, 1024)]:
+        monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
+        assert protocol.room() == expected
 
 
 # Streams

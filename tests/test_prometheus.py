@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from prometheus_client.registry import DuplicateTimeseries
 from redis.exceptions import ResponseError
 
-from redisutils import RedisPool
+from redisutils import RedisPool, errors
 from redisutils.errors import ConfigError
 from redisutils.metrics import LatencyHistogram
 from redisutils.monitor import reading
@@ -238,6 +238,33 @@ async def test_a_loop_that_hangs_is_told_with_the_age_of_the_figures(
         assert value(after, "redisutils_snapshot_age_seconds") == 0
 
 
+async def test_the_age_is_how_long_the_loop_has_hung(
+    clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "PATIENCE", 0.01)
+    now = 1000.0
+    monkeypatch.setattr(reading, "monotonic", lambda: now)
+    async with pool_at(clean_server) as pool:
+        ages = []
+
+        def scrape(times: int) -> None:
+            nonlocal now
+            for _ in range(times):
+                now += 15  # Prometheus comes again
+                ages.append(value(scraped(pool), "redisutils_snapshot_age_seconds"))
+
+        def hang(times: int) -> None:
+            thread = threading.Thread(target=scrape, args=(times,))
+            thread.start()
+            thread.join()
+
+        scrape(1)
+        hang(3)
+        scrape(1)
+        hang(2)
+    assert ages == [0, 0, 15, 30, 0, 0, 15]
+
+
 async def test_scraping_while_the_pool_closes_and_when_it_is_closed(
     clean_server: EmbeddedServer,
 ) -> None:
@@ -358,6 +385,30 @@ async def test_what_comes_from_outside_cannot_make_series_without_end(
         assert all(second[key] >= was for key, was in first.items() if key[0] == name)
         lanes = [labels for n, labels in second if n == "redisutils_lane_connected"]
         assert len(lanes) <= 33
+
+
+async def test_what_may_have_happened_is_there_from_the_beginning(
+    clean_server: EmbeddedServer,
+) -> None:
+    async with pool_at(clean_server) as pool:
+        told = exposition(pool)[0].decode()
+    classes = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    lost = [kind.__name__ for kind in classes if issubclass(kind, errors.ConnectionLost)]
+    assert "ProtocolError" in lost
+    for name in [*lost, "CommandTimeout", "ResponseError"]:
+        assert re.search(rf'redisutils_failures_total.*error="{name}",outcome="UNKNOWN".* 0', told)
+
+
+async def test_what_is_no_utf_8_leaves_the_scrape_whole(clean_server: EmbeddedServer) -> None:
+    async with pool_at(clean_server) as pool:
+        await pool.lane("\udcff\u00e9").ping()
+        collector = PoolCollector(labels={"pool": "\udcfe"})
+        collector.add(pool, labels={"pool": "\udcfe"})
+        registry = CollectorRegistry()
+        registry.register(collector)
+        for body in (exposition(pool)[0], generate_latest(registry)):
+            assert 'lane="\\\\udcff\u00e9"' in body.decode()
+        assert 'pool="\\\\udcfe"' in generate_latest(registry).decode()
 
 
 async def test_lanes_of_one_name_are_told_together(clean_server: EmbeddedServer) -> None:

@@ -135,13 +135,17 @@ def test_it_starts_without_redis_finds_it_and_ends_on_sigterm(
             assert server.password not in body.decode()
             while json.loads(served.ask("/api/frame")[1])["health"]["status"] != "unhealthy":
                 sleep(0.05)  # until the feed has come to it, and logged it
+            assert json.loads(served.ask("/api/frame")[1])["sidecar"] is True
             asyncio.run(server.start())
             served.until("/readyz", 200)
             for path in ("/", "/healthz", "/metrics", "/api/frame"):
                 assert served.ask(path)[0] == 200
+            while json.loads(served.ask("/api/frame")[1])["health"]["status"] != "healthy":
+                sleep(0.05)
             code, err = served.end()
     assert code == 0
     assert f"localhost:{server.port} is unhealthy: " in err
+    assert f"localhost:{server.port} is healthy" in err
     assert err.endswith("redisutils serve: stopping on SIGTERM\n")
     assert "Traceback" not in err
 
@@ -173,6 +177,44 @@ def test_a_second_signal_ends_it_at_once() -> None:
         code, err = served.end()
     assert code == 128 + signal.SIGTERM
     assert "a second signal" in err
+
+
+def test_a_second_signal_ends_it_at_once_though_nobody_hears_of_it() -> None:
+    with serving("--drain", "600") as served:
+        assert served.process.stderr is not None
+        served.process.stderr.close()
+        served.process.send_signal(signal.SIGTERM)
+        while b"about to stop" not in served.until("/readyz", 503):
+            pass
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(PATIENCE) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_it_runs_with_its_standard_files_closed(closed: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    line = f'exec "$@" {closed}'
+    started = ["sh", "-c", line, "sh", *command("--port", str(port), "--drain", "0")]
+    with subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = monotonic() + PATIENCE
+            connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+            while True:
+                try:
+                    connection.request("GET", "/livez")
+                    break
+                except ConnectionRefusedError:
+                    connection.close()
+                    assert monotonic() < deadline
+                    assert process.poll() is None
+                    sleep(0.02)
+            assert connection.getresponse().status == 200
+            connection.close()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
 
 
 def test_a_token_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +314,17 @@ def test_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     code, err = refused()
     assert code == 2
     assert "REDIS_PORT" in err
+
+
+def test_a_misspelt_setting_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_PASWORD", "hunter2")
+    with serving("--drain", "0") as served:
+        code, err = served.end()
+    first, *_ = err.splitlines()
+    told = "REDIS_PASWORD is no setting, and is ignored: did you mean REDIS_PASSWORD?"
+    assert (code, first) == (0, f"redisutils serve: {told}")
+    assert "Warning" not in err
+    assert "hunter2" not in err
 
 
 @pytest.mark.parametrize("module", ["starlette", "uvicorn"])

@@ -1,7 +1,8 @@
 """Who may look: a bearer token, and sessions for browsers, which cannot send one.
 
-A browser gets a session for the token, once: a random cookie, which says nothing about the token
-and is no use after this process has ended. So the token stands in no address and no log.
+A browser gets a session for the token, once: a cookie with its end, signed with a key that is made
+from the token. So the token stands in no address and no log, and every worker that has the same
+token knows the session of another, and one of before it was restarted.
 """
 
 from __future__ import annotations
@@ -9,27 +10,23 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
-from time import monotonic
+from time import time
 from typing import Final
 
 from redisutils.errors import ConfigError
 from redisutils.secret import Secret
 
-__all__ = ["SESSIONS", "SESSION_SECONDS", "SHORTEST", "Access", "check_token"]
+__all__ = ["SESSION_SECONDS", "SHORTEST", "Access", "check_token"]
 
 SHORTEST: Final = 16
 """Characters of a token: fewer can be guessed over the network."""
 
 LONGEST: Final = 512
 
-SESSIONS: Final = 1000
-"""Sessions at a time. One more ends the one that was used longest ago."""
-
 SESSION_SECONDS: Final = 12 * 3600.0
-"""After so long without a request a session ends."""
+"""After so long a session ends, whatever was asked for in it."""
 
 _PLAIN: Final = re.compile(r"[!-~]+")
 
@@ -57,17 +54,15 @@ _ADVICE: Final = "make one with  python -c 'import secrets; print(secrets.token_
 
 
 class Access:
-    """Knows the token and the sessions. Without a token everybody may look.
+    """Knows the token, and its own sessions. Without a token everybody may look.
 
     Args:
-        clock: seconds, such as ``time.monotonic``.
+        clock: seconds, the same for all workers, such as ``time.time``.
     """
 
-    def __init__(self, token: Secret | None, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, token: Secret | None, clock: Callable[[], float] = time) -> None:
         self._digest = None if token is None else _digest(token)
         self._clock = clock
-        # By the digest of the cookie, so that no comparison tells how near a guess was.
-        self._sessions: OrderedDict[bytes, float] = OrderedDict()
 
     @property
     def open(self) -> bool:
@@ -81,7 +76,7 @@ class Access:
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
             return scheme.lower() == "bearer" and self.knows(token.strip())
-        return session is not None and self._continues(_digest(session))
+        return session is not None and self._continues(session)
 
     def knows(self, token: str) -> bool:
         """Whether this is the token."""
@@ -89,23 +84,19 @@ class Access:
 
     def begin(self) -> str:
         """A new session: what its cookie holds."""
-        session = secrets.token_urlsafe(32)
-        self._sessions[_digest(session)] = self._clock()
-        while len(self._sessions) > SESSIONS:
-            self._sessions.popitem(last=False)
-        return session
+        told = f"{self._clock() + SESSION_SECONDS:.0f}.{secrets.token_urlsafe(16)}"
+        return f"{told}.{self._signature(told)}"
 
-    def _continues(self, session: bytes) -> bool:
-        used = self._sessions.get(session)
-        if used is None:
+    def _continues(self, session: str) -> bool:
+        told, _, signature = session.rpartition(".")
+        if not hmac.compare_digest(_digest(signature), _digest(self._signature(told))):
             return False
-        now = self._clock()
-        if now - used > SESSION_SECONDS:
-            del self._sessions[session]
-            return False
-        self._sessions[session] = now
-        self._sessions.move_to_end(session)
-        return True
+        return self._clock() < float(told.partition(".")[0])  # ours: we have signed it
+
+    def _signature(self, told: str) -> str:
+        assert self._digest is not None
+        key = hmac.digest(self._digest, b"redisutils monitor: sessions", "sha256")
+        return hmac.new(key, told.encode(errors="surrogateescape"), "sha256").hexdigest()
 
 
 def _digest(text: str) -> bytes:

@@ -21,10 +21,12 @@ ASGI's lifespan, so that the application can be mounted anywhere.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
@@ -44,8 +46,8 @@ except ModuleNotFoundError as missing:
         name="starlette",
     ) from None
 
-from redisutils.errors import RedisUtilsError
-from redisutils.monitor.access import Access, check_token
+from redisutils.errors import PoolClosed, RedisUtilsError
+from redisutils.monitor.access import SESSION_SECONDS, Access, check_token
 from redisutils.monitor.feed import Feed
 from redisutils.monitor.files import File, read_page
 from redisutils.monitor.guard import Guard
@@ -56,12 +58,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from redisutils.client.redis_pool import RedisPool
+    from redisutils.topology.health import HealthReport
 
 __all__ = ["MonitorApp", "monitor_app"]
 
 _PATIENCE: Final = 0.5
 """Seconds for a health check: Kubernetes gives a probe one second unless told otherwise. However
 many ask, one check at a time is made."""
+
+_FRESH: Final = 1.0
+"""Seconds for which a health check will do for those who ask after it: ``/readyz`` is open to all,
+and nobody shall drive Redis by it."""
 
 _FORM: Final = 4096
 """Bytes of the login form at most."""
@@ -79,11 +86,12 @@ def monitor_app(pool: RedisPool, *, token: str | None = None) -> MonitorApp:
 
     To be mounted, ``app.mount("/redis", monitor_app(pool))``, or served as it is. The pool need
     not be open yet, and is not closed with the application. From the first request on, until the
-    pool is closed, a frame of its figures is made each second.
+    pool is closed, a frame of its figures is made each second. Of several workers each has its own
+    pool, and what is shown is that of the one that answers.
 
     Args:
-        token: 16 to 512 characters that a client must send as ``Authorization: Bearer …``, or a
-            person type in. Without it everybody may look who can reach it.
+        token: 16 to 512 characters that a client must send as ``Authorization: Bearer <token>``, or
+            a person type in, for twelve hours. Without it everybody may look who can reach it.
 
     Raises:
         ConfigError: the token is too short, or could not stand in a header.
@@ -101,6 +109,7 @@ class MonitorApp:
         """Set it when the process is about to end: ``/readyz`` says no from then on, and no new
         viewers are taken."""
         self._pool = pool
+        self._report: tuple[float, HealthReport] | None = None
         self._access = access
         self._page = read_page()
         self._app: ASGIApp = Guard(self._routes())
@@ -121,6 +130,7 @@ class MonitorApp:
             "/events": self._events,
             "/healthz": self._healthz,
             "/metrics": self._metrics,
+            "/metrics/": self._metrics,
         }
         app = Starlette(
             routes=[
@@ -170,7 +180,7 @@ class MonitorApp:
             raise HTTPException(
                 401,
                 "this needs the token that the server was started with, as the header "
-                "'Authorization: Bearer …'"
+                "'Authorization: Bearer <token>'"
                 if given is None
                 else "that is not the token",
                 {"WWW-Authenticate": _challenge(wrong=given is not None)},
@@ -200,8 +210,9 @@ class MonitorApp:
             answer.set_cookie(
                 _cookie(request),
                 session,
-                path=request.scope.get("root_path", "") + "/",
-                secure=request.url.scheme == "https",
+                path=request.scope.get("root_path", "").rstrip("/") + "/",
+                max_age=int(SESSION_SECONDS),
+                secure=_by_https(request),
                 httponly=True,
                 samesite="strict",
             )
@@ -228,10 +239,20 @@ class MonitorApp:
         if self.stopping:
             return [_STOPPING]
         try:
-            report = await self._pool.health(_PATIENCE)
+            report = await self._health()
         except RedisUtilsError as error:
             return [str(error)]
         return [str(reason) for reason in report.reasons] if report.status == "unhealthy" else []
+
+    async def _health(self) -> HealthReport:
+        """The pool's; one of the last second will do, whoever asks how often."""
+        if self._report is not None and not self._pool.closed:
+            made, report = self._report
+            if monotonic() - made < _FRESH:
+                return report
+        report = await self._pool.health(_PATIENCE)
+        self._report = monotonic(), report
+        return report
 
     async def _static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -246,11 +267,17 @@ class MonitorApp:
         return _file(request, self._page["index.html"])
 
     async def _healthz(self, request: Request) -> Response:
-        report = await self._pool.health(_PATIENCE)
+        try:
+            report = await self._health()
+        except RedisUtilsError as error:
+            why = {"reason": str(error), "code": "pool", "severity": "unhealthy"}
+            told = {"status": "unhealthy", "reasons": [why], "error": str(error)}
+            return _json(told, 503)
         return _json(plain(report), 503 if report.status == "unhealthy" else 200)
 
     async def _frame(self, request: Request) -> Response:
-        sheet = self.feed.latest if self.stopping else await self.feed.first(2.0)
+        wait = not self.stopping and self._is_open()
+        sheet = await self.feed.first(2.0) if wait else self.feed.latest
         if sheet is None:
             raise HTTPException(503, self._why_no_frame())
         return Response(sheet.data, media_type="application/json")
@@ -261,6 +288,20 @@ class MonitorApp:
         if not self.feed.running:
             raise HTTPException(503, self._why_no_frame())
         return EventStream(self.feed)
+
+    def _is_open(self) -> bool:
+        """Whether there is, or was, anything to tell of."""
+        try:
+            return self._pool.server is not None
+        except PoolClosed:
+            return False
+
+    def _in_its_loop(self) -> bool:
+        """Whether this is the event loop that the pool was opened in."""
+        try:
+            return self._pool.server.loop is asyncio.get_running_loop()
+        except PoolClosed:
+            return True  # it was never open
 
     def _why_no_frame(self) -> str:
         where = self._pool.config.endpoint
@@ -275,7 +316,11 @@ class MonitorApp:
             from redisutils.monitor.prometheus import exposition
         except ImportError as error:  # it says what to install
             raise HTTPException(501, str(error)) from None
-        content, kind = exposition(self._pool, accept=request.headers.get("accept", ""))
+        accept = request.headers.get("accept", "")
+        if self._in_its_loop():
+            content, kind = exposition(self._pool, accept=accept)
+        else:  # which may hang: this one shall not
+            content, kind = await asyncio.to_thread(exposition, self._pool, accept=accept)
         return Response(content, headers={"Content-Type": kind})
 
 
@@ -284,6 +329,13 @@ def _cookie(request: Request) -> str:
     host: those of two monitors on one machine must not get into each other's way."""
     host = request.headers.get("host", "")
     return f"redisutils-{sha256(host.encode(errors='replace')).hexdigest()[:8]}"
+
+
+def _by_https(request: Request) -> bool:
+    """Whether the browser came by TLS, here or to a proxy in between. Whoever lies about that only
+    loses their own session."""
+    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    return request.url.scheme == "https" or forwarded == "https"
 
 
 def _challenge(*, wrong: bool) -> str:

@@ -135,7 +135,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "counter",
         "",
         "What callers were told, by class of error and by what became of the command: NOT_SENT, "
-        "REJECTED, UNKNOWN, EXECUTED.",
+        "REJECTED, UNKNOWN, EXECUTED; UNSAID by an error that is none of redisutils'.",
         ("error", "outcome"),
         failures,
         "redisutils.failures",
@@ -403,7 +403,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "redisutils_snapshot_age_seconds",
         "gauge",
         "seconds",
-        "How old these figures are: 0, or since when the event loop has not answered.",
+        "0, or for how long the event loop has been asked for these figures in vain.",
         (),
         age,
         "redisutils.snapshot.age",

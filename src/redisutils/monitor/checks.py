@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from redisutils.monitor.frame import HealthFrame, ServerFrame
-from redisutils.monitor.framing import server_frame
+from redisutils.monitor.framing import SENTENCE, brief, server_frame
 
 if TYPE_CHECKING:
     from redisutils.client.redis_pool import RedisPool
@@ -20,6 +20,9 @@ PATIENCE: Final = 0.5
 
 HOPELESS: Final = 1.0
 """Seconds after which a check that has not ended is as bad as one that failed."""
+
+_REASONS: Final = 20
+"""Reasons that are told at most."""
 
 
 class Checks:
@@ -78,7 +81,7 @@ class Checks:
         report = await self._pool.health(PATIENCE * 0.9)
         self._found = {
             "status": report.status,
-            "reasons": [str(reason) for reason in report.reasons],
+            "reasons": [brief(str(reason), SENTENCE) for reason in report.reasons[:_REASONS]],
             "round_trip": report.round_trip,
         }
         facts = report.endpoints[0].server if report.endpoints else None

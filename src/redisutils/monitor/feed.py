@@ -37,6 +37,9 @@ logger = logging.getLogger("redisutils.monitor")
 KEPT: Final = 300
 """Frames that are kept for those who come later."""
 
+KEPT_BYTES: Final = 8 * 1024 * 1024
+"""What they may take; 300 are 1 MB as a rule."""
+
 BEHIND: Final = 4
 """Frames that wait for a viewer at most. Older ones are lost to it."""
 
@@ -138,11 +141,15 @@ class Feed:
         self._interval = interval
         self._checks = Checks(pool)
         self._task: asyncio.Task[None] | None = None
+        self._elsewhere = False  # the pool was found to belong to another event loop
         self._status: Status = "healthy"
         self._viewers: set[Viewer] = set()
-        self._kept: deque[bytes] = deque(maxlen=KEPT)
+        self._kept: deque[bytes] = deque()
+        self._size = 0  # of them all
         self.latest: Sheet | None = None
         """The last frame; None before the first."""
+        self.sidecar = False
+        """Set it where the pool is the monitor's own, for those who watch to know."""
         self.error: str | None = None
         """What the feed itself failed of, while it fails. It is told in the frame's reasons."""
 
@@ -165,8 +172,9 @@ class Feed:
         return list(self._kept)
 
     def start(self) -> None:
-        """Begin, in the running event loop. Does nothing when it runs, or the pool is closed."""
-        if not self.running and not self._pool.closed:
+        """Begin, in the running event loop. Does nothing when it runs, when the pool is closed, or
+        belongs to another loop."""
+        if not self.running and not self._pool.closed and not self._elsewhere:
             self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
 
     async def stop(self) -> None:
@@ -207,6 +215,9 @@ class Feed:
     async def _run(self) -> None:
         try:
             before = await self._first_snapshot()
+            if before is not None and self._pool.server.loop is not asyncio.get_running_loop():
+                self._refuse()
+                return
             due = monotonic() + min(self._interval, _FIRST)
             while before is not None and not self._pool.closed:
                 await asyncio.sleep(due - monotonic())
@@ -217,6 +228,15 @@ class Feed:
             for viewer in list(self._viewers):
                 viewer.leave()
             await self._checks.stop()
+
+    def _refuse(self) -> None:
+        self._elsewhere = True
+        self.error = (
+            f"the pool of {self._pool.config.endpoint} was opened in another event loop than the "
+            "one that serves its monitor: open the pool where the application runs, such as in "
+            "its lifespan"
+        )
+        logger.error("%s", self.error)
 
     async def _first_snapshot(self) -> MetricsSnapshot | None:
         """Of a pool that may not be open yet; None if it never was."""
@@ -245,6 +265,7 @@ class Feed:
                 health=health,
                 server=self._checks.server,
                 closed=self._pool.closed,
+                sidecar=self.sidecar,
             )
             await _let_pass()
             await self._show(Sheet(frame))
@@ -260,7 +281,12 @@ class Feed:
     async def _show(self, sheet: Sheet) -> None:
         slim = sheet.slim  # first: a frame that is no JSON shall not be the latest
         self.latest = sheet
+        if len(self._kept) == KEPT:
+            self._size -= len(self._kept.popleft())
         self._kept.append(slim)
+        self._size += len(slim)
+        while self._size > KEPT_BYTES and len(self._kept) > 1:
+            self._size -= len(self._kept.popleft())
         for number, viewer in enumerate(list(self._viewers), 1):
             viewer.give(sheet)
             if number % _TOGETHER == 0:
@@ -272,9 +298,9 @@ class Feed:
         if status == self._status or self._pool.closed:
             return
         self._status = status
-        level = logging.INFO if status == "healthy" else logging.WARNING
         why = ": " + "; ".join(health["reasons"]) if health["reasons"] else ""
-        logger.log(level, "%s is %s%s", self._pool.config.endpoint, status, why)
+        # Its return, too: whoever reads of an outage wants to read of its end.
+        logger.warning("%s is %s%s", self._pool.config.endpoint, status, why)
 
     async def _failed(self, told: str) -> None:
         self.error = told

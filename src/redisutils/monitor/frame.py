@@ -191,6 +191,8 @@ class Frame(TypedDict):
     endpoint: str
     closed: bool
     """Whether the pool is closed: it is the last frame, then."""
+    sidecar: bool
+    """Whether the pool is a monitor's own (``redisutils serve``), and not that of a program."""
     health: HealthFrame
     throughput: ThroughputFrame
     latency: LatencyFrame

@@ -25,13 +25,19 @@ from redisutils.monitor.frame import (
 )
 from redisutils.topology.facts import ServerFacts
 
-__all__ = ["COMMANDS", "make_frame", "server_frame"]
+__all__ = ["COMMANDS", "SENTENCE", "brief", "make_frame", "server_frame"]
 
 COMMANDS: Final = 12
 """Commands that a frame tells of: the busiest."""
 
 _KINDS: Final = 20
 """Kinds of errors and of retries that a frame tells of."""
+
+_NAME: Final = 200
+"""Characters of a name at most: some are a server's, which may say anything at any length."""
+
+SENTENCE: Final = 1000
+"""Characters of a sentence at most, which may quote a server."""
 
 _BANDS: Final = 4
 """Bands of the heat map in each power of two."""
@@ -45,12 +51,14 @@ def make_frame(
     health: HealthFrame,
     server: ServerFrame | None = None,
     closed: bool = False,
+    sidecar: bool = False,
 ) -> Frame:
     """The frame of what happened between two snapshots of one pool.
 
     Args:
         at: ``time.time()`` when ``now`` was taken.
         closed: whether the pool is closed.
+        sidecar: whether it is the monitor's own.
     """
     delta = now.since(before)
     seconds = max(delta.seconds, 1e-6)
@@ -61,6 +69,7 @@ def make_frame(
         "seconds": _seconds(seconds),
         "endpoint": now.endpoint,
         "closed": closed,
+        "sidecar": sidecar,
         "health": health,
         "throughput": {
             "commands": _rate(delta.commands, seconds),
@@ -87,7 +96,7 @@ def make_frame(
         "in_flight_bytes": now.in_flight_bytes,
         "lanes": [
             {
-                "name": lane.name,
+                "name": brief(lane.name),
                 "connected": lane.connected,
                 "in_flight": lane.in_flight,
                 "waiting": lane.waiting,
@@ -100,7 +109,7 @@ def make_frame(
             for (name, outcome), rate, total in _counted(now.failures, delta.failures, seconds)
         ],
         "retries": [
-            {"reason": reason, "rate": rate, "total": total}
+            {"reason": brief(reason), "rate": rate, "total": total}
             for reason, rate, total in _counted(now.retries, delta.retries, seconds)
         ],
         "commands": _commands(delta.by_command, seconds),
@@ -111,16 +120,24 @@ def make_frame(
             "failures": now.breaker.failures,
             "trips": now.breaker.trips,
             "refused": now.breaker.refused,
-            "error": now.breaker.error,
+            "error": now.breaker.error and brief(now.breaker.error, SENTENCE),
         },
         "process": _process(delta, seconds),
         "server": server,
     }
 
 
+def brief(text: str, most: int = _NAME) -> str:
+    """``text``, or its beginning."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def server_frame(facts: ServerFacts) -> ServerFrame:
     """The part of them that is shown."""
     shown = {name: getattr(facts, name) for name in ServerFrame.__annotations__}
+    for name, value in shown.items():
+        if isinstance(value, str):
+            shown[name] = brief(value)
     return cast(ServerFrame, shown)
 
 
@@ -219,7 +236,7 @@ def _slow(command: SlowCommand) -> SlowFrame:
     return {
         "at": round(command.at, 3),
         "command": command.command,
-        "key": command.key,
+        "key": command.key and brief(command.key),
         "request_bytes": command.request_bytes,
         "reply_size": command.reply_size,
         "seconds": _seconds(command.seconds),

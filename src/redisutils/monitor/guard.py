@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Final
+from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,7 +31,8 @@ _ALWAYS: Final = {
 }
 _UNLESS_SAID: Final = (b"cache-control", b"no-store")
 
-_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_LENGTH: Final = 12
+"""Digits of a length that are read at most: Python refuses thousands of them."""
 
 
 class Guard:
@@ -51,8 +55,9 @@ class Guard:
 
         if scope["path"] == scope.get("root_path", "") != "":
             # What is served here is relative to a folder. Some servers do not see to that.
-            folder = scope["path"].rpartition("/")[2].encode() + b"/"
-            await _answer(guarded, 307, "", (b"location", folder))
+            # With "./" in front it is a path, and neither a scheme nor a host.
+            folder = quote(scope["path"].rpartition("/")[2], safe="", errors="replace")
+            await _answer(guarded, 307, "", (b"location", f"./{folder}/".encode()))
             return
         if _announced(scope) > _BODY:
             await _answer(guarded, 413, f"a request may have {_BODY} bytes", _CLOSE)
@@ -72,11 +77,15 @@ class LoopbackOnly:
 
     What listens on loopback is out of others' reach, but not out of that of the pages that a
     browser on this machine has open: a name of theirs that comes to mean 127.0.0.1 would make
-    ours one of their own. Such a request names their host.
+    ours one of their own. Such a request names their host. An address is no such name.
+
+    Args:
+        names: further names of this machine's loopback, which it was started with.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, names: Iterable[str] = ()) -> None:
         self._app = app
+        self._names = frozenset({"localhost", *(_bare(name) for name in names)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -87,9 +96,18 @@ class LoopbackOnly:
         await self._app(scope, receive, send)
 
     def _is_local(self, scope: Scope) -> bool:
-        host: bytes = dict(scope["headers"]).get(b"host", b"localhost")
-        name, colon, port = host.decode("latin-1").lower().rpartition(":")
-        return (name if colon and port.isdigit() else host.decode("latin-1").lower()) in _LOCAL
+        host = dict(scope["headers"]).get(b"host", b"localhost").decode("latin-1")
+        name, colon, port = host.rpartition(":")
+        name = _bare(name if colon and port.isdigit() else host)
+        try:
+            return name in self._names or ip_address(name.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+
+def _bare(name: str) -> str:
+    """The name of a host as it is compared."""
+    return name.lower().removesuffix(".")
 
 
 _CLOSE: Final = (b"connection", b"close")
@@ -107,7 +125,7 @@ def _announced(scope: Scope) -> int:
     """The length of the request's body, if it says so itself."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
-            return int(value)
+            return int(value) if len(value) <= _LENGTH else _BODY + 1
     return 0
 
 

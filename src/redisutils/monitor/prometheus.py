@@ -21,6 +21,7 @@ from redisutils.errors import ConfigError
 from redisutils.metrics import LatencySnapshot
 from redisutils.monitor.catalogue import BUCKETS, CATALOGUE, Described
 from redisutils.monitor.reading import Reader, Reading
+from redisutils.monitor.samples import valid
 from redisutils.monitor.text import BOUNDS, OPENMETRICS, PLAIN, Place, text_of
 
 try:
@@ -120,7 +121,8 @@ class PoolCollector:
             reading = Reader.of(pool).read()
             if reading is not None:
                 place = (("endpoint", reading.snapshot.endpoint), *labels.items())
-                found.append((place, reading))
+                told = tuple((label, valid(value)) for label, value in place)
+                found.append((told, reading))
         return found
 
 

@@ -3,7 +3,8 @@ closes and when it is closed.
 
 A snapshot folds and copies what the loop goes on changing, so it is taken in the loop. From another
 thread the loop is asked to, and has ``PATIENCE`` to come to it. If it does not, it hangs, and that
-is worth more than anything else that could be told: the snapshot before stands in, with its age.
+is worth more than anything else that could be told: the snapshot before stands in, and since when
+the loop has been asked in vain.
 When the loop has ended, nobody changes anything, and it is taken at once.
 """
 
@@ -36,18 +37,19 @@ class Reading:
 
     snapshot: MetricsSnapshot
     age: float
-    """Seconds; 0 unless the event loop did not answer in time."""
+    """For how many seconds the event loop has been asked in vain; 0 while it answers."""
 
 
 class Reader:
     """Of one pool, which it does not keep alive. Safe to use from any number of threads."""
 
-    __slots__ = ("_asked", "_last", "_lock", "_pool")
+    __slots__ = ("_asked", "_last", "_lock", "_pool", "_vain")
 
     def __init__(self, pool: RedisPool) -> None:
         self._pool = ref(pool)
         self._last: Reading | None = None
         self._asked = -inf  # when the last was taken, or could not be
+        self._vain: float | None = None  # since when the loop has not answered
         self._lock = Lock()
 
     @classmethod
@@ -75,12 +77,17 @@ class Reader:
                 server = pool.server
             except PoolClosed:
                 return None
+            begun = monotonic()
             taken, last = self._take(server), self._last
+            self._asked = now = monotonic()
             if taken is not None:
+                self._vain = None
                 self._last = Reading(taken, 0.0)
-            elif last is not None:
-                self._last = Reading(last.snapshot, monotonic() - last.snapshot.at)
-            self._asked = monotonic()
+            else:
+                if self._vain is None:
+                    self._vain = begun
+                if last is not None:
+                    self._last = Reading(last.snapshot, now - self._vain)
         return self._last
 
     def _take(self, server: Standalone) -> MetricsSnapshot | None:

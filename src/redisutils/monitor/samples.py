@@ -30,6 +30,7 @@ __all__ = [
     "one",
     "refusals",
     "retries",
+    "valid",
     "whole",
 ]
 
@@ -47,24 +48,35 @@ _CODE: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
 """What the first word of an error reply looks like. A script can answer anything."""
 
 _FAILURES: Final = (
+    ("AuthenticationFailed", "NOT_SENT"),
     ("CircuitOpen", "NOT_SENT"),
     ("CommandTimeout", "NOT_SENT"),
     ("CommandTimeout", "UNKNOWN"),
     ("ConnectFailed", "NOT_SENT"),
+    ("ConnectTimeout", "NOT_SENT"),
     ("ConnectionLost", "NOT_SENT"),
     ("ConnectionLost", "UNKNOWN"),
     ("PoolTimeout", "NOT_SENT"),
+    ("ProtocolError", "NOT_SENT"),
+    ("ProtocolError", "UNKNOWN"),
     ("ResponseError", "REJECTED"),
+    ("ResponseError", "UNKNOWN"),
 )
 _ERRORS: Final = ("CommandTimeout", "ConnectFailed", "ConnectionLost", "ResponseError")
 _RETRIES: Final = ("connect", "lost")
+
+
+def valid(value: str) -> str:
+    """``value`` as a label may have it: UTF-8 has no lone surrogates."""
+    return value if value.isascii() else value.encode(errors="backslashreplace").decode()
 
 
 def _bounded(counts: Mapping[str, int], fits: re.Pattern[str] | None = None) -> dict[str, int]:
     """``counts`` under ``_MOST`` names and OTHER. Counters keep their names in the order in which
     they came, so that what was told apart once always is."""
     told: dict[str, int] = {}
-    for name, count in counts.items():
+    for given, count in counts.items():
+        name = valid(given)
         fit = len(told) < _MOST and (fits is None or fits.fullmatch(name))
         known = name if fit or name in told else OTHER
         told[known] = told.get(known, 0) + count
@@ -145,7 +157,7 @@ def breaker(reading: Reading) -> Iterable[Sample]:
 
 
 def age(reading: Reading) -> Iterable[Sample]:
-    """How old the figures are."""
+    """For how long the event loop has not answered."""
     return (((), reading.age),)
 
 

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from redisutils.monitor.feed import Feed, Viewer
 
-__all__ = ["VIEWERS", "EventStream"]
+__all__ = ["PATIENCE", "VIEWERS", "EventStream"]
 
 VIEWERS: Final = 256
 """Streams at a time."""
@@ -27,7 +27,7 @@ _PIECE: Final = 16
 """Frames of the history that are sent in one turn of the loop, some 50 kB: a page that opens shall
 not cost the program a megabyte at a stroke, nor hold its commands up."""
 
-_PATIENCE: Final = 30.0
+PATIENCE: Final = 30.0
 """Seconds that a viewer may take nothing at all. Its connection is closed then."""
 
 _GLANCE: Final = 1.0
@@ -63,7 +63,7 @@ class EventStream(Response):
             return
 
         async def write(piece: bytes) -> None:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
 
         async def whole() -> None:

@@ -13,14 +13,13 @@ from typing import Final, Self
 
 import uvicorn
 
+from redisutils.cli.serve.protocol import BoundedProtocol
 from redisutils.monitor.app import MonitorApp
 from redisutils.monitor.guard import LoopbackOnly
 
 __all__ = ["Address", "CannotListen", "Host", "addresses", "listen"]
 
 _BACKLOG: Final = 128
-_CONNECTIONS: Final = 1024
-"""At a time. What comes beyond them is answered with 503."""
 _GRACE: Final = 2
 """Seconds that answers have to be sent when it ends."""
 
@@ -93,15 +92,23 @@ class Host:
     Args:
         any_name: answer whatever name the client knows this machine by. Without it, only as
             localhost: see :class:`redisutils.monitor.guard.LoopbackOnly`.
+        name: another name that this machine's loopback has.
     """
 
-    def __init__(self, app: MonitorApp, sockets: list[socket.socket], *, any_name: bool) -> None:
+    def __init__(
+        self,
+        app: MonitorApp,
+        sockets: list[socket.socket],
+        *,
+        any_name: bool,
+        name: str = "localhost",
+    ) -> None:
         self._app = app
         self._sockets = sockets
         self._server = _Server(
             uvicorn.Config(
-                app if any_name else LoopbackOnly(app),
-                http="h11",
+                app if any_name else LoopbackOnly(app, [name]),
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -109,7 +116,6 @@ class Host:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=_CONNECTIONS,
                 timeout_graceful_shutdown=_GRACE,
             )
         )

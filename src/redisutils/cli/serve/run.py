@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from redisutils import RedisConfig, create_redis_pool
+from redisutils.cli.loading import load
 from redisutils.cli.log import configure_logging
 from redisutils.cli.running import loop_factory
 from redisutils.cli.serve.hosting import CannotListen, Host, addresses, listen
@@ -51,7 +51,7 @@ def run(options: Options) -> int:
     """
     try:
         token = _token(options)
-        config = RedisConfig()
+        config = _config()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(options, config, token))
     except ConfigError as error:
@@ -62,6 +62,21 @@ def run(options: Options) -> int:
         return 1
     except KeyboardInterrupt:  # Windows, where the loop has no handlers of signals
         return 0
+
+
+def _config() -> RedisConfig:
+    """The settings; what is no setting is told in a line.
+
+    Raises:
+        ConfigError: some are wrong.
+    """
+    loaded = load()
+    if loaded.config is None:
+        raise ConfigError("\n  ".join(loaded.problems))
+    for name, meant in loaded.sources.unknown:
+        hint = f": did you mean {meant}?" if meant else ""
+        _complain(f"{name} is no setting, and is ignored{hint}")
+    return loaded.config
 
 
 def _token(options: Options) -> Secret | None:
@@ -98,12 +113,12 @@ async def _serve(options: Options, config: RedisConfig, token: Secret | None) ->
             listening.enter_context(contextlib.closing(each))
         if not os.environ.get("REDIS_LOG"):
             configure_logging("warning")  # nobody watches it: what goes wrong has to be written
-            # Of its own health checks, each second: the monitor says when they come to another end.
-            logging.getLogger("redisutils.events").setLevel(logging.ERROR)
         async with create_redis_pool(config) as pool:
             app = monitor_app(pool, token=token)
+            app.feed.sidecar = True
             stop = _on_signals(app, options.drain)
-            async with Host(app, sockets, any_name=bool(token or options.no_token)) as host:
+            known = bool(token or options.no_token)
+            async with Host(app, sockets, any_name=known, name=options.host) as host:
                 app.feed.start()  # for the first to look to see what was before
                 _announce(options, config, host.url, local=local, token=token is not None)
                 await _until(stop, host)
@@ -135,9 +150,9 @@ def _on_signals(app: MonitorApp, drain: float) -> asyncio.Event:
             _end_at_once(128 + number, f"a second signal, {number.name}: ended at once")
         app.stopping = True  # readyz tells those who send requests here
         stop.set()
-        print(f"redisutils serve: stopping on {number.name}", file=sys.stderr, flush=True)
         bound = drain + _BOUND
         loop.call_later(bound, _end_at_once, 1, f"not stopped after {bound:g} s: ended at once")
+        _complain(f"stopping on {number.name}")
 
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,8 +178,14 @@ def _announce(options: Options, config: RedisConfig, url: str, *, local: bool, t
             "everybody": "to everybody who can reach it",
         }[access]
         told = f"redisutils serve: {url} shows {config.endpoint} {who}"
-    print(told, flush=True)
+    _print(told, sys.stdout)
 
 
 def _complain(why: str) -> None:
-    print(f"redisutils serve: {why}", file=sys.stderr, flush=True)
+    _print(f"redisutils serve: {why}", sys.stderr)
+
+
+def _print(told: str, stream: TextIO) -> None:
+    """To somebody who may have gone: what has to be done is done all the same."""
+    with contextlib.suppress(OSError, ValueError):
+        print(told, file=stream, flush=True)

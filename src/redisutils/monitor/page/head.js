@@ -3,6 +3,7 @@
 
 import { $, each, el, say } from "./dom.js";
 import { drawLink } from "./link.js";
+import { drawSidecar } from "./sidecar.js";
 import { setSign, sign } from "./signs.js";
 import { clock, lasting } from "./units.js";
 
@@ -48,6 +49,7 @@ export class Head {
     say($("endpoint"), frame?.endpoint ?? "–");
     say($("server-line"), serverLine(frame?.server));
     this.#drawReasons(frame, status);
+    drawSidecar(frame);
     drawLink(this.#stream, frame, this.stale);
   }
 

@@ -120,6 +120,7 @@ const SUSPECTS = [
   },
   {
     name: "Pool",
+    own: "Monitor's pool",
     judge: pool,
     facts: ({ frame, wait }) => [
       ["in use", `${count(frame.pool?.in_use)} of ${count(frame.pool?.max_size)}`],
@@ -129,6 +130,7 @@ const SUSPECTS = [
   },
   {
     name: "Program",
+    own: "Monitor's process",
     judge: program,
     facts: ({ frame, own }) => [
       ["loop lag p99", time(frame.process?.loop_lag_p99)],
@@ -153,11 +155,12 @@ export class Suspects {
 
   read() {
     const known = this.#view.shown ? evidence(this.#view) : null;
-    each(this.#host, SUSPECTS, card, (node, { judge, facts }) => {
+    each(this.#host, SUSPECTS, card, (node, { name, own, judge, facts }) => {
       const [state, word] = known ? judge(known) : NONE("waiting");
       const [title, list] = node.children;
       mark(node, "data-state", state);
       setSign(title.firstChild, state);
+      say(title.children[1], known?.frame.sidecar ? (own ?? name) : name);
       say(title.lastChild, word);
       each(list, known ? facts(known) : [["", "–"]], fact, (item, [label, value]) => {
         say(item.firstChild, label);
@@ -168,7 +171,7 @@ export class Suspects {
 }
 
 function card({ name }) {
-  return el("article", "suspect", el("h2", "", sign(), `${name} `, el("b")), el("dl"));
+  return el("article", "suspect", el("h2", "", sign(), el("span", "", name), " ", el("b")), el("dl"));
 }
 
 function fact() {
