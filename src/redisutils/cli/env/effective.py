@@ -113,6 +113,8 @@ def _as_given(name: str, given: Given) -> str | None:
 
 def _lines_of(path: Path) -> dict[str, int]:
     """The line that counts for each variable of the file, which is the last that sets it."""
+    if not path.is_file():  # a named pipe can be read once, and RedisConfig has
+        return {}
     try:
         with path.open(encoding="utf-8-sig") as file:
             return {
