@@ -32,6 +32,8 @@ class Case:
     """The host's, in the order in which they are tried."""
     address: str = ""
     """The first that accepts connections."""
+    user: str | None = None
+    """Who we are, as the server says. None before the login."""
     open_door: bool = False
     """Whether the server obeys those who say no password."""
     pool: RedisPool | None = None
@@ -53,6 +55,14 @@ class Case:
     def endpoint(self) -> str | None:
         """The server for people; None when the settings do not say."""
         return self.loaded.config.endpoint if self.loaded.config else None
+
+    @property
+    def asked_user(self) -> str:
+        """Who we want to be, for people: ``***`` when it may be a password in its place."""
+        given = self.loaded.sources.given.get("username")
+        if given is not None and given.hidden:
+            return "***"
+        return self.config.username or "default"
 
     @property
     def networked(self) -> bool:

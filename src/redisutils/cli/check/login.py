@@ -49,7 +49,8 @@ async def check_login(case: Case, say: Say) -> None:
         raise Stop from None
     case.client = case.pool.make_client(decode_responses=True)
     [whoami] = await case.ask(("ACL WHOAMI",))
-    user = whoami if isinstance(whoami, str) else config.username or "default"
+    user = whoami if isinstance(whoami, str) else case.asked_user
+    case.user = user
     say.ok(
         f"user {user!r}, RESP{protocol}, connected in {span(took)}",
         user=user,
@@ -103,8 +104,10 @@ def judge_access(
 
 def _refused(case: Case, error: Exception, say: Say) -> None:
     config = case.config
-    user = config.username or "default"
+    user = case.asked_user
     told = str(error)
+    if user == "***":
+        told = told.replace(config.username or "", user)
     lowered = told.lower()
     if isinstance(error, AuthenticationFailed) and "none is set" in lowered:
         say.error(

@@ -166,7 +166,7 @@ def _is_refused(answer: object) -> bool:
 
 
 def _user(case: Case) -> str:
-    return case.config.username or "default"
+    return case.user or case.asked_user
 
 
 def _name(command: str) -> str:
