@@ -65,6 +65,24 @@ class Case:
         return self.config.username or "default"
 
     @property
+    def by_hand(self) -> str:
+        """``redis-cli`` with what leads it to this server."""
+        config = self.config
+        place = f"-h {config.host} -p {config.port}"
+        if config.unix_socket_path is not None:
+            place = f"-s {config.unix_socket_path}"
+        words = ["redis-cli", place]
+        if config.tls_enabled:
+            words.append("--tls")
+            if config.tls_ca_path:
+                words.append(f"--cacert {config.tls_ca_path}")
+            if config.tls_cert_path:
+                words.append(f"--cert {config.tls_cert_path} --key {config.tls_key_path}")
+        if config.database:
+            words.append(f"-n {config.database}")
+        return " ".join(words)
+
+    @property
     def networked(self) -> bool:
         """Whether there is a host and a port, rather than a socket's path or a private server."""
         return not self.config.embedded and self.config.unix_socket_path is None

@@ -64,6 +64,7 @@ async def check(options: Options, view: View, report: Report) -> None:
     """Take all steps, and put what they find into ``report``."""
     case = Case(load(), options.timeout, options.processes, options.key)
     report.endpoint = case.endpoint
+    view.endpoint(case.endpoint)
     stuck: dict[str, str] = {}
     async with case.closing:
         for number, step in enumerate(STEPS, 1):
