@@ -120,8 +120,8 @@ def _refused(case: Case, error: Exception, say: Say) -> None:
             f"the server refused user {user!r}: its password is another one, or there is no such "
             "user, or it is disabled (servers do not say which)",
             f"Try it by hand: `{case.by_hand} --user {user} --askpass PING`. An "
-            f"administrator sees the user with `ACL GETUSER {user}`: its flags must have `on`. Mind spaces or a newline "
-            "at the end of the password.",
+            f"administrator sees the user with `ACL GETUSER {user}`: its flags must have `on`. "
+            "Mind spaces or a newline at the end of the password.",
             reason="WRONGPASS",
             user=user,
         )
