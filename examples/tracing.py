@@ -1,12 +1,18 @@
-"""Tracing: each command is a span within the request that issued it, with its retries."""
+"""Tracing: each command is a span within the request that issued it, with its retries.
+
+Needs OpenTelemetry's SDK: pip install "redisutils[otel]" opentelemetry-sdk
+"""
 
 import asyncio
 import os
 from typing import Any
 
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+try:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+except ImportError:
+    raise SystemExit('This needs: pip install "redisutils[otel]" opentelemetry-sdk') from None
 from redis import ResponseError
 
 from redisutils import create_redis_pool

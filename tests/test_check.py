@@ -226,6 +226,7 @@ def test_plain_text_is_whole_and_without_colours() -> None:
     assert (process.returncode, err) == (1, "")
     assert "\x1b" not in out
     assert NEEDLE not in out
+    assert re.fullmatch(r"redisutils check   localhost:\d+", out.splitlines()[0])
     [line] = [line for line in out.splitlines() if "port  " in line]
     assert line.startswith("  ✗ port")
     [remedy] = [line for line in out.splitlines() if "→" in line]

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from redisutils.cli.check.case import Case
+from redisutils.cli.check.clients import check_clients
 from redisutils.cli.check.clock import judge_clock
 from redisutils.cli.check.finding import Say
 from redisutils.cli.check.latency import judge_latency
 from redisutils.cli.check.login import judge_access
 from redisutils.cli.check.memory import judge_memory
+from redisutils.cli.check.persistence import check_persistence
+from redisutils.cli.check.replication import check_replication
 from redisutils.cli.check.server import judge_version
+from redisutils.cli.check.steps import STEPS
 from redisutils.cli.check.tls import DAY, judge_expiry
 from redisutils.cli.check.units import listed, size, span
+from redisutils.cli.loading import load
 from redisutils.metrics import Split
+from redisutils.testing import EmbeddedServer
 
-from .checkup import findings_of
+from .checkup import ONE_LOOP, at, checked, clear, findings_of
 
 
 @pytest.mark.parametrize(
@@ -128,3 +137,67 @@ def test_units() -> None:
         "a and b",
         "a, b and c",
     ]
+
+
+# --- what cannot be judged ---
+
+
+@ONE_LOOP
+@pytest.mark.parametrize(
+    ("step", "severity"), [("login", "error"), ("server", "error"), ("slowlog", "warning")]
+)
+async def test_a_step_that_breaks_is_no_all_clear(
+    step: str,
+    severity: str,
+    server: EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    async def breaks(case: Case, say: Say) -> None:
+        raise KeyError("proto\x1b[31m")
+
+    clear(monkeypatch, tmp_path)
+    at(monkeypatch, server)
+    steps = [replace(one, run=breaks) if one.name == step else one for one in STEPS]
+    monkeypatch.setattr("redisutils.cli.check.run.STEPS", steps)
+    found = await checked()
+    [finding] = found.all(step, "ok", "note", "warning", "error")
+    assert finding.severity == severity
+    assert finding.found.startswith("could not be judged: KeyError")
+    assert "\x1b" not in finding.found
+    assert "nothing is wrong" not in found.shown
+    assert found.report.exit_code(strict=True) == 1
+    after = {one.name for one in STEPS if one.after == step}
+    assert after <= found.report.skipped.keys()
+    if step != "slowlog":
+        assert found.report.skipped["memory"] == found.report.skipped["clock"] == f"{step} failed"
+        assert not {"memory", "clock"} & {one.step for one in found.report.findings}
+
+
+@ONE_LOOP
+async def test_a_figure_that_is_none_costs_its_own_judgement_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clear(monkeypatch, tmp_path)
+    case = Case(load(), 1.0, 1, "k")
+    case.info = {
+        "maxclients": "x",
+        "rejected_connections": 3,
+        "aof_enabled": "1,2",
+        "used_memory": "nan",
+        "evicted_keys": 5,
+        "slave0": {"lag": "inf", "ip": "10.0.0.5", "port": 6379},
+    }
+    case.settings = {"min-replicas-to-write": "2", "client-output-buffer-limit": "pubsub a"}
+    told: list[Any] = []
+    say = Say("step", told.append)
+    for step in (check_clients, check_persistence, check_replication):
+        await step(case, say)
+    judge_memory(case.info, say, local=True)
+    unknown = [one.found for one in told if one.found.startswith("could not be judged")]
+    for figure in ("maxclients=x", "hard=a", "aof_enabled=1,2", "lag=inf", "used_memory=nan"):
+        assert any(figure in each for each in unknown), figure
+    others = " ".join(one.found for one in told if one.found not in unknown)
+    assert "3 connections refused" in others
+    assert "5 keys removed" in others
+    assert "NOREPLICAS" in others

@@ -140,6 +140,22 @@ async def test_a_black_hole(network: FaultProxy, monkeypatch: pytest.MonkeyPatch
 
 
 @ONE_LOOP
+async def test_one_who_is_late_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the step's time, which is more than a second, is still within the bound given."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(64):
+            await asyncio.sleep(1.5)
+            writer.write(b"HTTP/1.1 400 Late\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        at(monkeypatch, server.sockets[0].getsockname()[1])
+        found = await checked(timeout=3)
+    assert found.error.facts["peer"] == "http"
+
+
+@ONE_LOOP
 async def test_a_server_that_freezes_before_the_handshake(
     network: FaultProxy, one_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,8 @@ async def test_a_wrong_password(
     assert found.error.step == "login"
     assert found.error.facts == {"reason": "WRONGPASS", "user": "default"}
     assert found.error.found.startswith("the server refused user 'default'")
-    assert "redis-cli --user default --askpass PING" in found.told
+    place = f"-h 127.0.0.1 -p {clean_server.port}"
+    assert f"redis-cli {place} --user default --askpass PING" in found.told
 
 
 @ONE_LOOP
@@ -94,6 +95,35 @@ async def test_a_user_with_few_rights(
         assert "not on orders:1" not in found.shown
     finally:
         admin.acl_deluser("poor")
+
+
+@ONE_LOOP
+@pytest.mark.parametrize(
+    ("rights", "refused"),
+    [
+        (["~*", "+@all", "-@read", "-@write"], {"reading", "writing"}),
+        (["+@all"], {"reading", "writing"}),
+        (["~*", "+@all", "-@write"], {"writing"}),
+        (["~k", "+@all"], set()),
+    ],
+)
+async def test_a_user_who_may_not_read_or_not_write(
+    rights: list[str],
+    refused: set[str],
+    clean_server: EmbeddedServer,
+    admin: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    admin.execute_command("ACL", "SETUSER", "poor", "reset", "on", f">{PASSWORD}", *rights)
+    try:
+        at(monkeypatch, clean_server, username="poor", password=PASSWORD)
+        found = await checked()
+    finally:
+        admin.acl_deluser("poor")
+    told = [one for one in found.all("rights", "warning") if "altogether" in one.found]
+    assert {one.facts["what"] for one in told} == refused
+    if refused:
+        assert found.report.exit_code(strict=True) == 1
 
 
 @ONE_LOOP

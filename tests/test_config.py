@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import pickle
 import re
 import subprocess
@@ -30,8 +31,6 @@ Setenv = Callable[..., None]
 @pytest.fixture(autouse=True)
 def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No REDIS_ variable and no .env but what a test puts there."""
-    import os
-
     for name in list(os.environ):
         if name.upper().startswith("REDIS_"):
             monkeypatch.delenv(name)
@@ -350,7 +349,7 @@ def test_no_url_however_broken_shows_its_password(text: str, password: str) -> N
     [
         ("localhost:6379", "localhost:6379", "must begin with redis://, rediss://"),
         ("http://h", "http://h", "must begin with redis://"),
-        ("redis:/h", "redis:/h", "must begin with redis://"),
+        ("redis:/h", "redis:/***", "must begin with redis://"),
         ("redis://h:0", "redis://h:0", "port must be between 1 and 65,535"),
         ("redis://h:65536", "redis://h:65536", "port must be between"),
         ("redis://h:", "redis://h:", "port must be between"),
@@ -361,9 +360,9 @@ def test_no_url_however_broken_shows_its_password(text: str, password: str) -> N
         ("redis://u:p w@h", "redis://u:***@h", "spaces"),
         ("redis://token@h:x", "redis://***@h:***", "port must be between"),
         ("redis://u:%ff@h", "redis://u:***@h", "not UTF-8"),
-        ("redis://h/abc", "redis://h/abc", "database must be a number"),
-        ("redis://h/-1", "redis://h/-1", "database must be a number"),
-        ("redis://h/1/2", "redis://h/1/2", "database must be a number"),
+        ("redis://h/abc", "redis://h/***", "database must be a number"),
+        ("redis://h/-1", "redis://h/***", "database must be a number"),
+        ("redis://h/1/2", "redis://h/***", "database must be a number"),
         ("redis://h?db=x", "redis://h?db=***", "database must be a number"),
         ("redis://h/1?db=2", "redis://h/1?db=2", "two databases: /1 and ?db=2"),
         ("redis://h?db=1&db=2", "redis://h?db=1&db=2", "more than once"),
@@ -842,3 +841,35 @@ def test_copies_and_pickles_are_equal() -> None:
 def test_the_package_alone_does_not_load_pydantic() -> None:
     program = "import sys, redisutils; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# --- what a password file may not be ---
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (os.mkfifo, "is a named pipe: must be a regular file"),
+        (lambda path: os.symlink("/dev/zero", path), "is a device: must be a regular file"),
+        (lambda path: Path(path).write_text("x" * 65_537), "is larger than 64 KiB"),
+        (os.mkdir, "cannot be read: Is a directory"),
+    ],
+)
+def test_a_password_file_that_is_none(
+    make: Callable[[str], object], wrong: str, tmp_path: Path
+) -> None:
+    """It is refused at once, and by name: a pipe would be waited for, a device has no end."""
+    path = str(tmp_path / "password")
+    make(path)
+    config = RedisConfig(password_file=path)
+    with pytest.raises(ConfigError, match=f"REDIS_PASSWORD_FILE={re.escape(path)}: {wrong}"):
+        config.current_password()
+
+
+def test_a_password_file_by_links(tmp_path: Path) -> None:
+    """As Kubernetes mounts a secret: each version in a folder of its own, and links to it."""
+    (tmp_path / "..1").mkdir()
+    (tmp_path / "..1" / "password").write_text("x" * 65_536)
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "password").symlink_to("..data/password")
+    assert RedisConfig(password_file=tmp_path / "password").current_password() == "x" * 65_536

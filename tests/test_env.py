@@ -19,6 +19,7 @@ from redisutils.cli.env.effective import effective
 from redisutils.cli.env.template import WIDTH, template
 from redisutils.cli.env.view import show
 from redisutils.config import RedisConfig, allowed, sources
+from redisutils.errors import ConfigError
 
 from .canary import ENCODED, NEEDLE
 
@@ -226,3 +227,64 @@ def test_help_has_examples() -> None:
     told = env("--help").stdout.splitlines()
     assert "    redisutils env > .env.example" in told
     assert "    2  wrong usage" in told
+
+
+# No secret, wherever in the settings it stands
+
+DIGITS = "48151623"
+"""A password that could be a number's."""
+
+
+@pytest.mark.parametrize("secret", [NEEDLE, DIGITS])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("URL", "redis://127.0.0.1:1?password={}"),
+        ("URL", "redis://127.0.0.1:1?db=1&pass={}"),
+        ("URL", "redis://127.0.0.1:1?{}"),
+        ("URL", "redis://127.0.0.1:1#{}"),
+        ("URL", "redis://{}@127.0.0.1:1"),
+        ("URL", "redis://u:{}@127.0.0.1:1"),
+        ("URL", "redis://u:{}%40127.0.0.1:1"),
+        ("URL", "redis://{}%40127.0.0.1:1"),
+        ("URL", "redis://:{}"),
+        ("URL", "redis://127.0.0.1:{}"),
+        ("URL", "redis://127.0.0.1:1/x{}"),
+        ("URL", "redis://127.0.0.1:1/0/{}"),
+        ("URL", "redis://127.0.0.1:1 {}"),
+        ("URL", "embedded:///x{}"),
+        ("URL", "unix:///no/such.sock?password={}"),
+        ("URL", "u:{}@127.0.0.1"),
+        ("URL", "http://127.0.0.1/{}x"),
+        ("HOST", "u:{}@127.0.0.1"),
+        ("HOST", "{}@127.0.0.1"),
+        ("HOST", "127.0.0.1/{}x"),
+        ("HOST", "127.0.0.1:{}"),
+        ("HOST", "127.0.0.1?password={}"),
+        ("PORT", "u:{}@127.0.0.1"),
+        ("PORT", "redis://u:{}@127.0.0.1:1"),
+        ("DATABASE", "u:{}@127.0.0.1"),
+        ("CLIENT_NAME", "redis://u:{}@127.0.0.1:1"),
+        ("CLIENT_NAME", "u:{}@127.0.0.1"),
+        ("USERNAME", "u:{}@127.0.0.1"),
+        ("COMMAND_TIMEOUT", "u:{}@127.0.0.1"),
+    ],
+)
+def test_no_secret_is_shown(
+    variable: str, value: str, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"REDIS_{variable}", value.format(secret))
+    if variable not in ("URL", "HOST"):
+        monkeypatch.setenv("REDIS_HOST", "127.0.0.1")
+    if variable not in ("URL", "PORT"):
+        monkeypatch.setenv("REDIS_PORT", "1")
+    shown = ""
+    for arguments in (["env", "--effective"], ["check", "--timeout", "1"]):
+        for more in ([], ["--json"]):
+            done = CliRunner().invoke(app, arguments + more)
+            shown += done.output
+    try:
+        shown += repr(RedisConfig().url)
+    except ConfigError as error:
+        shown += str(error)
+    assert secret not in shown

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -42,6 +44,7 @@ _log = logging.getLogger("redisutils.config")
 _OFF = frozenset({"off", "none", ""})
 _ALLOWED: dict[Callable[[object], object], str] = {}  # what each check of a number lets pass
 _DOTENV = ".env"
+_LARGEST_PASSWORD_FILE = 64 << 10  # bytes
 
 
 class ConfigArgs(TypedDict, total=False):
@@ -374,22 +377,41 @@ class RedisConfig(BaseSettings):
         """The password as of now: ``password_file`` is read anew, less one newline at its end.
 
         Raises:
-            ConfigError: the file cannot be read, is empty or is not UTF-8.
+            ConfigError: the file cannot be read, is empty, no regular file, larger than 64 KiB
+                or not UTF-8.
         """
         if self.password_file is None:
             return hidden(self.password.get_secret_value()) if self.password else None
         wrong = "is empty"
         try:
-            # \r\n arrives as \n
-            password = self.password_file.read_text(encoding="utf-8").removesuffix("\n")
-            if password:
-                return Secret(password)
+            with open(self.password_file, encoding="utf-8", opener=_without_waiting) as file:
+                wrong = _unfit(os.fstat(file.fileno())) or wrong
+                if wrong == "is empty":
+                    # \r\n arrives as \n
+                    password = file.read(_LARGEST_PASSWORD_FILE).removesuffix("\n")
+                    if password:
+                        return Secret(password)
         except OSError as error:
             wrong = f"cannot be read: {error.strerror}"
         except UnicodeDecodeError:
             wrong = "is not UTF-8 text"
         # Not raised from in there: the decoder's error, which would be its context, has the bytes.
         raise ConfigError(f"REDIS_PASSWORD_FILE={self.password_file}: {wrong}")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open, where a named pipe without a writer would keep the event loop waiting for one."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+
+def _unfit(file: os.stat_result) -> str:
+    """Why this cannot be a password file, or ""."""
+    if not stat.S_ISREG(file.st_mode):
+        kind = "a named pipe" if stat.S_ISFIFO(file.st_mode) else "a device"
+        return f"is {kind}: must be a regular file, or a link to one"
+    if file.st_size > _LARGEST_PASSWORD_FILE:
+        return f"is larger than {_LARGEST_PASSWORD_FILE >> 10} KiB: is it the right file?"
+    return ""
 
 
 class Sources(NamedTuple):

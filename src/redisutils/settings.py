@@ -40,6 +40,8 @@ _FOREIGN = re.compile(
     r"(\w+_)?(service_(host|port(_\w+)?)|port_\d+_(tcp|udp)(_\w+)?)"
     r"|(service|port|env)_\w+|version|download_(url|sha)"
 )
+# With more than one colon it is an IPv6 address, and with a / in front a socket's path.
+_PIECE = re.compile(r"[^/:]+(:[^:]*|[/?#].*)", re.DOTALL)
 _LINK = re.compile(r"(tcp|udp)://", re.IGNORECASE)
 
 # Names from other clients that no likeness of letters would lead to ours.
@@ -76,6 +78,8 @@ class Given:
     shown: str = field(repr=False)
     """The value for a message: secrets are ``***``. Of a misspelt setting it may be one."""
     where: str = ""
+    hidden: bool = False
+    """Whether the value may be a secret: a URL's user without a password may be the password."""
 
     def __str__(self) -> str:
         return f"{self.name}={self.shown}{self.where}"
@@ -183,7 +187,8 @@ def _expand(
             continue
         other = layer.get(part)
         if other is None or other.value is None:
-            layer[part] = Given(value, given.name, given.shown, given.where)
+            hidden = part == "username" and url.password is None
+            layer[part] = Given(value, given.name, given.shown, given.where, hidden)
         elif _plain(part, other.value) != _plain(part, value):
             problems.append(f"{other} contradicts {given}: set one of them, or both alike")
     layer["url"] = Given(url.place, given.name, given.shown, given.where)
@@ -211,7 +216,9 @@ def _shown(name: str, value: Any) -> str:
     if name == "password":
         return "***" if value is not None else "None"
     text = str(value)
-    if name == "url" or "://" in text:  # a URL in the wrong place has its password with it
+    # A URL in the wrong place, or a piece of one, has its password with it.
+    piece = name == "host" and _PIECE.fullmatch(text)
+    if name == "url" or "://" in text or "@" in text or piece:
         text = masked(text)
     if not text.isprintable() or text != text.strip():
         text = repr(text)

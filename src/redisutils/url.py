@@ -134,17 +134,25 @@ def masked(text: str) -> str:
     if not separator:
         scheme, rest = "", text
     shown = ""
-    if not (scheme.lower() == "unix" and rest.startswith("/")):
+    socket = scheme.lower() == "unix"
+    if not (socket and rest.startswith("/")):
         userinfo, at, rest = rest.rpartition("@")
         user, colon, _ = userinfo.partition(":")
         shown = f"{user}:***@" if colon else "***@" if at else ""
+    rest, sharp, _ = rest.partition("#")
     address, question, query = rest.partition("?")
-    if scheme.lower() != "unix":
+    if not socket:
+        address = re.sub(r"(?i)^.*%40", "***%40", address)
         # What stands where a port should, and is none, may be a password without its @.
-        address = re.sub(r"^(\[[^\]]*\]|[^:/]*):(?!\d*(?:/|$))[^/]*", r"\1:***", address)
+        address = re.sub(r"^(\[[^\]]*\]|[^:/]*):(?!\d{0,5}(?:/|$))[^/]*", r"\1:***", address)
+        address = re.sub(r"/(?!\d{0,9}$).*", "/***", address)
+        address = re.sub(r"\s+\S.*", " ***", address)
     if question:
-        query = re.sub(r"=(?!\d{1,9}(?:&|$))[^&]*", "=***", query)
-    return f"{scheme}{separator}{shown}{address}{question}{query}"
+        query = "&".join(
+            pair if re.fullmatch(r"db=\d{1,9}|", pair) else re.sub(r"^(\w+=|).*", r"\1***", pair)
+            for pair in query.split("&")
+        )
+    return f"{scheme}{separator}{shown}{address}{question}{query}{sharp and '#***'}"
 
 
 def _decoded(text: str) -> str | None:
@@ -177,10 +185,11 @@ def _host_and_port(place: str) -> tuple[str, int]:
 def _database_in(query: str) -> int | None:
     found: set[int] = set()
     for pair in query.split("&") if query else ():
-        name, _, value = pair.partition("=")
+        name, equals, value = pair.partition("=")
         if name != "db":
+            shown = name if equals and name.isidentifier() else "***"  # it may be a password
             raise ValueError(
-                f"its parameter {name!r} is unknown: only db is one, "
+                f"its parameter {shown!r} is unknown: only db is one, "
                 "and every other setting has a variable of its own"
             )
         found.add(_database(value))

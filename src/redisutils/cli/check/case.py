@@ -32,6 +32,8 @@ class Case:
     """The host's, in the order in which they are tried."""
     address: str = ""
     """The first that accepts connections."""
+    user: str | None = None
+    """Who we are, as the server says. None before the login."""
     open_door: bool = False
     """Whether the server obeys those who say no password."""
     pool: RedisPool | None = None
@@ -53,6 +55,32 @@ class Case:
     def endpoint(self) -> str | None:
         """The server for people; None when the settings do not say."""
         return self.loaded.config.endpoint if self.loaded.config else None
+
+    @property
+    def asked_user(self) -> str:
+        """Who we want to be, for people: ``***`` when it may be a password in its place."""
+        given = self.loaded.sources.given.get("username")
+        if given is not None and given.hidden:
+            return "***"
+        return self.config.username or "default"
+
+    @property
+    def by_hand(self) -> str:
+        """``redis-cli`` with what leads it to this server."""
+        config = self.config
+        place = f"-h {config.host} -p {config.port}"
+        if config.unix_socket_path is not None:
+            place = f"-s {config.unix_socket_path}"
+        words = ["redis-cli", place]
+        if config.tls_enabled:
+            words.append("--tls")
+            if config.tls_ca_path:
+                words.append(f"--cacert {config.tls_ca_path}")
+            if config.tls_cert_path:
+                words.append(f"--cert {config.tls_cert_path} --key {config.tls_key_path}")
+        if config.database:
+            words.append(f"-n {config.database}")
+        return " ".join(words)
 
     @property
     def networked(self) -> bool:

@@ -6,6 +6,7 @@ from math import inf
 from typing import Any, Final
 
 from redisutils.cli.check.case import Case
+from redisutils.cli.check.figures import judgement, whole
 from redisutils.cli.check.finding import Say
 from redisutils.cli.check.units import count, size
 from redisutils.config import RedisConfig
@@ -22,8 +23,23 @@ _OURS: Final = 2
 async def check_clients(case: Case, say: Say) -> None:
     """The step."""
     info, settings = case.info, case.settings
-    _room(case, say)
-    rejected = int(info.get("rejected_connections", 0))
+    with judgement(say):
+        _room(case, say)
+    with judgement(say):
+        _rejected(whole(info, "rejected_connections"), say)
+    with judgement(say):
+        _idle(case.config, whole(settings, "timeout"), say)
+    if settings.get("tcp-keepalive") == "0":
+        say.note(
+            "the server sends no TCP keepalives (tcp-keepalive 0): it keeps connections of clients "
+            "that have vanished, and firewalls forget idle ones",
+            "`CONFIG SET tcp-keepalive 300`; this library sends its own after 30 s.",
+        )
+    with judgement(say):
+        _buffers(settings.get("client-output-buffer-limit", ""), say)
+
+
+def _rejected(rejected: int, say: Say) -> None:
     if rejected:
         say.warning(
             f"{count(rejected, 'connection')} refused since the server's start, since it had "
@@ -31,20 +47,12 @@ async def check_clients(case: Case, say: Say) -> None:
             "Raise it (`CONFIG SET maxclients N`), or find who opens so many: `CLIENT LIST`.",
             rejected_connections=rejected,
         )
-    _idle(case.config, int(settings.get("timeout", 0)), say)
-    if settings.get("tcp-keepalive") == "0":
-        say.note(
-            "the server sends no TCP keepalives (tcp-keepalive 0): it keeps connections of clients "
-            "that have vanished, and firewalls forget idle ones",
-            "`CONFIG SET tcp-keepalive 300`; this library sends its own after 30 s.",
-        )
-    _buffers(settings.get("client-output-buffer-limit", ""), say)
 
 
 def _room(case: Case, say: Say) -> None:
     info = case.info
-    most = int(info.get("maxclients") or case.settings.get("maxclients") or 0)
-    now = int(info.get("connected_clients", 0))
+    most = whole(info, "maxclients") or whole(case.settings, "maxclients")
+    now = whole(info, "connected_clients")
     ours = case.config.pool_max_size * case.processes
     facts: dict[str, Any] = {
         "maxclients": most,
@@ -99,7 +107,9 @@ def _buffers(limits: str, say: Say) -> None:
     words = limits.split()
     if "pubsub" not in words:
         return
-    hard, soft, seconds = (int(word) for word in words[words.index("pubsub") + 1 :][:3])
+    names = ("hard", "soft", "seconds")
+    limit = dict(zip(names, [*words[words.index("pubsub") + 1 :], None, None, None], strict=False))
+    hard, soft, seconds = (whole(limit, name) for name in names)
     if not hard and not soft:
         say.note(
             "subscribers may fall behind without a limit, in the server's memory "

@@ -49,7 +49,8 @@ async def check_login(case: Case, say: Say) -> None:
         raise Stop from None
     case.client = case.pool.make_client(decode_responses=True)
     [whoami] = await case.ask(("ACL WHOAMI",))
-    user = whoami if isinstance(whoami, str) else config.username or "default"
+    user = whoami if isinstance(whoami, str) else case.asked_user
+    case.user = user
     say.ok(
         f"user {user!r}, RESP{protocol}, connected in {span(took)}",
         user=user,
@@ -103,8 +104,10 @@ def judge_access(
 
 def _refused(case: Case, error: Exception, say: Say) -> None:
     config = case.config
-    user = config.username or "default"
+    user = case.asked_user
     told = str(error)
+    if user == "***":
+        told = told.replace(config.username or "", user)
     lowered = told.lower()
     if isinstance(error, AuthenticationFailed) and "none is set" in lowered:
         say.error(
@@ -116,9 +119,9 @@ def _refused(case: Case, error: Exception, say: Say) -> None:
         say.error(
             f"the server refused user {user!r}: its password is another one, or there is no such "
             "user, or it is disabled (servers do not say which)",
-            f"Try it by hand: `redis-cli --user {user} --askpass PING`. An administrator sees the "
-            f"user with `ACL GETUSER {user}`: its flags must have `on`. Mind spaces or a newline "
-            "at the end of the password.",
+            f"Try it by hand: `{case.by_hand} --user {user} --askpass PING`. An "
+            f"administrator sees the user with `ACL GETUSER {user}`: its flags must have `on`. "
+            "Mind spaces or a newline at the end of the password.",
             reason="WRONGPASS",
             user=user,
         )

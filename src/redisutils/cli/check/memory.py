@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from redisutils.cli.check.case import Case
+from redisutils.cli.check.figures import judgement, whole
 from redisutils.cli.check.finding import Say
 from redisutils.cli.check.units import count, share, size
 
@@ -35,14 +36,22 @@ def judge_memory(info: dict[str, Any], say: Say, *, local: bool) -> None:
         say: told.
         local: whether the server is on this machine, perhaps a developer's.
     """
-    used = int(info.get("used_memory", 0))
-    most = int(info.get("maxmemory", 0))
-    resident = int(info.get("used_memory_rss", 0))
-    machine = int(info.get("total_system_memory", 0))
+    with judgement(say):
+        _judge_limit(info, say, local=local)
+    with judgement(say):
+        _removed(info, say)
+    with judgement(say):
+        _spread(whole(info, "used_memory"), whole(info, "used_memory_rss"), say)
+
+
+def _judge_limit(info: dict[str, Any], say: Say, *, local: bool) -> None:
+    used = whole(info, "used_memory")
+    most = whole(info, "maxmemory")
     policy = str(info.get("maxmemory_policy", "noeviction"))
     facts = {"used_memory": used, "maxmemory": most, "policy": policy}
     if not most:
-        _without_limit(used, resident, machine, facts, say, local=local)
+        machine = whole(info, "total_system_memory")
+        _without_limit(used, whole(info, "used_memory_rss"), machine, facts, say, local=local)
     elif policy == "noeviction":
         _with_limit(used, most, facts, say)
     elif policy.startswith("allkeys"):
@@ -59,8 +68,6 @@ def judge_memory(info: dict[str, Any], say: Say, *, local: bool) -> None:
             f"a TTL go ({policy})",
             **facts,
         )
-    _removed(info, say)
-    _spread(info, used, resident, say)
 
 
 def _without_limit(
@@ -94,7 +101,7 @@ def _with_limit(used: int, most: int, facts: dict[str, Any], say: Say) -> None:
 
 
 def _removed(info: dict[str, Any], say: Say) -> None:
-    evicted = int(info.get("evicted_keys", 0))
+    evicted = whole(info, "evicted_keys")
     if evicted:
         say.note(
             f"{count(evicted, 'key')} removed for want of memory since the server's start",
@@ -103,7 +110,7 @@ def _removed(info: dict[str, Any], say: Say) -> None:
         )
 
 
-def _spread(info: dict[str, Any], used: int, resident: int, say: Say) -> None:
+def _spread(used: int, resident: int, say: Say) -> None:
     if resident > _FRAGMENTED * used and resident > _MATTERS:
         say.note(
             f"{size(resident)} of the machine's memory for {size(used)} of data: it is fragmented",

@@ -34,10 +34,17 @@ class Peer:
         return self.said.startswith("+PONG")
 
 
-async def meet(options: ConnectOptions, address: str) -> Peer:
-    """Say PING in plain, in a way that a web server takes for a whole request."""
+async def meet(options: ConnectOptions, address: str, patience: float | None = None) -> Peer:
+    """Say PING in plain, in a way that a web server takes for a whole request.
+
+    Args:
+        options: where.
+        address: which of its addresses.
+        patience: seconds for its first word; a share of the step's time when not given.
+    """
+    patience = patience or min(max(PATIENCE, options.timeout / 4), options.timeout)
     try:
-        async with asyncio.timeout(min(max(PATIENCE, options.timeout / 4), options.timeout)):
+        async with asyncio.timeout(patience):
             reader, writer = await asyncio.open_connection(address, options.port)
             try:
                 writer.write(b"PING\r\n\r\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from redisutils.cli.check.case import Case
+from redisutils.cli.check.figures import judgement, number, whole
 from redisutils.cli.check.finding import Say
 from redisutils.cli.check.units import count, span
 
@@ -13,8 +14,13 @@ __all__ = ["check_persistence"]
 
 async def check_persistence(case: Case, say: Say) -> None:
     """The step."""
+    with judgement(say):
+        _judge(case, say)
+
+
+def _judge(case: Case, say: Say) -> None:
     info, settings = case.info, case.settings
-    appends = bool(int(info.get("aof_enabled", 0)))
+    appends = bool(whole(info, "aof_enabled"))
     points = settings.get("save")
     failing = False
     if info.get("rdb_last_bgsave_status", "ok") != "ok":
@@ -51,8 +57,8 @@ async def check_persistence(case: Case, say: Say) -> None:
                 f"append-only file, appendfsync {fsync}: a crash loses {lost}", appendfsync=fsync
             )
     elif points:
-        age = time.time() - float(info.get("rdb_last_save_time", time.time()))
-        changes = int(info.get("rdb_changes_since_last_save", 0))
+        age = time.time() - number(info, "rdb_last_save_time", time.time())
+        changes = whole(info, "rdb_changes_since_last_save")
         say.ok(
             f"snapshots (save {points}); the last is {span(max(age, 0))} old, and "
             f"{count(changes, 'change')} since would be lost in a crash",

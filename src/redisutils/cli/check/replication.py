@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from redisutils.cli.check.case import Case
+from redisutils.cli.check.figures import judgement, number, whole
 from redisutils.cli.check.finding import Say
 from redisutils.cli.check.units import count, size, span
 
@@ -19,15 +20,21 @@ FAR: Final = 64 << 20
 async def check_replication(case: Case, say: Say) -> None:
     """The step."""
     if case.info.get("role") == "slave":
-        _as_replica(case.info, say)
+        with judgement(say):
+            _as_replica(case.info, say)
         return
     info = case.info
     replicas = [value for name, value in info.items() if _is_replica(name, value)]
-    offset = int(info.get("master_repl_offset", 0))
     for replica in replicas:
-        _judge(replica, offset, say)
-    needed = int(case.settings.get("min-replicas-to-write", 0))
-    good = int(info.get("min_slaves_good_slaves", len(replicas)))
+        with judgement(say):
+            _judge(replica, whole(info, "master_repl_offset"), say)
+    with judgement(say):
+        _enough(case, len(replicas), say)
+
+
+def _enough(case: Case, replicas: int, say: Say) -> None:
+    needed = whole(case.settings, "min-replicas-to-write")
+    good = whole(case.info, "min_slaves_good_slaves", replicas)
     if needed and good < needed:
         say.error(
             f"writes are refused with NOREPLICAS: {count(good, 'replica')} in step, and "
@@ -46,8 +53,8 @@ def _is_replica(name: str, value: object) -> bool:
 
 def _judge(replica: dict[str, Any], offset: int, say: Say) -> None:
     name = f"{replica.get('ip')}:{replica.get('port')}"
-    lag = float(replica.get("lag", 0))
-    lacks = max(0, offset - int(replica.get("offset", offset)))
+    lag = number(replica, "lag")
+    lacks = max(0, offset - whole(replica, "offset", offset))
     state = str(replica.get("state", "online"))
     facts = {"replica": name, "lag": lag, "lacks": lacks, "state": state}
     if state != "online":
@@ -70,7 +77,7 @@ def _judge(replica: dict[str, Any], offset: int, say: Say) -> None:
 def _as_replica(info: dict[str, Any], say: Say) -> None:
     primary = f"{info.get('master_host')}:{info.get('master_port')}"
     if info.get("master_link_status") != "up":
-        down = float(info.get("master_link_down_since_seconds", 0))
+        down = number(info, "master_link_down_since_seconds")
         say.error(
             f"this replica has lost its primary {primary} for {span(max(down, 0))}: what it tells "
             "is old",

@@ -101,6 +101,15 @@ async def _everyday(case: Case, say: Say) -> None:
         return
     refused = _sorted_out(commands, answers, lambda why: not _about_keys(why))
     out_of_reach = _sorted_out(commands, answers, _about_keys)
+    for what, category in (("reading", "@read"), ("writing", "@write")):
+        if all(each in answers for each in commands[what]):
+            say.warning(
+                f"{what} is refused altogether, on {case.key}",
+                f"If your program does it: `ACL SETUSER {user} +{category} ~pattern`."
+                " If its keys are others: `--key NAME` looks at one of them.",
+                key=case.key,
+                what=what,
+            )
     if refused:
         say.note(
             f"the user may not use {_told(refused)}",
@@ -166,7 +175,7 @@ def _is_refused(answer: object) -> bool:
 
 
 def _user(case: Case) -> str:
-    return case.config.username or "default"
+    return case.user or case.asked_user
 
 
 def _name(command: str) -> str:

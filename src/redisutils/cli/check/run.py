@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from redis.exceptions import RedisError
 
 from redisutils.cli.check.case import Case
+from redisutils.cli.check.figures import printable
 from redisutils.cli.check.finding import Finding, Say, Stop
 from redisutils.cli.check.report import Report
 from redisutils.cli.check.steps import STEPS, Step
@@ -63,6 +64,7 @@ async def check(options: Options, view: View, report: Report) -> None:
     """Take all steps, and put what they find into ``report``."""
     case = Case(load(), options.timeout, options.processes, options.key)
     report.endpoint = case.endpoint
+    view.endpoint(case.endpoint)
     stuck: dict[str, str] = {}
     async with case.closing:
         for number, step in enumerate(STEPS, 1):
@@ -103,11 +105,18 @@ async def _take(step: Step, case: Case, timeout: float, view: View, report: Repo
         return False
     except (RedisError, RedisUtilsError, OSError) as error:
         say.error(
-            f"{type(error).__name__}: {error}",
+            f"{type(error).__name__}: {printable(error)}",
             "Read the server's log at this moment, and run the check again.",
         )
+        return False
     except Exception as error:  # noqa: BLE001  # an odd answer of a server must not end the check
-        say.note(f"the answer is not as expected: {type(error).__name__}: {error}")
+        # Where others stand on it, nothing of what was asked for is known.
+        tell_of = say.error if any(one.after == step.name for one in STEPS) else say.warning
+        tell_of(
+            f"could not be judged: {type(error).__name__}: {printable(error)}",
+            "Is it a server of another make, or a proxy? Look with `redis-cli` by hand.",
+        )
+        return False
     finally:
         ticking.cancel()
         with contextlib.suppress(asyncio.CancelledError):

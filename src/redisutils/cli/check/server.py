@@ -8,6 +8,7 @@ from typing import Any, Final
 from redis.exceptions import NoPermissionError, RedisError
 
 from redisutils.cli.check.case import Case
+from redisutils.cli.check.figures import judgement, number, printable, whole
 from redisutils.cli.check.finding import Say, Stop
 from redisutils.cli.check.units import span
 from redisutils.errors import RedisUtilsError
@@ -53,26 +54,19 @@ async def check_server(case: Case, say: Say) -> None:
         raise Stop
     role = str(info.get("role", "unknown"))
     kind, version = kind_of(info)
-    up = float(info.get("uptime_in_seconds", 0))
     say.ok(
-        f"{kind} {version}, {mode}, {'primary' if role == 'master' else role}, up for {span(up)}",
+        f"{kind} {version}, {mode}, {'primary' if role == 'master' else role}",
         kind=kind.lower(),
         version=version,
         mode=mode,
         role=role,
-        uptime=up,
     )
+    with judgement(say):
+        up = number(info, "uptime_in_seconds")
+        say.ok(f"up for {span(up)}", uptime=up)
     judge_version(kind, version, say)
-    if int(info.get("loading", 0)):
-        left = info.get("loading_eta_seconds")
-        say.error(
-            f"the server is loading its data ({info.get('loading_loaded_perc', '?')} %, "
-            f"{span(float(left)) if left is not None else 'some time'} to go): until then it "
-            "refuses commands with LOADING",
-            "Wait. Raise REDIS_COMMAND_TIMEOUT and REDIS_MAX_RETRIES if restarts shall be bridged.",
-            eta=left,
-        )
-        raise Stop
+    with judgement(say):
+        _loading(info, say)
     if role == "slave":
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
         say.error(
@@ -83,6 +77,20 @@ async def check_server(case: Case, say: Say) -> None:
         )
     if mode == "cluster":
         await _cluster(case, say)
+
+
+def _loading(info: dict[str, Any], say: Say) -> None:
+    if not whole(info, "loading"):
+        return
+    left = number(info, "loading_eta_seconds") if "loading_eta_seconds" in info else None
+    say.error(
+        f"the server is loading its data ({printable(info.get('loading_loaded_perc', '?'))} %, "
+        f"{span(left) if left is not None else 'some time'} to go): until then it "
+        "refuses commands with LOADING",
+        "Wait. Raise REDIS_COMMAND_TIMEOUT and REDIS_MAX_RETRIES if restarts shall be bridged.",
+        eta=left,
+    )
+    raise Stop
 
 
 def judge_version(kind: str, version: str, say: Say) -> None:
@@ -148,7 +156,11 @@ async def _sentinel(case: Case, say: Say) -> None:
 async def _cluster(case: Case, say: Say) -> None:
     [answer] = await case.ask(("CLUSTER INFO",))
     state: dict[str, Any] = answer if isinstance(answer, dict) else {}
-    nodes = int(state.get("cluster_size", 0))
+    with judgement(say):
+        _judge_cluster(state, whole(state, "cluster_size"), say)
+
+
+def _judge_cluster(state: dict[str, Any], nodes: int, say: Say) -> None:
     if state.get("cluster_state") == "fail":
         say.error(
             "the cluster is down: not every slot has a node that serves it",

@@ -8,6 +8,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from redisutils.cli.check.case import Case
+from redisutils.cli.check.figures import judgement, whole
 from redisutils.cli.check.finding import Say
 from redisutils.cli.check.units import count, span
 from redisutils.commands import lookup
@@ -31,7 +32,12 @@ async def check_slowlog(case: Case, say: Say) -> None:
     except ResponseError:
         say.note("this user may not ask for the server's slow commands", "Grant `+slowlog|get`.")
         return
-    threshold = int(case.settings.get("slowlog-log-slower-than", 10_000)) / 1e6
+    with judgement(say):
+        await _judge(case, entries, say)
+
+
+async def _judge(case: Case, entries: list[Any], say: Say) -> None:
+    threshold = whole(case.settings, "slowlog-log-slower-than", 10_000) / 1e6
     if threshold < 0:
         say.note("the server keeps no slow log", "`CONFIG SET slowlog-log-slower-than 10000`.")
         return

@@ -46,6 +46,9 @@ class View:
     def __exit__(self, *exc: object) -> None:
         pass
 
+    def endpoint(self, endpoint: str | None) -> None:
+        """What is looked at; None when the settings do not say."""
+
     def begin(self, step: str, number: int, of: int) -> None:
         """A step begins."""
 
@@ -77,6 +80,11 @@ class PlainView(View):
         self._step = ""
         self._unseen: list[str] = []
         self._why = ""
+
+    def endpoint(self, endpoint: str | None) -> None:
+        """The first line."""
+        if endpoint is not None:
+            self._console.print(Text(f"redisutils check   {endpoint}"), soft_wrap=True)
 
     def found(self, finding: Finding) -> None:
         """A line, and one for the remedy."""
@@ -174,6 +182,9 @@ class LiveView(PlainView):
     def __exit__(self, *exc: object) -> None:
         self._live.stop()
         self._console.print()
+
+    def endpoint(self, endpoint: str | None) -> None:
+        """It stands in the head."""
 
     def begin(self, step: str, number: int, of: int) -> None:
         """Show which."""

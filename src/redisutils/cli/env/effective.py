@@ -14,6 +14,7 @@ from redisutils.cli.env.catalogue import as_written
 from redisutils.cli.loading import DOTENV, load
 from redisutils.config import RedisConfig, Sources
 from redisutils.settings import PREFIX, Given
+from redisutils.url import masked
 
 __all__ = ["Effective", "Value", "effective"]
 
@@ -97,14 +98,18 @@ def _values(config: RedisConfig | None, found: Sources) -> Iterator[Value]:
 def _in_force(name: str, value: object, given: Given | None) -> str | None:
     if name == "password":
         return None if value is None else "***"
+    if given is not None and given.hidden:
+        return "***"
     if name == "url" and given is not None:
         return given.shown  # the field has neither user nor database
+    if given is not None and "@" in str(value):
+        return masked(str(value))
     return as_written(value, off=name)
 
 
 def _as_given(name: str, given: Given) -> str | None:
     """Of a configuration that is wrong as a whole."""
-    if name == "password":
+    if name == "password" or given.hidden:
         return "***"
     if name != "url" and given.name == "REDIS_URL":
         return as_written(given.value)  # its part, not all of it
@@ -113,6 +118,8 @@ def _as_given(name: str, given: Given) -> str | None:
 
 def _lines_of(path: Path) -> dict[str, int]:
     """The line that counts for each variable of the file, which is the last that sets it."""
+    if not path.is_file():  # a named pipe can be read once, and RedisConfig has
+        return {}
     try:
         with path.open(encoding="utf-8-sig") as file:
             return {
