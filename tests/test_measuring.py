@@ -502,6 +502,15 @@ async def test_rates_are_those_of_the_last_seconds() -> None:
     metrics.close()
 
 
+async def test_a_closed_pool_is_not_looked_after(clean_server: EmbeddedServer) -> None:
+    async with pool_at(clean_server) as pool:
+        await pool.client.ping()
+        pulse = pool.server.metrics._pulse
+        assert pulse is not None
+        assert pool.server.metrics in pulse._ticked
+    assert pool.server.metrics not in pulse._ticked
+
+
 async def test_a_closed_pool_still_tells(clean_server: EmbeddedServer) -> None:
     async with pool_at(clean_server) as pool:
         await pool.client.ping()

@@ -17,7 +17,7 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
-from redisutils.connection.packing import pack
+from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import (
     CommandTimeout,
@@ -41,7 +41,7 @@ _LONGEST_PROBE: Final = 5.0
 _PAUSE: Final = 0.25
 """Seconds until the server is asked anew when nothing could be learnt."""
 
-_PING: Final = pack(("PING",))
+_PING: Final = OwnPayload(pack(("PING",)))
 
 
 class Prober:
@@ -178,7 +178,7 @@ async def _is_held_up(connection: Connection, other: Connection, timeout: float)
         await other.submit(_PING, False, timeout)
         return False
     try:
-        told = await other.submit(pack(("CLIENT", "LIST", "ID", number)), True, timeout)
+        told = await other.submit(OwnPayload(pack(("CLIENT", "LIST", "ID", number))), True, timeout)
     except ResponseError as error:
         if str(error).startswith("BUSY"):
             raise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
-from redisutils.connection.packing import pack
+from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import (
     CircuitOpen,
@@ -298,7 +298,7 @@ class Standalone:
         number = connection.server.get("id")
         if number is None or self.pool.closed:
             return
-        payload = pack(("CLIENT", "UNBLOCK", number))
+        payload = OwnPayload(pack(("CLIENT", "UNBLOCK", number)))
         for lane in self._lanes.values():
             # Of another server behind the same name the number would be somebody else's.
             if lane.connection is not None and lane.connection.address == connection.address:
@@ -412,6 +412,7 @@ class Standalone:
             await self._examiner.ended()
         await self._manager.scouted.ended()
         await asyncio.sleep(0)
+        self.metrics.close()
 
     def set_policy(self, policy: RetryPolicy) -> None:
         """Repeat commands by ``policy`` from now on."""
@@ -429,6 +430,7 @@ class Standalone:
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()
+        self.metrics.close()
 
     async def _drain(self, seconds: float) -> None:
         try:
