@@ -173,7 +173,7 @@ def test_it_asks_for_the_token_and_says_when_it_must_be_given_again(
             page.get_by_role("button").click()
             health(page, SERVES)
             stage.call(stage.stop_app())
-            stage.call(stage.start_app(TOKEN))  # which knows none of the sessions before
+            stage.call(stage.start_app(TOKEN[::-1]))  # sessions of the other end with it
             health(page, "signed out", 12.0)
             expect(page.locator("h1")).to_have_text("Signed out")
             page.get_by_role("button", name="Sign in").click()

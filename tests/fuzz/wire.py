@@ -64,6 +64,9 @@ FRAMES: Final = (
 STEPS: Final = ("ask", "batch", "again", "cancel", "turn", "frame", "crossed", "bytes", "hang up")
 """What a program is made of, by number."""
 
+_CODE: Final = re.compile("-?[A-Z][A-Z0-9_]{1,31}")
+"""What a refusal begins with, if a server and not a script made it up."""
+
 _PING: Final = pack(("PING",))
 _KNOWN_LIMIT = re.compile(rb"[*~>%][0-9]{6}")
 """The parser makes room for as many elements as are announced; nothing is to be learnt from it."""
@@ -127,7 +130,8 @@ class _Told(Owner[Connection]):
 
     def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
         if not isinstance(reply, Batch):
-            assert code == (value.status_code or str(value).split(" ")[0])
+            word = value.status_code or str(value).split(" ")[0]
+            assert code == (word if _CODE.fullmatch(word) else "OTHER")
         return False
 
 

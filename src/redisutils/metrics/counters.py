@@ -254,7 +254,7 @@ class PoolMetrics:
             in_flight_bytes=gauges.in_flight_bytes,
             lanes=gauges.lanes,
             breaker=gauges.breaker,
-            background_errors=self.background_errors,
+            background_errors=self.background_errors + self.events.failed,
             process=self._pulse.read(),
         )
 
