@@ -4,7 +4,6 @@ into the connection, which has no such setting."""
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -15,13 +14,20 @@ from redisutils.connection.timing import Timing
 from redisutils.metrics.counters import PoolMetrics
 
 
+class _Nowhere(list[tuple[int, float]]):
+    """Keeps nothing."""
+
+    def append(self, moment: tuple[int, float]) -> None:
+        pass
+
+
 class _NoTiming(Timing):
     """Measures no command, and keeps no moment."""
 
     def __init__(self, metrics: PoolMetrics) -> None:
         super().__init__(metrics)
         self.skip = sys.maxsize
-        self.writes = deque(maxlen=0)
+        self.writes = _Nowhere()
 
     def begin(self, first: Issued | Reply, received: float) -> None:
         pass

@@ -8,9 +8,8 @@ and the moment of the read is known, and a command that is measured (see
 
 from __future__ import annotations
 
-from collections import deque
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from redisutils.connection.naming import blocks, command_name, slow_command
 from redisutils.connection.reply import Batch, Issued, Reply
@@ -18,6 +17,8 @@ from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.split import Split
 
 __all__ = ["Timing"]
+
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class Timing:
@@ -37,8 +38,8 @@ class Timing:
         """Of the answers to come, how many go by until the next is measured."""
         self._stands_for = 1
         self._slow_read = 0.0
-        self._slow_names: set[str] = set()
-        self.writes: deque[tuple[int, float]] = deque()
+        self._slow_names: frozenset[str] = _NONE  # which most connections have for good
+        self.writes: list[tuple[int, float]] = []
         """(How many replies had been asked for when it left, the moment) of each write, from the
         last on that was measured."""
 
@@ -100,18 +101,17 @@ class Timing:
         server makes all slow that are in flight with it, and shall not drown among them."""
         if received != self._slow_read:
             self._slow_read = received
-            self._slow_names.clear()
+            self._slow_names = _NONE
         if name in self._slow_names:
             return False
-        self._slow_names.add(name)
+        self._slow_names |= {name}
         return True
 
     def _written(self, place: int, sent: float) -> float:
         """When the reply at ``place``, handed to the connection at ``sent``, was written."""
-        writes = self.writes
-        while writes:
-            upto, when = writes[0]
+        for passed, (upto, when) in enumerate(self.writes):
             if upto >= place:
+                del self.writes[:passed]
                 return max(when, sent)
-            writes.popleft()
+        self.writes.clear()
         return sent
