@@ -11,7 +11,7 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, TypedDict, Unpack, get_args, get_origin
 
@@ -42,7 +42,7 @@ __all__ = ["ConfigArgs", "RedisConfig", "Sources", "allowed", "sources"]
 _log = logging.getLogger("redisutils.config")
 
 _OFF = frozenset({"off", "none", ""})
-_ALLOWED: dict[Callable[[object], object], str] = {}  # what each check of a number lets pass
+_ALLOWED: dict[object, str] = {}  # what each check of a number lets pass
 _DOTENV = ".env"
 _LARGEST_PASSWORD_FILE = 64 << 10  # bytes
 
@@ -443,7 +443,7 @@ def allowed(name: str) -> str:
     """What the setting may be, in words: ``a whole number between 1 and 10,000``."""
     field = RedisConfig.model_fields[name]
     for validator in field.metadata:
-        words = _ALLOWED.get(getattr(validator, "func", None))  # type: ignore[arg-type]
+        words = _ALLOWED.get(getattr(validator, "func", None))
         if words:
             return words
     kinds = get_args(field.annotation) or (field.annotation,)

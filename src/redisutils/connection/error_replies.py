@@ -34,7 +34,7 @@ class ErrorReplies:
     def parse(self, message: str) -> Exception:
         """Hiredis' callback for each error reply, nested ones included."""
         try:
-            error: Exception = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]
+            error: Exception = BaseParser.parse_error(message)  # type: ignore[no-untyped-call]  # redis-py's
         except ValueError:  # MOVED or ASK without an address
             error = ResponseError(message)
         code = message.split(" ", 1)[0]

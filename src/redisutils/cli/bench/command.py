@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -12,10 +11,10 @@ from rich.console import Console
 
 from redisutils.cli.bench.load import Arrivals
 from redisutils.cli.bench.mix import OPERATIONS, parse_mix, parse_size
-from redisutils.cli.bench.plot import FORMATS
 from redisutils.cli.bench.record import RecordError, Settings, load_record
 from redisutils.cli.bench.run import Options, run
 from redisutils.cli.bench.thresholds import parse_threshold
+from redisutils.cli.pictures import check_file, check_picture
 
 __all__ = ["bench"]
 
@@ -131,9 +130,11 @@ def bench(
         arrivals=arrivals,
     )
     thresholds = tuple(_parsed("--fail-if", parse_threshold, text) for text in fail_if or ())
-    for option, path in (("--save", save), ("--hgrm", hgrm), ("--plot", plot)):
+    for option, path in (("--save", save), ("--hgrm", hgrm)):
         if path is not None:
-            _check_path(option, path)
+            check_file(option, path)
+    if plot is not None:
+        check_picture("--plot", plot)
     try:
         compared = None if compare is None else (compare, load_record(compare))
     except RecordError as error:
@@ -159,18 +160,3 @@ def _parsed(option: str, parse: Callable[[str], _T], text: str) -> _T:
         return parse(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
-
-
-def _check_path(option: str, path: Path) -> None:
-    """Refuse before the run what could not be written after it."""
-    wrong = None
-    if not path.parent.is_dir():
-        wrong = f"{path}: there is no folder {path.parent}"
-    elif path.is_dir():
-        wrong = f"{path}: is a folder"
-    elif option == "--plot" and path.suffix.lower() not in FORMATS:
-        wrong = f"{path}: the name must end in {' or '.join(FORMATS)}"
-    elif option == "--plot" and find_spec("matplotlib") is None:
-        wrong = "drawing needs matplotlib; install it with:  pip install 'redisutils[plot]'"
-    if wrong:
-        raise typer.BadParameter(wrong, param_hint=option)

@@ -8,6 +8,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from redisutils.cli.drawing import duration
+from redisutils.cli.pictures import BLUE, INK, MUTED, ORANGE, style
 from redisutils.metrics import PARTS
 
 if TYPE_CHECKING:
@@ -15,16 +16,9 @@ if TYPE_CHECKING:
 
     from redisutils.cli.bench.record import Record, Spread
 
-__all__ = ["FORMATS", "draw"]
+__all__ = ["draw"]
 
-FORMATS: Final = (".png", ".svg")
-
-_INK: Final = "#1b2733"
-_MUTED: Final = "#6b7785"
-_GRID: Final = "#e4e8ec"
-_BLUE: Final = "#1f6feb"
 _PALE: Final = "#8fb8f6"
-_ORANGE: Final = "#d9730d"
 
 _PART_COLORS: Final = dict(
     zip(PARTS, ("#d9a20d", "#a05bd6", "#1f6feb", "#d64545", "#2f9e63"), strict=True)
@@ -55,25 +49,25 @@ def draw(record: Record, compared: tuple[Path, Record] | None, path: Path) -> No
         0.07, 0.94,
         f"{record.rate:,.0f} commands a second, half within {duration(told.percentile(50))}, "
         f"99 % within {duration(told.percentile(99))}",
-        size=15, weight="bold", color=_INK, va="center",
+        size=15, weight="bold", color=INK, va="center",
     )  # fmt: skip
     troubles = [f"{record.failed:,} failed" if record.failed else "no errors"]
     if record.rate_held is False:
         troubles.append("the rate could not be held")
     facts = f"{record.settings.words} · {record.server} · {', '.join(troubles)}"
-    figure.text(0.07, 0.905, "\n".join(wrap(facts, 150)[:2]), size=10, color=_MUTED, va="top")
+    figure.text(0.07, 0.905, "\n".join(wrap(facts, 150)[:2]), size=10, color=MUTED, va="top")
     figure.savefig(path, dpi=160, format=path.suffix.lower().removeprefix("."))
 
 
 def _curves(axes: Axes, record: Record, compared: tuple[Path, Record] | None) -> None:
     curves: list[tuple[str, str, Spread]] = []
     if compared is not None:
-        curves.append((compared[0].name, _ORANGE, compared[1].told))
+        curves.append((compared[0].name, ORANGE, compared[1].told))
     if record.response is not None:
         curves.append(("service time", _PALE, record.service))
-        curves.append(("response time", _BLUE, record.response))
+        curves.append(("response time", BLUE, record.response))
     else:
-        curves.append(("latency", _BLUE, record.service))
+        curves.append(("latency", BLUE, record.service))
     curves = [curve for curve in curves if curve[2].count]
     nines = min(6.0, max([2.0, *(log10(spread.count) for _, _, spread in curves)]))
     for name, color, spread in curves:
@@ -84,7 +78,7 @@ def _curves(axes: Axes, record: Record, compared: tuple[Path, Record] | None) ->
                 x.append(1 / left)
                 y.append(1000 * spread.percentile(100 * (1 - left)))
         axes.plot(x, y, color=color, linewidth=2, label=name, solid_joinstyle="round")
-    _style(axes, "Latency by percentile", "ms, logarithmic")
+    style(axes, "Latency by percentile", "ms, logarithmic")
     if not curves:
         return
     from matplotlib.ticker import LogLocator, NullLocator
@@ -99,7 +93,7 @@ def _curves(axes: Axes, record: Record, compared: tuple[Path, Record] | None) ->
     axes.set_xticks([1 / (1 - p / 100) for p in percents], [f"{p:g} %" for p in percents])
     axes.set_xlim(1, 10**nines)
     if len(curves) > 1:
-        axes.legend(frameon=False, labelcolor=_INK, fontsize=9, loc="lower right")
+        axes.legend(frameon=False, labelcolor=INK, fontsize=9, loc="lower right")
 
 
 def _parts(axes: Axes, record: Record) -> None:
@@ -119,21 +113,11 @@ def _parts(axes: Axes, record: Record) -> None:
         )
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
     kind = "What it is made of" if record.response is None else "What service time is made of"
-    _style(axes, kind, "%", grid="x")
+    style(axes, kind, "%", grid="x")
     axes.spines["bottom"].set_visible(False)
     axes.set_xlim(0, 100)
     if rows:
         axes.legend(
-            frameon=False, labelcolor=_INK, fontsize=8, ncols=3, loc="upper center",
+            frameon=False, labelcolor=INK, fontsize=8, ncols=3, loc="upper center",
             bbox_to_anchor=(0.5, -0.05), handlelength=1, columnspacing=1.2,
         )  # fmt: skip
-
-
-def _style(axes: Axes, title: str, unit: str, *, grid: str = "y") -> None:
-    axes.set_title(title, loc="left", size=11, weight="bold", color=_INK, pad=10)
-    axes.set_title(unit, loc="right", size=9, color=_MUTED, pad=10)
-    axes.grid(axis="y" if grid == "y" else "x", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_MUTED)
-    axes.tick_params(colors=_MUTED, labelsize=9, length=0)

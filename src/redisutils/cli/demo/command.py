@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from redisutils.cli.demo.plot import FORMATS
 from redisutils.cli.demo.run import Options, run
 from redisutils.cli.demo.tape import Tape, TapeError
+from redisutils.cli.pictures import check_picture
 
 __all__ = ["demo"]
 
@@ -71,7 +71,7 @@ def demo(
     if speed is not None and tape is None:
         raise typer.BadParameter("needs --tape", param_hint="--speed")
     if plot is not None:
-        _check_plot(plot)
+        check_picture("--plot", plot)
     wanted = dashboard or dashboard_port is not None
     if wanted:
         _check_dashboard()
@@ -100,16 +100,3 @@ def _check_dashboard() -> None:
             f"needs {' and '.join(missing)}; install it with:  pip install 'redisutils[monitor]'",
             param_hint="--dashboard",
         )
-
-
-def _check_plot(plot: Path) -> None:
-    """Refuse before the run what could not be drawn after it."""
-    wrong = None
-    if plot.suffix.lower() not in FORMATS:
-        wrong = f"{plot}: the name must end in {' or '.join(FORMATS)}"
-    elif not plot.parent.is_dir():
-        wrong = f"{plot}: there is no folder {plot.parent}"
-    elif find_spec("matplotlib") is None:
-        wrong = "drawing needs matplotlib; install it with:  pip install 'redisutils[plot]'"
-    if wrong:
-        raise typer.BadParameter(wrong, param_hint="--plot")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from redisutils.cli.demo.figures import KINDS, Sample
 from redisutils.cli.demo.frame import milliseconds
+from redisutils.cli.pictures import BLUE, INK, MUTED, ORANGE, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,16 +16,9 @@ if TYPE_CHECKING:
 
     from redisutils.cli.demo.summary import Finished
 
-__all__ = ["FORMATS", "draw"]
+__all__ = ["draw"]
 
-FORMATS: Final = (".png", ".svg")
-
-_INK: Final = "#1b2733"
-_MUTED: Final = "#6b7785"
-_GRID: Final = "#e4e8ec"
-_BLUE: Final = "#1f6feb"
 _PALE: Final = "#bcd6fb"
-_ORANGE: Final = "#d9730d"
 
 _LABELS: Final = (
     # Each on another side of its point, since neighbours may be close to each other.
@@ -64,7 +58,7 @@ def draw(finished: Finished, samples: Sequence[Sample], path: Path) -> None:
         0.07, 0.94,
         f"{rate:,.0f} commands a second, half of all round trips within "
         f"{milliseconds(trips.p50)}, 99 % within {milliseconds(trips.p99)}",
-        size=15, weight="bold", color=_INK, va="center",
+        size=15, weight="bold", color=INK, va="center",
     )  # fmt: skip
     loop, facts = finished.loop, finished.facts
     checked = (
@@ -75,7 +69,7 @@ def draw(finished: Finished, samples: Sequence[Sample], path: Path) -> None:
     figure.text(
         0.07, 0.895,
         f"{facts.source} · {facts.tasks:,} tasks on one pool · {facts.server} · {checked}",
-        size=10, color=_MUTED, va="center",
+        size=10, color=MUTED, va="center",
     )  # fmt: skip
     figure.savefig(path, dpi=160, format=path.suffix.lower().removeprefix("."))
 
@@ -86,19 +80,19 @@ def _latency_over_time(axes: Axes, samples: Sequence[Sample]) -> None:
     p99 = [sample.p99 * 1000 for sample in samples]
     events = [(sample.at, sample.event_p99 * 1000) for sample in samples if sample.event_p99]
     axes.fill_between(at, p50, p99, color=_PALE, alpha=0.55, linewidth=0)
-    axes.plot(at, p50, color=_BLUE, linewidth=2)
-    axes.plot(at, p99, color=_BLUE, linewidth=1.2)
+    axes.plot(at, p50, color=BLUE, linewidth=2)
+    axes.plot(at, p99, color=BLUE, linewidth=1.2)
     if events:
-        axes.plot(*zip(*events, strict=True), color=_ORANGE, linewidth=1.2)
-    _style(axes, "Latency", "ms, logarithmic")
+        axes.plot(*zip(*events, strict=True), color=ORANGE, linewidth=1.2)
+    style(axes, "Latency", "ms, logarithmic")
     if not samples:
         return
     # One slow start would press all else to the floor of a linear axis.
     _logarithmic(axes, axes.yaxis)
     axes.tick_params(labelbottom=False)
-    ends = [("p50", p50[-1], _BLUE), ("p99", p99[-1], _BLUE)]
+    ends = [("p50", p50[-1], BLUE), ("p99", p99[-1], BLUE)]
     if events:
-        ends.append(("events p99", events[-1][1], _ORANGE))
+        ends.append(("events p99", events[-1][1], ORANGE))
     _label_ends(axes, at[-1], ends)
 
 
@@ -119,11 +113,11 @@ def _throughput(axes: Axes, samples: Sequence[Sample]) -> None:
     at = [sample.at for sample in samples]
     rate = [sample.commands / sample.seconds / 1000 for sample in samples]
     axes.fill_between(at, rate, color=_PALE, alpha=0.55, linewidth=0)
-    axes.plot(at, rate, color=_BLUE, linewidth=1.5)
-    _style(axes, "Throughput", "thousand commands/s")
+    axes.plot(at, rate, color=BLUE, linewidth=1.5)
+    style(axes, "Throughput", "thousand commands/s")
     axes.set_ylim(bottom=0, top=1.2 * max(rate, default=1.0))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("seconds", color=_MUTED, size=9)
+    axes.set_xlabel("seconds", color=MUTED, size=9)
     if len(at) > 1:
         axes.set_xlim(at[0], at[-1])
 
@@ -131,10 +125,10 @@ def _throughput(axes: Axes, samples: Sequence[Sample]) -> None:
 def _tails(axes: Axes, finished: Finished) -> None:
     shots = [(kind, finished.loop.timings.kinds[kind].snapshot()) for kind in reversed(KINDS)]
     shots = [(kind, shot) for kind, shot in shots if shot.count]
-    _style(axes, "Tails", "ms, logarithmic", grid="x")
+    style(axes, "Tails", "ms, logarithmic", grid="x")
     _logarithmic(axes, axes.xaxis)
     for row, (kind, shot) in enumerate(shots):
-        color = _ORANGE if kind == "event" else _BLUE
+        color = ORANGE if kind == "event" else BLUE
         points = [1000 * value for value in (shot.p50, shot.p95, shot.p99, shot.max)]
         axes.plot(points[:3], [row] * 3, color=color, linewidth=3, solid_capstyle="round")
         axes.plot(points[2:], [row] * 2, color=color, linewidth=1, alpha=0.5)
@@ -143,9 +137,9 @@ def _tails(axes: Axes, finished: Finished) -> None:
             axes.annotate(
                 f"{name} {point:.3g}", (point, row), xytext=(x, y), textcoords="offset points",
                 ha=align, va=("top", "center", "bottom")[(y > 0) - (y < 0) + 1],
-                size=8, color=_MUTED,
+                size=8, color=MUTED,
             )  # fmt: skip
-    axes.set_yticks(range(len(shots)), [kind for kind, _ in shots], color=_INK)
+    axes.set_yticks(range(len(shots)), [kind for kind, _ in shots], color=INK)
     axes.set_ylim(-0.5, len(shots) - 0.5)
     axes.set_xlim(*(limit * by for limit, by in zip(axes.get_xlim(), (0.8, 1.9), strict=True)))
 
@@ -157,13 +151,3 @@ def _logarithmic(axes: Axes, axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter("{x:g}")
-
-
-def _style(axes: Axes, title: str, unit: str, *, grid: str = "y") -> None:
-    axes.set_title(title, loc="left", size=11, weight="bold", color=_INK, pad=10)
-    axes.set_title(unit, loc="right", size=9, color=_MUTED, pad=10)
-    axes.grid(axis="y" if grid == "y" else "x", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_MUTED)
-    axes.tick_params(colors=_MUTED, labelsize=9, length=0)

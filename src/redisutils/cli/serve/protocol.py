@@ -51,7 +51,7 @@ class BoundedProtocol(H11Protocol):
     """When it came, among the others."""
     _came = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
         """asyncio: begin."""
         super().connection_made(transport)
         BoundedProtocol._came += 1

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 __all__ = ["pressed"]
 
@@ -52,9 +53,9 @@ def pressed(tell: Callable[[str], None]) -> Iterator[bool]:
 
 def _terminal() -> int | None:
     """Standard input, if it is a terminal whose keys can be had one by one."""
+    if find_spec("termios") is None:  # on Windows
+        return None
     try:
-        import termios  # noqa: F401  # there is none on Windows
-
         return sys.stdin.fileno() if sys.stdin.isatty() else None
-    except (ImportError, ValueError, OSError, AttributeError):
+    except (ValueError, OSError, AttributeError):
         return None
