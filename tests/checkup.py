@@ -89,13 +89,15 @@ class Checked:
         ]
 
 
-async def checked(*, timeout: float = 2.0, processes: int = 1, key: str = "k") -> Checked:
+async def checked(
+    *, timeout: float = 2.0, processes: int = 1, key: str = "k", trying: bool = False
+) -> Checked:
     """Check what the environment says. No secret may be in anything that comes out."""
     out = io.StringIO()
     view = PlainView(Console(file=out, width=60, highlight=False))
     report = Report()
     with view:
-        await check(Options(timeout, processes, key), view, report)
+        await check(Options(timeout, processes, key, trying), view, report)
         view.end(report)
     as_json = json.dumps(report.as_dict())
     for shown in (out.getvalue(), as_json):

@@ -79,6 +79,10 @@ class RedisPool:
     """Connections to one server: shared ones for every day, and some of your own when needed.
 
     Made by :func:`create_redis_pool`. It belongs to the event loop in which it is opened.
+
+    Args:
+        config, timeouts, queue_mode, ssl_context: as :func:`create_redis_pool` has them.
+        library: name and version that CLIENT SETINFO tells the server; None says nothing.
     """
 
     def __init__(
@@ -88,9 +92,10 @@ class RedisPool:
         timeouts: Timeouts | None = None,
         queue_mode: QueueMode = "fifo",
         ssl_context: ssl.SSLContext | None = None,
+        library: tuple[str, str] | None = LIBRARY,
     ) -> None:
         self.config = config
-        self._options = _connect_options(config, ssl_context)
+        self._options = _connect_options(config, ssl_context, library)
         self._settings = _pool_settings(config, timeouts, queue_mode)
         self._server: Standalone | None = None
         self._embedded: ServerProcess | None = None
@@ -327,7 +332,9 @@ class RedisPool:
         return RetainResult(result.retained, len(result.removed))
 
 
-def _connect_options(config: RedisConfig, context: ssl.SSLContext | None) -> ConnectOptions:
+def _connect_options(
+    config: RedisConfig, context: ssl.SSLContext | None, library: tuple[str, str] | None
+) -> ConnectOptions:
     async def credentials() -> tuple[str, ...]:
         password = config.current_password()
         if password is None and config.username is None:
@@ -355,7 +362,7 @@ def _connect_options(config: RedisConfig, context: ssl.SSLContext | None) -> Con
         client_name=config.client_name or None,
         timeout=config.connection_timeout,
         tls=tls,
-        library=LIBRARY,
+        library=library,
     )
 
 

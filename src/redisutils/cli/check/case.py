@@ -11,10 +11,11 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from redisutils import Redis, RedisConfig, RedisPool
+from redisutils.cli.check.asking import NotAsked, Permissions
 from redisutils.cli.loading import Loaded
 from redisutils.connection.options import ConnectOptions
 
-__all__ = ["Case"]
+__all__ = ["Case", "cannot"]
 
 
 @dataclass
@@ -28,19 +29,24 @@ class Case:
     """How many processes use such a pool."""
     key: str
     """A key whose rights are looked at."""
+    trying: bool = False
+    """Whether what may be refused is tried, where the server does not say beforehand."""
     addresses: list[str] = field(default_factory=list)
     """The host's, in the order in which they are tried."""
     address: str = ""
     """The first that accepts connections."""
-    user: str | None = None
-    """Who we are, as the server says. None before the login."""
     open_door: bool = False
     """Whether the server obeys those who say no password."""
     pool: RedisPool | None = None
     client: Redis = field(init=False)
-    """Decodes. There is one from the step ``login`` on."""
+    """Decodes. There is one from the step ``login`` on, as of the next."""
+    permissions: Permissions = field(init=False)
+    hello: dict[str, str] = field(default_factory=dict)
+    """What the server says of itself to everybody whom it lets in; empty before Redis 6."""
     info: dict[str, Any] = field(default_factory=dict)
     """INFO; empty when the user may not ask it."""
+    no_info: str = ""
+    """Why it is empty."""
     settings: dict[str, str] = field(default_factory=dict)
     """CONFIG GET; empty when the user may not ask it."""
     closing: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -63,6 +69,12 @@ class Case:
         if given is not None and given.hidden:
             return "***"
         return self.config.username or "default"
+
+    @property
+    def user(self) -> str:
+        """Who we are, for people."""
+        user = self.permissions.user
+        return self.asked_user if user == (self.config.username or "default") else user
 
     @property
     def by_hand(self) -> str:
@@ -103,15 +115,33 @@ class Case:
             host=config.host, port=config.port, credentials=nobody, timeout=self.timeout
         )
 
-    async def ask(self, *commands: tuple[str, ...]) -> list[Any]:
+    async def ask(self, *commands: tuple[str, ...], client: Redis | None = None) -> list[Any]:
         """The answers to several commands, issued together, as redis-py shapes them; a refusal
-        stands in its place. Raises what else went wrong."""
-        calls = (self.client.execute_command(*command) for command in commands)
-        answers = await asyncio.gather(*calls, return_exceptions=True)
+        stands in its place. Raises what else went wrong.
+
+        What the server says beforehand that it would refuse is not issued; neither is that of which
+        nobody knows.
+        """
+        asked = client or self.client
+
+        async def answer_to(command: tuple[str, ...]) -> Any:
+            instead = await self.permissions.standing_for(" ".join(command).split())
+            if instead is not None:
+                return instead
+            return await asked.execute_command(*command)
+
+        answers = await asyncio.gather(*map(answer_to, commands), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, ResponseError):
                 raise answer
         return list(answers)
+
+
+def cannot(answer: object) -> str:
+    """What is so when this stands in place of an answer: ``this user may not``, or nobody knows."""
+    if isinstance(answer, NotAsked):
+        return "it cannot be told whether this user may"
+    return "this user may not"
 
 
 def is_loopback(address: str) -> bool:

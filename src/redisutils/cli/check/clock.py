@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from redisutils.cli.check.case import Case
+from redisutils.cli.check.case import Case, cannot
 from redisutils.cli.check.finding import Say
 from redisutils.cli.check.units import span
 
@@ -28,7 +28,7 @@ async def check_clock(case: Case, say: Say) -> None:
         [answer] = await case.ask(("TIME",))
         received = time.time()
         if not isinstance(answer, (tuple, list)):
-            say.note("this user may not ask for the server's time", "Grant `+time`.")
+            say.note(f"{cannot(answer)} ask for the server's time", "Grant `+time`.")
             return
         theirs = float(answer[0]) + float(answer[1]) / 1e6
         trip = received - sent

@@ -29,6 +29,13 @@ def check(
     key: Annotated[
         str, typer.Option(help="Whether the user may read and write this key; it is not touched.")
     ] = "trading:check",
+    try_all: Annotated[
+        bool,
+        typer.Option(
+            "--try-all",
+            help="Where the server does not say what the user may do, find out by trying.",
+        ),
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, at the end.")] = False,
     plain: Annotated[
@@ -41,7 +48,10 @@ def check(
     the host's name, the port, TLS, user and rights, the server, its memory, persistence, clients
     and replicas, the round trip, the clocks, and this machine's limits.
 
-    It only reads: no key is touched, nothing is written to the server, no secret is printed.
+    It only reads: no key is touched, no data written, no secret printed. What the user may do
+    is asked of the server, so that next to nothing is refused: a user without acl|dryrun leaves
+    one entry in its ACL LOG, one without eval, too, a second one, and less is looked at. A
+    refused password is an entry as well. --try-all leaves one for each command refused.
 
     \b
     Exit codes:
@@ -76,7 +86,7 @@ def check(
         view = LiveView(console, config.endpoint if config else None)
     else:
         view = PlainView(console, folded=console.is_terminal)
-    options = Options(timeout=timeout, processes=processes, key=key)
+    options = Options(timeout=timeout, processes=processes, key=key, trying=try_all)
     report = run(options, view, _loop_factory())
     raise typer.Exit(report.exit_code(strict=strict))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from redisutils import create_redis_pool
+from redisutils import RedisPool
+from redisutils.cli.check.asking import Permissions
 from redisutils.cli.check.case import Case
 from redisutils.cli.check.finding import Say, Stop
 from redisutils.cli.check.units import span
@@ -32,28 +33,32 @@ async def check_login(case: Case, say: Say) -> None:
         command_timeout=case.timeout,
         connection_timeout=min(case.config.connection_timeout, 0.9 * case.timeout),
         health_check_interval=0,
+        client_name="",
     )
     started = perf_counter()
     try:
-        case.pool = await case.closing.enter_async_context(create_redis_pool(config))
-        async with case.pool.get() as connection:
-            took = perf_counter() - started
-            protocol, user = 2, None
-            try:
-                hello = await connection.execute("HELLO")
-                protocol = int({_text(k): v for k, v in dict(hello).items()}["proto"])
-            except (RedisError, RedisUtilsError):
-                pass  # an old server, or a user who may not ask
+        # Without CLIENT SETINFO, which may be refused. Kept to the end: to recycle it, others would
+        # be sent.
+        pool = RedisPool(config, library=None)
+        case.pool = await case.closing.enter_async_context(pool)
+        connection = await case.closing.enter_async_context(pool.get())
     except (RedisUtilsError, RedisError) as error:
         _refused(case, error, say)
         raise Stop from None
+    took = perf_counter() - started
     case.client = case.pool.make_client(decode_responses=True)
-    [whoami] = await case.ask(("ACL WHOAMI",))
-    user = whoami if isinstance(whoami, str) else case.asked_user
-    case.user = user
+    try:
+        hello = await connection.execute("HELLO")
+        case.hello = {_text(k): _text(v) for k, v in dict(hello).items()}
+    except ResponseError:
+        pass  # an old server
+    asked = config.username or "default"
+    case.permissions = Permissions(connection, asked, trying=case.trying)
+    await case.permissions.find_out()
+    protocol = 3 if case.hello.get("proto") == "3" else 2
     say.ok(
-        f"user {user!r}, RESP{protocol}, connected in {span(took)}",
-        user=user,
+        f"user {case.user!r}, RESP{protocol}, connected in {span(took)}",
+        user=case.user,
         protocol=protocol,
         seconds=took,
     )

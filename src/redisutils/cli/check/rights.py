@@ -1,16 +1,16 @@
 """What the user may do: the commands that the library itself needs, and those on a key.
 
-The first are really issued, on a connection of our own: none of them touches a key or changes the
-server. The second are asked of ``ACL DRYRUN``, which executes nothing.
+The server is asked; nothing is executed. Where it does not say, and that was wanted, the first are
+really issued, on a connection of our own: none of them touches a key or changes the server.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError
 
 from redisutils.cli.check.case import Case
 from redisutils.cli.check.finding import Say, Severity
@@ -54,18 +54,16 @@ async def check_rights(case: Case, say: Say) -> None:
 
 
 async def _library(case: Case, say: Say) -> None:
-    assert case.pool is not None
     wanted = [*_NEEDED]
     if case.config.client_name:
         setname = f"CLIENT SETNAME {case.config.client_name}"
         wanted.insert(0, (setname, "note", "CLIENT LIST does not show REDIS_CLIENT_NAME"))
     missing: dict[Severity, dict[str, str]] = {}
-    async with case.pool.get() as connection:
-        calls = (connection.execute(*command.split()) for command, _, _ in wanted)
-        answers = await asyncio.gather(*calls, return_exceptions=True)
-    # Other refusals are no matter of rights: an old server does not know the command.
-    for (command, severity, harm), answer in zip(wanted, answers, strict=True):
-        if isinstance(answer, NoPermissionError):
+    refused = await _refused(case, [command.split() for command, _, _ in wanted])
+    if refused is None:
+        return
+    for (command, severity, harm), no in zip(wanted, refused, strict=True):
+        if no:
             missing.setdefault(severity, {})[_name(command)] = harm
     tellers: dict[Severity, Callable[..., None]] = {
         "error": say.error,
@@ -77,29 +75,45 @@ async def _library(case: Case, say: Say) -> None:
         if harms:
             tell(
                 f"the user may not {'; '.join(f'{name} ({harm})' for name, harm in harms.items())}",
-                f"`ACL SETUSER {_user(case)} {' '.join(map(_grant, harms))}`",
+                f"`ACL SETUSER {case.user} {' '.join(map(_grant, harms))}`",
                 commands=[*harms],
             )
     if not missing:
         say.ok("the user may do all that the library does by itself")
 
 
+async def _refused(case: Case, commands: list[list[str]]) -> list[bool] | None:
+    """Of each command whether it is; None when it cannot be told."""
+    told = await case.permissions.refusals(commands)
+    if told is not None:
+        return [why is not None for why in told]
+    if case.permissions.way != "trial":
+        return None
+    calls = (case.permissions.connection.execute(*command) for command in commands)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    # Other refusals are no matter of rights: an old server does not know the command.
+    return [isinstance(answer, NoPermissionError) for answer in answers]
+
+
 async def _everyday(case: Case, say: Say) -> None:
-    user = _user(case)
+    user = case.user
     commands = {
         what: [each.format(key=case.key) for each in examples]
         for what, examples in _EVERYDAY.items()
     }
     flat = [command for examples in commands.values() for command in examples]
-    answers = await _dry_run(case, user, flat)
-    if answers is None:
+    told = await case.permissions.refusals([_words(each) for each in flat])
+    if told is None:
         say.note(
             "which commands and keys the user may use cannot be told",
             "Grant `+acl|whoami +acl|dryrun` (from Redis 7.0 on), or ask an administrator for "
-            f"`ACL GETUSER {user}`.",
+            f"`ACL GETUSER {user}`. `--try-all` finds out by trying; each refusal is an entry in "
+            "the server's ACL LOG.",
         )
         return
-    refused = _sorted_out(commands, answers, lambda why: not _about_keys(why))
+    answers = {each: why for each, why in zip(flat, told, strict=True) if why is not None}
+    unsaid = _sorted_out(commands, answers, lambda why: not why)
+    refused = _sorted_out(commands, answers, lambda why: bool(why) and not _about_keys(why))
     out_of_reach = _sorted_out(commands, answers, _about_keys)
     for what, category in (("reading", "@read"), ("writing", "@write")):
         if all(each in answers for each in commands[what]):
@@ -110,6 +124,15 @@ async def _everyday(case: Case, say: Say) -> None:
                 key=case.key,
                 what=what,
             )
+    if unsaid:
+        say.note(
+            f"the user may not use {_told(unsaid)} on {case.key}; whether for the command or the "
+            "key is not said",
+            f"If your program does: `ACL SETUSER {user} +command …`, or `~pattern &channel` for "
+            "its keys; `--key NAME` looks at one of them.",
+            key=case.key,
+            refused=unsaid,
+        )
     if refused:
         say.note(
             f"the user may not use {_told(refused)}",
@@ -147,35 +170,11 @@ def _told(commands: Mapping[str, list[str]]) -> str:
     return "; ".join(f"{', '.join(names)} ({what})" for what, names in commands.items())
 
 
-async def _dry_run(case: Case, user: str, commands: list[str]) -> dict[str, str] | None:
-    """The commands that would be refused, and why; None when it may not be asked."""
-    calls = []
-    for command in commands:
-        words: list[Any] = command.split()
-        if words[0] in {"EVAL", "EVALSHA"}:  # its script is one word, and then come its keys
-            words = [words[0], " ".join(words[1:-1]), 1, words[-1]]
-        calls.append(case.client.execute_command("ACL", "DRYRUN", user, *words))
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    if any(_is_refused(answer) for answer in answers):
-        return None
-    return {
-        command: str(answer)
-        for command, answer in zip(commands, answers, strict=True)
-        # Other errors come of commands that this server does not have.
-        if not isinstance(answer, BaseException) and answer not in ("OK", True)
-    }
-
-
-def _is_refused(answer: object) -> bool:
-    """Whether ACL DRYRUN itself may not be used, or is not there."""
-    told = str(answer).lower()
-    return isinstance(answer, NoPermissionError) or (
-        isinstance(answer, RedisError) and "unknown" in told and "subcommand" in told
-    )
-
-
-def _user(case: Case) -> str:
-    return case.user or case.asked_user
+def _words(command: str) -> list[str]:
+    words = command.split()
+    if words[0] in {"EVAL", "EVALSHA"}:  # its script is one word, and then come its keys
+        return [words[0], " ".join(words[1:-1]), "1", words[-1]]
+    return words
 
 
 def _name(command: str) -> str:

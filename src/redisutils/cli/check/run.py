@@ -39,6 +39,8 @@ class Options:
     """How many will have such a pool."""
     key: str = "trading:check"
     """Whose rights are looked at."""
+    trying: bool = False
+    """Whether what may be refused is tried, where the server does not say beforehand."""
 
 
 def run(
@@ -62,7 +64,7 @@ def run(
 
 async def check(options: Options, view: View, report: Report) -> None:
     """Take all steps, and put what they find into ``report``."""
-    case = Case(load(), options.timeout, options.processes, options.key)
+    case = Case(load(), options.timeout, options.processes, options.key, options.trying)
     report.endpoint = case.endpoint
     view.endpoint(case.endpoint)
     stuck: dict[str, str] = {}
@@ -73,7 +75,7 @@ async def check(options: Options, view: View, report: Report) -> None:
                 stuck |= {step.name: why} if why else {}
                 continue
             if why is None and step.needs_info and not case.info:
-                why = "this user may not ask INFO"
+                why = case.no_info or "the server has no INFO"
             if why is not None:
                 report.skipped[step.name] = stuck[step.name] = why
                 view.skipped(step.name, why)

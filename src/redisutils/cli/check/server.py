@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from redisutils.cli.check.case import Case
+from redisutils.cli.check.asking import NotAsked
+from redisutils.cli.check.case import Case, cannot
 from redisutils.cli.check.figures import judgement, number, printable, whole
 from redisutils.cli.check.finding import Say, Stop
 from redisutils.cli.check.units import span
@@ -38,14 +39,18 @@ one before (https://github.com/redis/redis/blob/unstable/SECURITY.md)."""
 async def check_server(case: Case, say: Say) -> None:
     """The step."""
     try:
-        case.info = dict(await case.client.info())
+        [answer] = await case.ask(("INFO",))
+        if isinstance(answer, ResponseError):
+            raise answer
+        case.info = dict(answer)
     except (RedisError, RedisUtilsError) as error:
-        _no_info(error, say)
+        _no_info(case, error, say)
     answers = await case.ask(*(("CONFIG GET", name) for name in _SETTINGS))
     for answer in answers:
         if isinstance(answer, dict):
             case.settings.update({str(k): str(v) for k, v in answer.items()})
-    info = case.info
+    # HELLO says little, but to everybody: there, mode and role have INFO's words.
+    info = case.info or _by_hello(case.hello)
     if not info:
         return
     mode = str(info.get("redis_mode") or info.get("server_mode") or "standalone")
@@ -61,22 +66,36 @@ async def check_server(case: Case, say: Say) -> None:
         mode=mode,
         role=role,
     )
-    with judgement(say):
-        up = number(info, "uptime_in_seconds")
-        say.ok(f"up for {span(up)}", uptime=up)
+    if case.info:
+        with judgement(say):
+            up = number(info, "uptime_in_seconds")
+            say.ok(f"up for {span(up)}", uptime=up)
     judge_version(kind, version, say)
     with judgement(say):
         _loading(info, say)
     if role == "slave":
-        primary = f"{info.get('master_host')}:{info.get('master_port')}"
-        say.error(
-            f"this is a replica of {primary}: writes fail with READONLY",
-            f"Set REDIS_HOST and REDIS_PORT to the primary, {primary} as the replica sees it. If "
-            "that was the primary until now, there was a failover.",
-            primary=primary,
-        )
+        _replica(info, say)
     if mode == "cluster":
         await _cluster(case, say)
+
+
+def _by_hello(hello: dict[str, str]) -> dict[str, Any]:
+    if not hello:
+        return {}
+    role = {"replica": "slave"}.get(hello.get("role", ""), hello.get("role", "unknown"))
+    server, version = hello.get("server", "redis"), hello.get("version", "?")
+    return {"redis_mode": hello.get("mode"), "role": role, f"{server}_version": version}
+
+
+def _replica(info: dict[str, Any], say: Say) -> None:
+    primary = f"{info['master_host']}:{info.get('master_port')}" if "master_host" in info else None
+    say.error(
+        f"this is a replica{f' of {primary}' if primary else ''}: writes fail with READONLY",
+        "Set REDIS_HOST and REDIS_PORT to the primary"
+        + (f", {primary} as the replica sees it" if primary else "")
+        + ". If that was the primary until now, there was a failover.",
+        primary=primary,
+    )
 
 
 def _loading(info: dict[str, Any], say: Say) -> None:
@@ -118,11 +137,14 @@ def kind_of(info: dict[str, Any]) -> tuple[str, str]:
     return "Redis", str(info.get("redis_version", "?"))
 
 
-def _no_info(error: Exception, say: Say) -> None:
-    if isinstance(error, NoPermissionError):
+def _no_info(case: Case, error: Exception, say: Say) -> None:
+    if isinstance(error, (NoPermissionError, NotAsked)):
+        case.no_info = f"{cannot(error)} ask INFO"
         say.note(
-            "this user may not ask INFO: memory, persistence, clients and replication stay unseen",
-            "Grant `+info` if you want pool.health() and this check to see them.",
+            f"{case.no_info}: memory, persistence, clients and replication stay unseen",
+            "Grant `+info` if you want pool.health() and this check to see them."
+            if isinstance(error, NoPermissionError)
+            else "Grant `+acl|dryrun`, for this check to ask what it may.",
         )
         return
     told = str(error)
@@ -155,7 +177,11 @@ async def _sentinel(case: Case, say: Say) -> None:
 
 async def _cluster(case: Case, say: Say) -> None:
     [answer] = await case.ask(("CLUSTER INFO",))
-    state: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    if not isinstance(answer, dict):
+        told = f"this is a node of a cluster, and {cannot(answer)} ask how many nodes it has"
+        say.note(told, "Grant `+cluster|info`. If they are several, use a cluster client.")
+        return
+    state: dict[str, Any] = answer
     with judgement(say):
         _judge_cluster(state, whole(state, "cluster_size"), say)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from redisutils.cli.check.case import Case
+from redisutils.cli.check.case import Case, cannot
 from redisutils.cli.check.figures import judgement, whole
 from redisutils.cli.check.finding import Say
 from redisutils.cli.check.units import count, span
@@ -26,11 +26,11 @@ LONG: Final = 0.1
 async def check_slowlog(case: Case, say: Say) -> None:
     """The step."""
     assert case.pool is not None
-    try:
-        # Not decoded: the arguments may be any bytes. By its parts, and so as the server has it.
-        entries: list[Any] = await case.pool.client.execute_command("SLOWLOG", "GET", KEPT)
-    except ResponseError:
-        say.note("this user may not ask for the server's slow commands", "Grant `+slowlog|get`.")
+    # Not decoded: the arguments may be any bytes. By its parts, and so as the server has it.
+    [entries] = await case.ask(("SLOWLOG", "GET", str(KEPT)), client=case.pool.client)
+    if isinstance(entries, ResponseError):
+        told = f"{cannot(entries)} ask for the server's slow commands"
+        say.note(told, "Grant `+slowlog|get`.")
         return
     with judgement(say):
         await _judge(case, entries, say)
