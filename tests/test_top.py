@@ -482,7 +482,7 @@ def test_an_address(url: str, path: str, shown_as: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["ftp://a/"], "'ftp://a/' is no address of a dashboard; right is http://127"),
+        (["ftp://a/"], "'ftp://a/' is no address of a dashboard or server; right is http://127"),
         (["localhost:9121"], "is no address of a dashboard"),
         (["http://"], "is no address of a dashboard"),
         (["http://a:99999/"], "right is http://127.0.0.1:9121/"),

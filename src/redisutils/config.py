@@ -423,19 +423,20 @@ class Sources(NamedTuple):
     """Variables that are no settings, and for each the nearest right name or ""."""
 
 
-def sources(env_file: str | Path | None = _DOTENV) -> Sources:
+def sources(env_file: str | Path | None = _DOTENV, **values: Unpack[ConfigArgs]) -> Sources:
     """Where each setting comes from, by the rules of :mod:`redisutils.settings`.
 
     Wrong values are no trouble here: ``RedisConfig()`` names them.
 
     Args:
         env_file: as the constructor's ``_env_file``.
+        **values: as the constructor's.
 
     Raises:
         ConfigError: the file cannot be read.
     """
     layer, unknown = _variables(RedisConfig, env_file)
-    given, _, _ = merge({}, layer)
+    given, _, _ = merge(from_constructor(values), layer)
     return Sources(given, unknown)
 
 

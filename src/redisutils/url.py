@@ -17,13 +17,21 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "ServerUrl", "check_host", "masked", "parse_url"]
+__all__ = [
+    "DEFAULT_HOST",
+    "DEFAULT_PORT",
+    "SCHEMES",
+    "ServerUrl",
+    "check_host",
+    "masked",
+    "parse_url",
+]
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 6379
 
 _TLS_SCHEMES = frozenset({"rediss", "valkeys"})
-_SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys", "embedded")
+SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys", "embedded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +67,8 @@ def parse_url(text: str) -> ServerUrl:
     """
     given_scheme, separator, rest = text.partition("://")
     scheme = given_scheme.lower()
-    if not separator or scheme not in _SCHEMES:
-        raise ValueError(f"must begin with {', '.join(f'{name}://' for name in _SCHEMES)}")
+    if not separator or scheme not in SCHEMES:
+        raise ValueError(f"must begin with {', '.join(f'{name}://' for name in SCHEMES)}")
     if any(char <= " " or char == "\x7f" for char in text):
         raise ValueError("must not hold spaces or control characters: percent-encode them")
     if "#" in rest:

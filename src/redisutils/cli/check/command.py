@@ -13,11 +13,13 @@ from rich.console import Console
 from redisutils.cli.check.run import Options, run
 from redisutils.cli.check.view import JsonView, LiveView, PlainView, View
 from redisutils.cli.loading import load
+from redisutils.cli.place import ServerArgument, as_server
 
 __all__ = ["check"]
 
 
 def check(
+    url: ServerArgument = None,
     *,
     timeout: Annotated[
         float, typer.Option(min=0.1, max=600, help="Seconds for each step, at most.")
@@ -69,6 +71,7 @@ def check(
     \b
     Examples:
       redisutils check
+      redisutils check redis://db.example:6379/0
       REDIS_URL=rediss://db.example:6380 redisutils check --strict
       redisutils check --processes 16 --key orders:1
       redisutils check --json | jq '.findings[] | select(.severity == "error")'
@@ -77,16 +80,17 @@ def check(
         raise typer.BadParameter("must be one word", param_hint="--key")
     # What the library logs is among the findings; without a handler it would be printed, too.
     logging.getLogger("redisutils").addHandler(logging.NullHandler())
+    server = as_server(url)
     console = Console(highlight=False)
     view: View
     if as_json:
         view = JsonView(console)
     elif console.is_terminal and not console.is_dumb_terminal and not plain:
-        config = load().config
+        config = load(server).config
         view = LiveView(console, config.endpoint if config else None)
     else:
         view = PlainView(console, folded=console.is_terminal)
-    options = Options(timeout=timeout, processes=processes, key=key, trying=try_all)
+    options = Options(timeout, processes, key, try_all, server)
     report = run(options, view, _loop_factory())
     raise typer.Exit(report.exit_code(strict=strict))
 

@@ -19,6 +19,7 @@ from redisutils.cli.check.steps import STEPS, Step
 from redisutils.cli.check.units import span
 from redisutils.cli.loading import load
 from redisutils.errors import RedisUtilsError
+from redisutils.secret import Secret
 
 if TYPE_CHECKING:
     from redisutils.cli.check.view import View
@@ -41,6 +42,8 @@ class Options:
     """Whose rights are looked at."""
     trying: bool = False
     """Whether what may be refused is tried, where the server does not say beforehand."""
+    url: Secret | None = None
+    """The server; None for the one that the environment names."""
 
 
 def run(
@@ -64,7 +67,7 @@ def run(
 
 async def check(options: Options, view: View, report: Report) -> None:
     """Take all steps, and put what they find into ``report``."""
-    case = Case(load(), options.timeout, options.processes, options.key, options.trying)
+    case = Case(load(options.url), options.timeout, options.processes, options.key, options.trying)
     report.endpoint = case.endpoint
     view.endpoint(case.endpoint)
     stuck: dict[str, str] = {}

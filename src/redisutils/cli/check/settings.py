@@ -38,7 +38,13 @@ async def check_settings(case: Case, say: Say) -> None:
     if loaded.config is None:
         raise Stop
     config = loaded.config
-    names = sorted({given.name for given in loaded.sources.given.values()})
+    given = loaded.sources.given
+    names = sorted({one.name.replace("url", "the command's URL") for one in given.values()})
+    if "password" in given and given["password"].name == "url":
+        say.note(
+            "the password stands on the command line, where every user of this machine can read it",
+            "Give it as REDIS_PASSWORD, or in a file that REDIS_PASSWORD_FILE names.",
+        )
     say.ok(f"{listed(names)} set" if names else "nothing is set: all defaults", given=names)
     _files(case, say)
     _pool(config, say)

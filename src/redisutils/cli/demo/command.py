@@ -12,11 +12,13 @@ from rich.console import Console
 from redisutils.cli.demo.run import Options, run
 from redisutils.cli.demo.tape import Tape, TapeError
 from redisutils.cli.pictures import check_picture
+from redisutils.cli.place import ServerArgument, as_server
 
 __all__ = ["demo"]
 
 
 def demo(
+    url: ServerArgument = None,
     *,
     tasks: Annotated[
         int, typer.Option(min=1, max=5000, help="How many tasks trade at the same time.")
@@ -63,7 +65,7 @@ def demo(
     Many tasks share one pool. For each trade a task caches the price with a TTL and reads
     it, updates its portfolio and reads it, and publishes an event and waits to receive it.
 
-    Without REDIS_URL or REDIS_HOST, in the environment or in .env, a private server is
+    Without a URL, REDIS_URL or REDIS_HOST, in the environment or in .env, a private server is
     started for the run. All keys begin with "trading:demo-" and are deleted at the end.
 
     Ends with exit code 0 only if every value was right and no event was lost.
@@ -80,6 +82,7 @@ def demo(
     except TapeError as error:
         raise typer.BadParameter(str(error), param_hint="--tape") from None
     options = Options(
+        url=as_server(url),
         tasks=tasks,
         seconds=seconds,
         trades=trades,

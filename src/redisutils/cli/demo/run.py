@@ -26,6 +26,7 @@ from redisutils.cli.demo.tape import Tape
 from redisutils.cli.demo.view import LiveView, PlainView
 from redisutils.cli.running import ending_early, loop_factory, server_info, server_words, target
 from redisutils.errors import ConfigError, RedisUtilsError
+from redisutils.secret import Secret
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +46,8 @@ class Options:
     """What to run. Without any limit a tape is replayed in full, and a simulated market for
     ``DEFAULT_SECONDS``, or until Ctrl-C if there is a dashboard to look at."""
 
+    url: Secret | None = None
+    """The server; None for the one that the environment names."""
     tasks: int = 50
     seconds: float | None = None
     trades: int | None = None
@@ -77,7 +80,7 @@ def run(options: Options, console: Console) -> int:
 
 
 async def _run(options: Options, console: Console) -> int:
-    config = target()
+    config = target(options.url)
     async with create_redis_pool(config) as pool, _dashboard(pool, options.dashboard) as url:
         facts = Facts(
             source=_source(options),

@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
+from redisutils.cli.place import ServerArgument, as_server
+
 __all__ = ["serve"]
 
 
 def serve(
+    url: ServerArgument = None,
     *,
     host: Annotated[
         str, typer.Option(help="Address to listen on. Anything but loopback needs a token.")
@@ -54,7 +57,7 @@ def serve(
     \b
     Examples:
       redisutils serve
-      REDIS_HOST=cache.internal redisutils serve --port 8080
+      redisutils serve redis://cache.internal:6379 --port 8080
       redisutils serve --host 0.0.0.0 --token-file /run/secrets/token
     """  # noqa: D301  # \b tells click to leave the lines below it as they are
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
@@ -68,6 +71,7 @@ def serve(
     from redisutils.cli.serve.run import Options, run
 
     options = Options(
+        url=as_server(url),
         host=host,
         port=port,
         token_file=token_file,

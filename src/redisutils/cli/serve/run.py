@@ -35,6 +35,8 @@ _BOUND: Final = 10.0
 class Options:
     """What the command line says."""
 
+    url: Secret | None = None
+    """The server; None for the one that the environment names."""
     host: str = "127.0.0.1"
     port: int = 9121
     token_file: Path | None = None
@@ -51,7 +53,7 @@ def run(options: Options) -> int:
     """
     try:
         token = _token(options)
-        config = _config()
+        config = _config(options.url)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(options, config, token))
     except ConfigError as error:
@@ -64,13 +66,13 @@ def run(options: Options) -> int:
         return 0
 
 
-def _config() -> RedisConfig:
+def _config(url: str | None) -> RedisConfig:
     """The settings; what is no setting is told in a line.
 
     Raises:
         ConfigError: some are wrong.
     """
-    loaded = load()
+    loaded = load(url)
     if loaded.config is None:
         raise ConfigError("\n  ".join(loaded.problems))
     for name, meant in loaded.sources.unknown:

@@ -10,12 +10,14 @@ import typer
 from rich.console import Console
 
 from redisutils import RedisConfig
+from redisutils.cli.place import SEEN, as_server
 from redisutils.cli.top.events import Address
 from redisutils.cli.top.run import Options, run
 from redisutils.cli.top.source import OwnPool, Remote, Source
 from redisutils.errors import ConfigError
 from redisutils.monitor.access import check_token
 from redisutils.secret import Secret
+from redisutils.url import SCHEMES
 
 __all__ = ["top"]
 
@@ -25,12 +27,13 @@ MOST: Final = 4096
 
 
 def top(
-    dashboard: Annotated[
+    url: Annotated[
         str | None,
         typer.Argument(
-            help="Watch the pool behind this dashboard, such as http://127.0.0.1:9121/ of "
-            "redisutils serve. Without it, look at the server with a pool of our own.",
-            metavar="[URL]",
+            help="The server, as for the other commands; or http://127.0.0.1:9121/ of a running "
+            f"redisutils serve or an application, to watch the pool behind it. {SEEN}",
+            metavar="URL",
+            show_default=False,
         ),
     ] = None,
     *,
@@ -51,16 +54,18 @@ def top(
 ) -> None:
     """Watch a pool, its server and its program, second by second.
 
-    Without a URL a pool of its own asks the server of REDIS_URL or REDIS_HOST (in the
-    environment or in .env) how it is. With the address of a dashboard it shows what the
-    program behind it does: a running redisutils serve, or an application that mounts
-    monitor_app. A dashboard that is lost is tried again each second.
+    With the URL of a server, or without one that of REDIS_URL or REDIS_HOST (in the
+    environment or in .env), a pool of its own asks the server how it is. With the address of
+    a dashboard (http, https) it shows what the program behind it does: a running redisutils
+    serve, or an application that mounts monitor_app. A dashboard that is lost is tried again
+    each second.
 
     q quits, the space bar pauses.
 
     \b
     Examples:
       redisutils top
+      redisutils top redis://db.example:6379/0
       redisutils top http://127.0.0.1:9121/
       redisutils top https://shop.example/redis/ --token-file /run/secrets/redisutils
       redisutils top --once
@@ -75,9 +80,12 @@ def top(
     options = Options(count=1 if once else count, json=json, once=once, plain=plain)
 
     def source() -> Source:
-        if dashboard is None:
+        server = as_server(url)
+        if server is None:
             return OwnPool(RedisConfig())
-        return Remote(Address.of(dashboard), _token(token_file))
+        if server.partition("://")[0].lower() in SCHEMES:
+            return OwnPool(RedisConfig(url=server))
+        return Remote(Address.of(server), _token(token_file))
 
     raise typer.Exit(run(source, options, Console(highlight=False)))
 

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from redisutils.errors import ConfigError
 from redisutils.secret import Secret
+from redisutils.url import masked
 from redisutils.version import VERSION
 
 __all__ = ["MAX_EVENT", "Address", "EventsFailed", "read_events"]
@@ -58,20 +59,20 @@ class Address:
         Raises:
             ConfigError: it is none.
         """
-        right = "right is http://127.0.0.1:9121/ or https://host/path/"
+        right = "right is http://127.0.0.1:9121/, https://host/path/ or redis://host:6379/0"
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
             raise ConfigError(f"{_without_secrets(url)!r}: {error}; {right}") from None
+        plain = all(" " < character < "\x7f" for character in url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+            raise ConfigError(f"{masked(url)!r} is no address of a dashboard or server; {right}")
         if "@" in parts.netloc:
             raise ConfigError(
                 f"{_without_secrets(url)!r}: a user or password has no place in it; the token "
                 "comes from REDISUTILS_TOKEN or --token-file"
             )
-        plain = all(" " < character < "\x7f" for character in url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
-            raise ConfigError(f"{url!r} is no address of a dashboard; {right}")
         secure = parts.scheme == "https"
         path = parts.path if parts.path.endswith("/events") else f"{parts.path.rstrip('/')}/events"
         return cls(secure, parts.hostname, port or (443 if secure else 80), path, _shown(parts))
