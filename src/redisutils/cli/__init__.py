@@ -10,6 +10,8 @@ import io
 import os
 import sys
 
+from redisutils.cli.output import Output, outcome
+
 __all__ = ["main"]
 
 _OURS = frozenset({"typer", "rich"})
@@ -20,13 +22,15 @@ def main() -> None:
     """Run the command line in ``sys.argv`` and exit with its code.
 
     Raises:
-        SystemExit: always; code 2 when the extra ``cli`` is not installed.
+        SystemExit: always; code 2 when the extra ``cli`` is not installed, 141 and 74 when standard
+            output could not be written.
     """
     _open_the_standard_files()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal without Unicode shows "?" for a sparkline; it must not end the run.
-            stream.reconfigure(errors="replace")
+    output: Output | None = None
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = output = Output(sys.stdout)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="replace")
     try:
         from redisutils.cli.app import app
     except ModuleNotFoundError as error:
@@ -38,7 +42,18 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2) from None
-    app()
+    if output is None:  # somebody else's, as in a test
+        app()
+        return
+    code: str | int | None = 1
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code
+    except OSError as error:
+        if error is not output.failure:
+            raise
+    raise SystemExit(outcome(output, code) if isinstance(code, int) else code)
 
 
 def _open_the_standard_files() -> None:

@@ -49,6 +49,9 @@ def root(
     Where the server is comes from REDIS_URL, REDIS_HOST and their kin, in the
     environment or in .env, or from the command's own argument. REDIS_LOG=debug shows
     what happens inside.
+
+    Each command's help names its exit codes. All end with 141 when whoever reads their output
+    has gone, and with 74 when it cannot be written.
     """
     try:
         configure_logging()

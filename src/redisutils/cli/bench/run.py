@@ -102,7 +102,7 @@ def run(options: Options, out: Console, progress: Console) -> int:
             record = runner.run(measure(options, progress))
     except ConfigError as error:
         return _complain(str(error), WRONG)
-    except (RedisError, RedisUtilsError, OSError) as error:
+    except (RedisError, RedisUtilsError) as error:
         return _complain(str(error), FAILED)
     if record is None:
         return _complain("ended before anything was measured", INTERRUPTED)

@@ -202,7 +202,7 @@ def _commands(record: Record) -> Table:
         spread = row.service if row.response is None else row.response
         table.add_row(
             row.name,
-            f"{row.calls:,}",
+            f"{row.calls:,}" if row.calls < 1_000_000 else short(row.calls),  # whole in the JSON
             f"{row.calls / record.seconds:,.0f}",
             *(duration(spread.percentile(percent)) for percent in (50, 99, 99.9)),
             duration(spread.max),

@@ -102,9 +102,11 @@ async def _run(options: Options, console: Console) -> int:
             ending_early(loop.stop) as interrupted,
             LiveView(console, facts) if live else PlainView(console, facts) as view,
         ):
-            status = await _watch(loop, pool, options, history, view)
-            metrics = pool.metrics()
-            await loop.clean()
+            try:
+                status = await _watch(loop, pool, options, history, view)
+                metrics = pool.metrics()
+            finally:
+                await loop.clean()
         finished = Finished(
             facts=facts,
             loop=loop,

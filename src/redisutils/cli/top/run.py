@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -61,10 +60,6 @@ def run(source: Callable[[], Source], options: Options, console: Console) -> int
         return _complain(str(error), WRONG)
     except (EventsFailed, RedisError, RedisUtilsError) as error:
         return _complain(str(error), UNWELL)
-    except BrokenPipeError:
-        # Whoever read it has gone, as `head` does. What is left must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
 
 
 def _complain(what: str, code: int) -> int:
