@@ -29,9 +29,10 @@ from redisutils.metrics.latency import LatencySnapshot
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.lane import Lane
 from redisutils.pool.model import PoolStatus
-from redisutils.pool.pool import Lease, Pool
+from redisutils.pool.pool import Pool
 from redisutils.retry import TRANSIENT
 from redisutils.topology import reasons as because
+from redisutils.topology.checkouts import Checkouts
 from redisutils.topology.facts import MOST, SECTIONS, Info
 from redisutils.topology.health import EndpointHealth, HealthReport
 from redisutils.topology.reasons import Grown, Reason
@@ -57,13 +58,12 @@ class Examined(Protocol):
 
     options: ConnectOptions
     pool: Pool[Connection]
+    checkouts: Checkouts
 
     def check_usable(self) -> None: ...
 
     def lane(self) -> Lane:
         """The one that everybody uses."""
-
-    def lend(self, lease: Lease[Connection]) -> None: ...
 
     def snapshot(self) -> MetricsSnapshot: ...
 
@@ -189,7 +189,7 @@ class Examiner:
             async with asyncio.timeout(end - monotonic()):
                 # Of the pool itself: if there is none, no caller has failed.
                 lease = await self._server.pool.get(wait=0)
-                self._server.lend(lease)
+                self._server.checkouts.lend(lease)
                 try:
                     left = end - monotonic()
                     began, since, names, reply = self._issue(lease.item.submit_many, left)
