@@ -61,7 +61,7 @@ def number(
         try:
             if isinstance(value, bool) or not isinstance(value, (str, int, float)):
                 raise TypeError
-            # float() would round a long whole figure, int() would cut a fraction off.
+            # float() would round a long whole number, int() would cut a fraction off.
             figure = int(value) if whole and isinstance(value, str) else float(value)
             if not math.isfinite(figure) or (whole and figure != int(figure)):
                 raise ValueError
