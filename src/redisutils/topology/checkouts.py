@@ -43,7 +43,6 @@ class Checkouts:
         pool: where connections are taken from.
         breaker: asked whether anybody may wait for one.
         policy: how patient checkouts are repeated; may be replaced.
-        wait: seconds for which a patient one waits for the pool in one attempt.
         check_usable: raises if the server may not be used here, or any more.
     """
 
@@ -54,8 +53,6 @@ class Checkouts:
         metrics: PoolMetrics,
         breaker: Breaker,
         policy: RetryPolicy,
-        *,
-        wait: float,
         check_usable: Callable[[], None],
     ) -> None:
         self._peer = peer
@@ -63,7 +60,6 @@ class Checkouts:
         self._metrics = metrics
         self._breaker = breaker
         self.policy = policy
-        self._wait = wait
         self._check_usable = check_usable
         self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
 
@@ -128,7 +124,7 @@ class Checkouts:
             try:
                 async with bound:
                     self._check_usable()
-                    lease = await self._pool.get(wait=min(self._wait, left))
+                    lease = await self._pool.get(wait=min(self._pool.timeouts.wait, left))
                 if monotonic() - started < budget:
                     self.lend(lease)
                     return lease

@@ -86,8 +86,7 @@ class Standalone:
             self.metrics,
             self.breaker,
             settings.retry,
-            wait=settings.timeouts.wait,
-            check_usable=self.check_usable,
+            self.check_usable,
         )
         self._lanes: dict[str, Lane] = {}
         self._private: weakref.WeakSet[Lane] = weakref.WeakSet()
