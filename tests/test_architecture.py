@@ -25,6 +25,7 @@ FLOORS = (
     "secret",
     "url",
     "settings",
+    "files",
     "password_file",
     "values",
     "config",

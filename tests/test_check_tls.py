@@ -167,7 +167,7 @@ async def test_files_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None
     at(monkeypatch, 6379, password=NEEDLE, tls_enabled="true", tls_ca_path="absent.pem")
     found = await checked()
     assert found.error.step == "configuration"
-    assert "absent.pem: No such file" in found.error.found
+    assert "absent.pem: cannot be read: No such file" in found.error.found
 
 
 async def test_a_server_that_speaks_tls_itself(monkeypatch: pytest.MonkeyPatch) -> None:

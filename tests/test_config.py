@@ -12,6 +12,7 @@ import sys
 import typing
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from redisutils import files
 from redisutils.config import ConfigArgs, RedisConfig
 from redisutils.errors import ConfigError
 
@@ -849,7 +851,10 @@ def test_the_package_alone_does_not_load_pydantic() -> None:
 @pytest.mark.parametrize(
     ("make", "wrong"),
     [
-        (os.mkfifo, "is a named pipe: must be a regular file"),
+        (
+            os.mkfifo,
+            "is a named pipe, which can be read once, and it is read at each connect",
+        ),
         (lambda path: os.symlink("/dev/zero", path), "is a device: must be a regular file"),
         (lambda path: Path(path).write_text("x" * 65_537), "is larger than 64 KiB"),
         (os.mkdir, "cannot be read: Is a directory"),
@@ -873,3 +878,45 @@ def test_a_password_file_by_links(tmp_path: Path) -> None:
     (tmp_path / "..data").symlink_to("..1")
     (tmp_path / "password").symlink_to("..data/password")
     assert RedisConfig(password_file=tmp_path / "password").current_password() == "x" * 65_536
+
+
+# --- a .env that is none ---
+
+
+def test_a_pipe_in_place_of_the_env_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keepers of secrets mount it so: each reader gets it anew, in pieces."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(".env")
+
+    def write() -> None:
+        with open(".env", "w", encoding="utf-8") as file:
+            for piece in ("REDIS_PORT=70", "07\nREDIS_HOST=there\n"):
+                file.write(piece)
+                file.flush()
+
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(write)
+        config = RedisConfig()
+        writing.result(10)
+    assert config.endpoint == "there:7007"
+
+
+def test_a_pipe_that_nobody_writes_to_does_not_hang_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0.01)
+    pipe = tmp_path / "env"
+    os.mkfifo(pipe)
+    wrong = "is a named pipe, and its writer has not come, or not ended, within"
+    with pytest.raises(ConfigError, match=f"{re.escape(str(pipe))}: {wrong}"):
+        RedisConfig(_env_file=pipe)
+    # One who comes and does not end is no better.
+    writer = os.open(pipe, os.O_RDWR)
+    try:
+        os.write(writer, b"REDIS_PORT=7007\n")
+        with pytest.raises(ConfigError, match=wrong):
+            RedisConfig(_env_file=pipe)
+    finally:
+        os.close(writer)

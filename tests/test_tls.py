@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import redis
 import trustme
 
 from redisutils import ConfigError, ConnectFailed, Redis, RedisPool, create_redis_pool
+from redisutils.connection.tls import TLSFiles as Contexts
 from redisutils.testing import EmbeddedServer, FaultProxy, TLSFiles
 
 from .ours import client_at
@@ -258,5 +261,28 @@ async def test_files_that_are_no_certificates(
             with pytest.raises(ConfigError, match=f"REDIS_{wrong.upper()}={garbage}"):
                 await broken.client.ping()
         cert.unlink()
-        with pytest.raises(ConfigError, match=rf"cannot read the TLS file {cert}"):
+        with pytest.raises(ConfigError, match=rf"REDIS_TLS_CERT_PATH={cert}: cannot be read"):
             await pool.client.ping()
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (os.mkfifo, "is a named pipe"),
+        (lambda path: os.symlink("/dev/zero", path), "is a device"),
+        (os.mkdir, "is a folder"),
+    ],
+)
+@pytest.mark.parametrize("what", ["cert", "key", "ca"])
+def test_a_tls_file_that_is_none(
+    what: str, make: Callable[[str], object], wrong: str, tmp_path: Path
+) -> None:
+    """OpenSSL would wait for a pipe's writer, and for a device's end, with the event loop."""
+    regular = tmp_path / "pem"
+    regular.write_text("")
+    odd = str(tmp_path / "odd")
+    make(odd)
+    cert, key, ca = (Path(odd) if what == one else regular for one in ("cert", "key", "ca"))
+    told = f"REDIS_TLS_{what.upper()}_PATH={odd}: {wrong}: must be a regular file"
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        Contexts(cert, key, ca)()

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, TypedDict, Unpack
 
+from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -22,6 +24,7 @@ from pydantic_settings import (
 )
 
 from redisutils.errors import ConfigError
+from redisutils.files import PATIENCE, is_pipe, read_pipe
 from redisutils.password_file import read_password
 from redisutils.secret import hidden
 from redisutils.settings import (
@@ -339,12 +342,21 @@ def _variables(
     cls: type[RedisConfig], env_file: str | Path | None
 ) -> tuple[Layer, list[tuple[str, str]]]:
     """The settings in the environment and the file, and the unknown ones with a hint each."""
-    if env_file not in (_DOTENV, None) and not Path(env_file or "").expanduser().is_file():
-        raise ConfigError(f"_env_file={env_file}: there is no such file")
+    if env_file not in (_DOTENV, None):
+        env_file = Path(env_file or "").expanduser()
+        if not (env_file.is_file() or is_pipe(env_file)):
+            raise ConfigError(f"_env_file={env_file}: there is no such file")
     wrong = ""
     dotenv: Mapping[str, str | None] = {}
     try:
-        dotenv = DotEnvSettingsSource(cls, env_file=env_file).env_vars
+        if env_file is not None and is_pipe(env_file):
+            text = read_pipe(env_file).decode("utf-8-sig")
+            told = dotenv_values(stream=StringIO(text))
+            dotenv = {name.lower(): value for name, value in told.items()}
+        else:
+            dotenv = DotEnvSettingsSource(cls, env_file=env_file).env_vars
+    except TimeoutError as error:
+        wrong = f"is a named pipe, and {error} within {PATIENCE:g} s: who writes to it?"
     except OSError as error:
         wrong = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:

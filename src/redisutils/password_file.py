@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from redisutils.errors import ConfigError
+from redisutils.files import irregular, open_at_once
 from redisutils.secret import Secret
 
 __all__ = ["read_password"]
@@ -24,7 +25,7 @@ def read_password(path: Path) -> Secret:
     """
     wrong = "is empty"
     try:
-        with open(path, encoding="utf-8", opener=_without_waiting) as file:
+        with open(path, encoding="utf-8", opener=open_at_once) as file:
             wrong = _unfit(os.fstat(file.fileno())) or wrong
             if wrong == "is empty":
                 # \r\n arrives as \n
@@ -39,16 +40,15 @@ def read_password(path: Path) -> Secret:
     raise ConfigError(f"REDIS_PASSWORD_FILE={path}: {wrong}")
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Open, where a named pipe without a writer would keep the event loop waiting for one."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
-
-
 def _unfit(file: os.stat_result) -> str:
     """Why this cannot be a password file, or ""."""
-    if not stat.S_ISREG(file.st_mode):
-        kind = "a named pipe" if stat.S_ISFIFO(file.st_mode) else "a device"
-        return f"is {kind}: must be a regular file, or a link to one"
+    if stat.S_ISFIFO(file.st_mode):  # a shell's <(…), too
+        return (
+            "is a named pipe, which can be read once, and it is read at each connect: must be a "
+            "regular file, or a link to one"
+        )
+    if kind := irregular(file):
+        return f"{kind}, or a link to one"
     if file.st_size > _LARGEST:
         return f"is larger than {_LARGEST >> 10} KiB: is it the right file?"
     return ""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from redisutils.errors import ConfigError
+from redisutils.files import irregular
 
 __all__ = ["Renewed", "TLSFiles"]
 
@@ -56,6 +57,16 @@ def _stamp(found: os.stat_result) -> _Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+def _look_at(named: str, path: Path) -> None:
+    """OpenSSL would wait for who writes to a pipe, and read a device to its end."""
+    try:
+        wrong = irregular(path.stat())
+    except OSError as error:
+        wrong = f"cannot be read: {error.strerror}"
+    if wrong:
+        raise ConfigError(f"{named}: {wrong}")
+
+
 class TLSFiles:
     """Makes client contexts: TLS 1.2 or newer, the server verified, mutual with cert and key.
 
@@ -81,11 +92,10 @@ class TLSFiles:
         return self._renewed()
 
     def _load(self) -> ssl.SSLContext:
-        for path in filter(None, (self._cert, self._key, self._ca)):
-            try:
-                path.stat()
-            except OSError as error:
-                raise ConfigError(f"cannot read the TLS file {path}: {error.strerror}") from None
+        files = {"CERT": self._cert, "KEY": self._key, "CA": self._ca}
+        for what, path in files.items():
+            if path is not None:
+                _look_at(f"REDIS_TLS_{what}_PATH={path}", path)
         try:
             # With a file, its authorities alone: the system's would vouch for strangers.
             context = ssl.create_default_context(cafile=self._ca)
