@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import io
 import itertools
 import json
@@ -35,7 +36,7 @@ from redisutils.cli.bench.load import Load, Plan, Schedule
 from redisutils.cli.bench.mix import OPERATIONS, parse_mix, parse_size
 from redisutils.cli.bench.record import Record, Settings, Spread, load_record, to_json
 from redisutils.cli.bench.run import Options, measure
-from redisutils.cli.bench.summary import summary
+from redisutils.cli.bench.summary import _ratio, summary
 from redisutils.cli.bench.thresholds import parse_threshold
 from redisutils.cli.bench.view import Facts, Frame, LiveView
 from redisutils.metrics import LatencyHistogram
@@ -150,15 +151,21 @@ async def test_lists_and_streams_stay_short(client: Redis, admin: redis.Redis) -
 
 
 async def test_keys_that_cannot_be_stored_end_it_before_it_begins(
-    target: EmbeddedServer, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    target: EmbeddedServer,
+    admin: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     admin.acl_setuser("reader", enabled=True, passwords=["+pw"], keys="*", commands=["+ping"])
     monkeypatch.setenv("REDIS_URL", f"redis://reader:pw@{target.host}:{target.port}")
     try:
-        with pytest.raises(redis.exceptions.NoPermissionError, match="set"):
+        told = "^the keys of the run cannot be stored: .* has no permissions.*set"
+        with pytest.raises(redis.exceptions.NoPermissionError, match=told) as failed:
             await measured()
     finally:
         admin.acl_deluser("reader")
+    assert "redisutils:bench" not in str(failed.value)  # nor any value, which is no text
+    assert capsys.readouterr().err == ""  # of deleting what is not there
 
 
 def command(*arguments: str) -> list[str]:
@@ -704,3 +711,19 @@ def test_histograms_are_joined_without_loss() -> None:
     assert together.mean == pytest.approx(0.0015)
     assert together.p50 == pytest.approx(0.001, rel=0.02)
     assert joined([]).count == 0
+
+
+async def test_what_comes_after_the_end_is_no_part_of_the_rate(target: EmbeddedServer) -> None:
+    """Of a schedule that was not held: nor do counts push each other out of their columns."""
+    record = await measured(rate=1000.0, seconds=0.3, mix={"get": 1})
+    (row,) = record.rows
+    late = dataclasses.replace(
+        record, rate=500.0, rate_held=False, rows=(dataclasses.replace(row, calls=1_234_567),)
+    )
+    (line,) = [line for line in shown(late).splitlines() if line.strip().startswith("get  ")]
+    assert line.split()[:3] == ["get", "1.23M", "500"]
+
+
+def test_far_ratios_are_no_zero() -> None:
+    ratios = [_ratio(now, 1.0, more_is_better=False).plain for now in (0.00234, 0.5, 23.4, 1234.5)]
+    assert ratios == ["× 0.0023", "× 0.50", "× 23.40", "× 1,234"]

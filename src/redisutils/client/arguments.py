@@ -7,6 +7,7 @@ does not is refused by name, so that nobody relies on what does not happen.
 
 from __future__ import annotations
 
+import os
 import ssl
 import warnings
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from redis.utils import SENTINEL
 from redisutils.connection.options import ConnectOptions, Credentials
 from redisutils.connection.tls import Renewed
 from redisutils.errors import ConfigError
+from redisutils.files import irregular
 from redisutils.pool.pool import Timeouts
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Backoff, RetryMode, RetryPolicy
@@ -288,9 +290,13 @@ def _tls(kwargs: Mapping[str, Any]) -> Callable[[], ssl.SSLContext] | None:
     arguments["password"] = arguments["password"] or ""
     maker = RedisSSLContext(**arguments)
     files = ("certfile", "keyfile", "ca_certs", "ca_path")
+    regular = {name: wanted[name] for name in files[:3] if wanted.get(name)}
     named = ", ".join(f"ssl_{name}={wanted[name]!r}" for name in files if wanted.get(name))
 
     def load() -> ssl.SSLContext:
+        for name, path in regular.items():
+            if os.path.exists(path) and (wrong := irregular(os.stat(path))):
+                raise ConfigError(f"ssl_{name}={path!r}: {wrong}")
         maker.context = None  # which it would give again
         try:
             return maker.get()

@@ -69,6 +69,8 @@ class Data:
     ) -> None:
         self.prefix = prefix or f"redisutils:bench:{secrets.token_hex(4)}:"
         self.ttl = ttl
+        self.empty = False
+        """Whether not one key could be stored."""
         self._random = Random(seed)
         self._counts = {
             space: min(keys, MOST.get(space, keys))
@@ -128,11 +130,19 @@ class Data:
             for number in range(count)
             for command in self._making(space, number)
         )
+        stored = False
         while go_on() and (some := _batch(commands)):
             async with client.pipeline(transaction=False) as pipe:
                 for command in some:
                     pipe.execute_command(*command)
-                await pipe.execute()
+                answers = await pipe.execute(raise_on_error=False)
+            refused = [answer for answer in answers if isinstance(answer, RedisError)]
+            if refused:
+                self.empty = not stored and len(refused) == len(answers)
+                told = str(refused[0])
+                refused[0].args = (f"the keys of the run cannot be stored: {told}",)
+                raise refused[0]
+            stored = True
 
     async def delete(self, client: Redis) -> None:
         """Delete every key, by name.

@@ -229,6 +229,8 @@ class _Bench:
         print(f"redisutils bench: {line}", file=sys.stderr)
 
     async def _clean(self, client: Redis, data: Data) -> None:
+        if data.empty:
+            return
         try:
             await data.delete(client)
         except (RedisError, RedisUtilsError) as error:

@@ -121,7 +121,8 @@ def _ratio(now: float, then: float, *, more_is_better: bool) -> Text:
     better = ratio > 1 if more_is_better else ratio < 1
     # Within a tenth it is as likely the machine's mood.
     style = "" if 0.9 < ratio < 1.1 else "green" if better else "red"
-    return Text(f"× {ratio:.2f}", style=style)
+    told = f"{ratio:,.0f}" if ratio >= 99.5 else f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
+    return Text(f"× {told}", style=style)
 
 
 # -- the plot ----------------------------------------------------------------------------
@@ -198,12 +199,14 @@ def _commands(record: Record) -> Table:
     table = _table("command")
     for head in ("calls", "per s", "p50", "p99", "p99.9", "max", "errors"):
         table.add_column(head, justify="right", min_width=7)
+    # On a schedule that was not held, what came after its end is no part of the rate.
+    rate = record.rate / record.settings.pipeline / (sum(row.calls for row in record.rows) or 1)
     for row in record.rows:
         spread = row.service if row.response is None else row.response
         table.add_row(
             row.name,
             f"{row.calls:,}" if row.calls < 1_000_000 else short(row.calls),  # whole in the JSON
-            f"{row.calls / record.seconds:,.0f}",
+            f"{row.calls * rate:,.0f}",
             *(duration(spread.percentile(percent)) for percent in (50, 99, 99.9)),
             duration(spread.max),
             Text(f"{row.failed:,}", "bold red" if row.failed else ""),
