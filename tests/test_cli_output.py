@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import redisutils
+from redisutils import cli
+from redisutils.cli.output import Output
 from redisutils.testing import EmbeddedServer
 
 from .servers import client_of
@@ -69,3 +73,25 @@ def test_a_full_disk(server: EmbeddedServer) -> None:
         ended = run_all(TO_A_FULL_DISK, file.fileno(), server)
         ended += run_all((["--version"],), file.fileno(), server, PYTHONUNBUFFERED="1")
     assert ended == [(74, why)] * len(ended)
+
+
+def test_ctrl_c_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "redisutils.cli.app", Loading("redisutils.cli.app"))
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert ended.value.__suppress_context__
+
+
+def test_a_terminal_without_unicode_sees_what_looks_alike() -> None:
+    file = io.BytesIO()
+    output = Output(io.TextIOWrapper(file, "ascii"))
+    output.write("✓ 12 µs · p50 – ▁▄█ ⣀⠤ → ë")
+    output.flush()
+    assert file.getvalue() == b"+ 12 us | p50 - _=# .. > ?"

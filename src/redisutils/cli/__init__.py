@@ -10,12 +10,15 @@ import io
 import os
 import sys
 
-from redisutils.cli.output import Output, outcome
+from redisutils.cli.output import Output, outcome, plainly
 
 __all__ = ["main"]
 
 _OURS = frozenset({"typer", "rich"})
 """What the extra ``cli`` brings."""
+
+INTERRUPTED = 130
+"""As shells say of what SIGINT has ended."""
 
 
 def main() -> None:
@@ -25,12 +28,19 @@ def main() -> None:
         SystemExit: always; code 2 when the extra ``cli`` is not installed, 141 and 74 when standard
             output could not be written.
     """
+    try:
+        _run()
+    except KeyboardInterrupt:  # while it starts: later, each command has its own way to end
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _run() -> None:
     _open_the_standard_files()
     output: Output | None = None
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout = output = Output(sys.stdout)
     if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(errors="replace")
+        sys.stderr.reconfigure(errors=plainly())
     try:
         from redisutils.cli.app import app
     except ModuleNotFoundError as error:

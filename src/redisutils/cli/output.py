@@ -7,13 +7,14 @@ to the command line that what it printed has not arrived.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
 import sys
 from typing import Final
 
-__all__ = ["READER_GONE", "UNWRITTEN", "Output", "outcome"]
+__all__ = ["READER_GONE", "UNWRITTEN", "Output", "outcome", "plainly"]
 
 READER_GONE: Final = 141
 """As shells say of what SIGPIPE has ended."""
@@ -21,18 +22,38 @@ UNWRITTEN: Final = 74
 """For all else: EX_IOERR of sysexits.h."""
 
 
+_PLAIN: Final = str.maketrans(
+    "µ–—·×✓✗✖●•→…━─╸╺│└┴░▒█▓▁▂▃▄▅▆▇⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "u--|x+xx*->~=---|++.:#%_.-=+*%>>>>>>>>>>"
+)
+_BRAILLE: Final = range(0x2800, 0x2900)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    told = error.object[error.start : error.end].translate(_PLAIN)
+    shown = ("." if ord(char) in _BRAILLE else char if char.isascii() else "?" for char in told)
+    return "".join(shown), error.end
+
+
+def plainly() -> str:
+    """The name of the way in which streams write what they have no character for: with one that
+    looks like it, of the same width, since it must not end the run."""
+    name = "redisutils.plain"
+    codecs.register_error(name, _plain)
+    return name
+
+
 class Output(io.TextIOWrapper):
     """Standard output, in place of the stream that it takes over."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
-        encoding, errors = stream.encoding, "replace"
         lines, through = stream.line_buffering, stream.write_through
         stream.flush()
         super().__init__(
             stream.detach(),
-            encoding,
-            # A terminal without Unicode shows "?" for a sparkline; it must not end the run.
-            errors,
+            stream.encoding,
+            plainly(),
             line_buffering=lines,
             write_through=through,
         )

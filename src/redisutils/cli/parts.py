@@ -17,6 +17,8 @@ _STYLES: Final = dict(zip(PARTS, ("yellow", "magenta", "blue", "red", "green"), 
 _MARKS: Final = dict(zip(PARTS, "░▒█▓=", strict=True))
 """Told apart without colours, too."""
 
+_PLAIN: Final = dict(zip(PARTS, ".:#%=", strict=True))
+
 _WORDS: Final = dict(zip(PARTS, ("wait", "queue", "wire and server", "loop", "parse"), strict=True))
 
 
@@ -31,7 +33,7 @@ def parts_bar(split: Mapping[str, object], width: int, *, pictures: bool = True)
     found = (split[part] for part in PARTS)
     seconds = [value if isinstance(value, int | float) else 0.0 for value in found]
     for part, columns in zip(PARTS, stacked(seconds, width), strict=True):
-        bar.append((_MARKS[part] if pictures else part[0]) * columns, _STYLES[part])
+        bar.append(((_MARKS if pictures else _PLAIN)[part]) * columns, _STYLES[part])
     return bar
 
 
@@ -39,6 +41,6 @@ def legend(*, pictures: bool = True) -> Text:
     """What the marks mean, in 51 columns."""
     told = Text()
     for part in PARTS:
-        told.append(f"{_MARKS[part] if pictures else part[0]} ", _STYLES[part])
+        told.append(f"{(_MARKS if pictures else _PLAIN)[part]} ", _STYLES[part])
         told.append(f"{_WORDS[part]}{'' if part == PARTS[-1] else '  '}", "dim")
     return told
