@@ -727,3 +727,19 @@ async def test_what_comes_after_the_end_is_no_part_of_the_rate(target: EmbeddedS
 def test_far_ratios_are_no_zero() -> None:
     ratios = [_ratio(now, 1.0, more_is_better=False).plain for now in (0.00234, 0.5, 23.4, 1234.5)]
     assert ratios == ["× 0.0023", "× 0.50", "× 23.40", "× 1,234"]
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+@pytest.mark.parametrize("width", [40, 60])
+async def test_a_narrow_terminal_sees_whole_words_and_figures(
+    width: int, target: EmbeddedServer
+) -> None:
+    record = await measured(mix={"get": 1, "hgetall": 1})
+    lines = [line.rstrip() for line in shown(record, width=width).splitlines()]
+    assert max(map(len, lines)) <= width
+    [head] = [line.split() for line in lines if line.startswith("  command")]
+    assert head == ["command", "calls", "p99", "errors"]
+    bars = [line for line in lines if re.match(r"  p(50|99) +[\d.]+ .s    [░▒█▓=]+$", line)]
+    assert len(bars) == 2
+    axis = next(line for line in lines if "90%" in line)
+    assert all(re.fullmatch(r"[\d.]+%", name) for name in axis.split())

@@ -4,6 +4,7 @@ went into."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import compress
 from math import log10
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,7 @@ from redisutils.cli.parts import legend, parts_bar
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from redisutils.cli.bench.record import Record, Spread
+    from redisutils.cli.bench.record import Record, Row, Spread
 
 __all__ = ["summary"]
 
@@ -29,6 +30,9 @@ Compared = tuple[str, "Record"] | None
 WIDEST: Final = 100
 PLOT_ROWS: Final = 11
 MARGIN: Final = 10
+NARROWEST: Final = 36
+ROOMY: Final = 72
+"""Columns for all of the figures of a command; below, the most telling ones are shown."""
 """Columns of the plot's labels."""
 
 
@@ -43,12 +47,12 @@ def summary(
         width: columns of the terminal.
         pictures: whether it can show characters beyond ASCII.
     """
-    room = max(60, min(width - 4, WIDEST))
+    room = max(NARROWEST, min(width - 4, WIDEST))
     parts: list[RenderableType] = [_verdict(record, pictures), *_facts(record), Text("")]
     parts += [_percentiles(record, compared), Text("")]
     if pictures and record.told.count > 10:
         parts += [*_plot(record, compared, room), Text("")]
-    parts += [_commands(record), Text("")]
+    parts += [_commands(record, room), Text("")]
     if record.parts:
         parts += [*_made_of(record, room, pictures), Text("")]
     parts += [_surroundings(record, compared), *_errors(record)]
@@ -187,7 +191,9 @@ def _axis(columns: int, nines: float) -> Iterator[Text]:
         ticks[place] = "┴"
         name = f"{percent:g}%"
         begin = min(max(0, place - len(name) // 2), columns - len(name))
-        names[begin : begin + len(name)] = name
+        # With a gap to the one before, or not at all.
+        if "".join(names[max(0, begin - 1) : begin + len(name)]).isspace():
+            names[begin : begin + len(name)] = name
     yield Text(" " * (MARGIN - 1) + "└" + "".join(ticks), style="bright_black")
     yield Text(" " * MARGIN + "".join(names), style="dim")
 
@@ -195,23 +201,31 @@ def _axis(columns: int, nines: float) -> Iterator[Text]:
 # -- commands ----------------------------------------------------------------------------
 
 
-def _commands(record: Record) -> Table:
-    table = _table("command")
-    for head in ("calls", "per s", "p50", "p99", "p99.9", "max", "errors"):
+def _commands(record: Record, room: int) -> Table:
+    table = _table("command", wide=12 if room >= ROOMY else 8)
+    heads = ("calls", "per s", "p50", "p99", "p99.9", "max", "errors")
+    kept = [head in ("calls", "p99", "errors") or room >= ROOMY for head in heads]
+    for head in compress(heads, kept):
         table.add_column(head, justify="right", min_width=7)
     # On a schedule that was not held, what came after its end is no part of the rate.
     rate = record.rate / record.settings.pipeline / (sum(row.calls for row in record.rows) or 1)
     for row in record.rows:
-        spread = row.service if row.response is None else row.response
         table.add_row(
             row.name,
-            f"{row.calls:,}" if row.calls < 1_000_000 else short(row.calls),  # whole in the JSON
-            f"{row.calls * rate:,.0f}",
-            *(duration(spread.percentile(percent)) for percent in (50, 99, 99.9)),
-            duration(spread.max),
-            Text(f"{row.failed:,}", "bold red" if row.failed else ""),
+            *compress(_cells(row, rate), kept),
         )
     return table
+
+
+def _cells(row: Row, rate: float) -> tuple[RenderableType, ...]:
+    spread = row.service if row.response is None else row.response
+    return (
+        f"{row.calls:,}" if row.calls < 1_000_000 else short(row.calls),  # whole in the JSON
+        f"{row.calls * rate:,.0f}",
+        *(duration(spread.percentile(percent)) for percent in (50, 99, 99.9)),
+        duration(spread.max),
+        Text(f"{row.failed:,}", "bold red" if row.failed else ""),
+    )
 
 
 # -- what the time went into -------------------------------------------------------------
@@ -227,7 +241,7 @@ def _made_of(record: Record, room: int, pictures: bool) -> Iterator[Text]:
         whole = sum(split.values())
         line = Text(f"p{at}".ljust(10), style="dim").append(f"{duration(whole):>8}    ", "default")
         yield line.append_text(parts_bar(split, room - 22, pictures=pictures))
-    yield Text(" " * 22).append_text(legend(pictures=pictures))
+    yield Text(" " * max(0, min(22, room - 51))).append_text(legend(pictures=pictures))
 
 
 def _surroundings(record: Record, compared: Compared) -> Table:
