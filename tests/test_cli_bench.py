@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -42,6 +42,7 @@ from redisutils.cli.bench.view import Facts, Frame, LiveView
 from redisutils.metrics import LatencyHistogram
 from redisutils.testing import EmbeddedServer, FaultProxy
 from tests.ours import client_at, until
+from tests.servers import client_of
 
 ALL = ",".join(OPERATIONS)
 
@@ -58,6 +59,13 @@ def target(clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Emb
     """The session's server, and the environment says so."""
     monkeypatch.setenv("REDIS_URL", clean_server.url)
     return clean_server
+
+
+@pytest.fixture(scope="module")
+def a_server() -> Iterator[EmbeddedServer]:
+    """One of any kind, for what it does not depend on, and empty."""
+    with EmbeddedServer() as server:
+        yield server
 
 
 @pytest.fixture
@@ -137,6 +145,7 @@ async def test_every_key_has_a_ttl_from_its_first_moment_to_its_last(
     assert admin.dbsize() == 0
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_lists_and_streams_stay_short(client: Redis, admin: redis.Redis) -> None:
     data = Data(["lpush", "xadd"], 1, (20_000, 20_000), 1000)
     await data.store(client)
@@ -173,26 +182,31 @@ def command(*arguments: str) -> list[str]:
 
 
 def test_ctrl_c_shows_what_there_is_and_deletes_the_keys(
-    target: EmbeddedServer, admin: redis.Redis
+    a_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with subprocess.Popen(
-        command(
-            "bench",
-            "--seconds",
-            "60",
-            "--warmup",
-            "0",
-            "--keys",
-            "1000",
-            "--tasks",
-            "5",
-            "--mix",
-            "get,set,hset,lpush",
-        ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    monkeypatch.setenv("REDIS_URL", a_server.url)
+    admin: redis.Redis
+    with (
+        client_of(a_server.url) as admin,
+        subprocess.Popen(
+            command(
+                "bench",
+                "--seconds",
+                "60",
+                "--warmup",
+                "0",
+                "--keys",
+                "1000",
+                "--tasks",
+                "5",
+                "--mix",
+                "get,set,hset,lpush",
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             if "measuring" in line:
@@ -200,15 +214,16 @@ def test_ctrl_c_shows_what_there_is_and_deletes_the_keys(
         assert admin.dbsize() > 2000
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
+        assert admin.dbsize() == 0
     assert process.returncode == 130, err
     assert "✓ ended early; " in out
     assert "Traceback" not in err
-    assert admin.dbsize() == 0
 
 
 # What it measures
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_a_stall_counts_for_all_who_would_have_waited(
     target: EmbeddedServer,
     proxy: FaultProxy,
@@ -306,6 +321,7 @@ async def test_errors_are_counted_by_outcome_and_do_not_pass_for_latencies(
     assert "calls failed" in shown(record)
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_what_ran_into_its_budget_counts_with_the_time_that_it_took(
     target: EmbeddedServer, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,8 +412,11 @@ async def test_a_saved_run_is_compared(target: EmbeddedServer, tmp_path: Path) -
     assert "with another load" not in text
 
 
-def test_the_command_saves_draws_and_compares(target: EmbeddedServer, tmp_path: Path) -> None:
+def test_the_command_saves_draws_and_compares(
+    a_server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("matplotlib")
+    monkeypatch.setenv("REDIS_URL", a_server.url)
     short = ("--seconds", "0.3", "--warmup", "0", "--keys", "10")
     done = bench(*short, "--save", "a.json", "--hgrm", "a.hgrm", "--plot", "a.svg")
     assert done.exit_code == 0, done.output

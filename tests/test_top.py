@@ -95,6 +95,7 @@ async def first(news: AsyncIterator[News], wanted: Callable[[News], object]) -> 
 # From a dashboard
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_what_a_pool_does_is_seen(pool: RedisPool) -> None:
     async with dashboard(pool) as url:
         news = Remote(address(url), None).news()
@@ -197,6 +198,7 @@ def test_a_dead_server_is_exit_code_1() -> None:
     assert "refused" in done.stdout
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_our_pings_are_measured(clean_server: EmbeddedServer) -> None:
     source = OwnPool(pool_at(clean_server).config)
     news = source.news()
@@ -303,7 +305,7 @@ def test_whoever_reads_it_may_go() -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        for _ in range(3):  # until PINGs have run out of time, which is logged elsewhere
+        for _ in range(2):  # until PINGs have run out of time, which is logged elsewhere
             process.stdout.readline()
         process.stdout.close()
         assert process.wait(20) == 141

@@ -68,8 +68,12 @@ def demo(
     Without a URL, REDIS_URL or REDIS_HOST, in the environment or in .env, a private server is
     started for the run. All keys begin with "trading:demo-" and are deleted at the end.
 
-    Ends with exit code 0 only if every value was right and no event was lost.
-    """
+    \b
+    Exit codes:
+      0  something was traded, every value was right, and no event was lost; also after Ctrl-C
+      1  not so, or nobody answered, or --plot could not be written
+      2  wrong options or settings
+    """  # noqa: D301  # \b, a backspace, tells click to leave a paragraph as it is
     if speed is not None and tape is None:
         raise typer.BadParameter("needs --tape", param_hint="--speed")
     if plot is not None:
