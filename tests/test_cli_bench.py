@@ -418,15 +418,15 @@ def test_the_command_saves_draws_and_compares(
     pytest.importorskip("matplotlib")
     monkeypatch.setenv("REDIS_URL", a_server.url)
     short = ("--seconds", "0.3", "--warmup", "0", "--keys", "10")
-    done = bench(*short, "--save", "a.json", "--hgrm", "a.hgrm", "--plot", "a.svg")
+    done = bench(*short, "--save", "a.json", "--hgrm", "a.hgrm", "--plot", "a.png")
     assert done.exit_code == 0, done.output
     assert "✓" in done.stdout
-    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
-    done = bench(*short, "--rate", "100", "--compare", "a.json", "--plot", "b.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    done = bench(*short, "--rate", "100", "--compare", "a.json", "--plot", "b.svg")
     assert done.exit_code == 0, done.output
     assert "ratio" in done.stdout
     assert "with another load: get 80 %, set 20 %" in done.stdout
-    assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+    assert "a.json (another load)" in (tmp_path / "b.svg").read_text()
 
 
 @pytest.mark.parametrize(

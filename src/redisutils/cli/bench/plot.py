@@ -62,7 +62,8 @@ def draw(record: Record, compared: tuple[Path, Record] | None, path: Path) -> No
 def _curves(axes: Axes, record: Record, compared: tuple[Path, Record] | None) -> None:
     curves: list[tuple[str, str, Spread]] = []
     if compared is not None:
-        curves.append((compared[0].name, ORANGE, compared[1].told))
+        other = "" if compared[1].settings == record.settings else " (another load)"
+        curves.append((compared[0].name + other, ORANGE, compared[1].told))
     if record.response is not None:
         curves.append(("service time", _PALE, record.service))
         curves.append(("response time", BLUE, record.response))
