@@ -9,11 +9,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self, TypedDict, Unpack
 
-from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
@@ -24,7 +22,7 @@ from pydantic_settings import (
 )
 
 from redisutils.errors import ConfigError
-from redisutils.files import PATIENCE, is_pipe, read_pipe
+from redisutils.files import is_pipe, piped_variables
 from redisutils.password_file import read_password
 from redisutils.secret import hidden
 from redisutils.settings import (
@@ -349,14 +347,13 @@ def _variables(
     wrong = ""
     dotenv: Mapping[str, str | None] = {}
     try:
-        if env_file is not None and is_pipe(env_file):
-            text = read_pipe(env_file).decode("utf-8-sig")
-            told = dotenv_values(stream=StringIO(text))
-            dotenv = {name.lower(): value for name, value in told.items()}
-        else:
-            dotenv = DotEnvSettingsSource(cls, env_file=env_file).env_vars
+        dotenv = (
+            piped_variables(env_file)
+            if env_file is not None and is_pipe(env_file)
+            else DotEnvSettingsSource(cls, env_file=env_file).env_vars
+        )
     except TimeoutError as error:
-        wrong = f"is a named pipe, and {error} within {PATIENCE:g} s: who writes to it?"
+        wrong = str(error)
     except OSError as error:
         wrong = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:

@@ -10,7 +10,7 @@ import stat
 from time import monotonic
 from typing import Final
 
-__all__ = ["PATIENCE", "irregular", "is_pipe", "open_at_once", "read_pipe"]
+__all__ = ["irregular", "is_pipe", "open_at_once", "piped_variables", "read_pipe"]
 
 PATIENCE: Final = 2.0
 """Seconds in which a named pipe must have told all."""
@@ -51,7 +51,8 @@ def read_pipe(path: str | os.PathLike[str], patience: float | None = None) -> by
         TimeoutError: nobody writes, or does not end in time.
         OSError: it cannot be read, or tells more than 1 MiB.
     """
-    deadline = monotonic() + (PATIENCE if patience is None else patience)
+    patience = PATIENCE if patience is None else patience
+    deadline = monotonic() + patience
     told = bytearray()
     descriptor = open_at_once(os.fspath(path), os.O_RDONLY)
     try:
@@ -59,7 +60,10 @@ def read_pipe(path: str | os.PathLike[str], patience: float | None = None) -> by
             left = deadline - monotonic()
             # Readable with a first byte, or when its last writer has gone; not before one came.
             if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-                raise TimeoutError("its writer has not come, or not ended,")
+                raise TimeoutError(
+                    "is a named pipe, and its writer has not come, or not ended, within "
+                    f"{patience:g} s: who writes to it?"
+                )
             part = os.read(descriptor, 1 << 16)
             if not part:
                 return bytes(told)
@@ -67,3 +71,18 @@ def read_pipe(path: str | os.PathLike[str], patience: float | None = None) -> by
         raise OSError(errno.EFBIG, f"a named pipe that tells more than {MOST >> 20} MiB")
     finally:
         os.close(descriptor)
+
+
+def piped_variables(path: str | os.PathLike[str]) -> dict[str, str | None]:
+    """The variables of a ``.env`` that is a named pipe, by their names in lower case.
+
+    Raises:
+        OSError: as :func:`read_pipe` does.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    from io import StringIO
+
+    from dotenv import dotenv_values  # comes with pydantic-settings, and is wanted by few
+
+    found = dotenv_values(stream=StringIO(read_pipe(path).decode("utf-8-sig")))
+    return {name.lower(): value for name, value in found.items()}
