@@ -395,6 +395,26 @@ async def test_who_waits_as_it_opens_and_who_comes_later_is_told_at_once(
         assert pool.server.pool.in_use <= 3  # the lanes keep their places
 
 
+async def test_who_was_told_is_counted_and_nobody_else() -> None:
+    """Not who has gone before, nor what the pool does by itself."""
+    async with nowhere(pool_min_idle=1, health_check_interval=0.05) as pool:
+        await opened(pool)
+        assert pool.metrics().breaker.refused == 1
+        gone = asyncio.ensure_future(pool.client.ping())
+        await turns(1)
+        gone.cancel()
+        for _ in range(3):
+            assert (await pool.health()).status == "unhealthy"
+        with pytest.raises(CircuitOpen):
+            await pool.server._housekeeper.round()
+        assert pool.metrics().breaker.refused == 1
+        with pytest.raises(CircuitOpen):
+            _ = await pool.get()
+        with pytest.raises(CircuitOpen):
+            await pool.client.blpop("k", 1)
+        assert pool.metrics().breaker.refused == 3
+
+
 async def test_who_tries_over_and_over_leaves_the_event_loop_its_turns() -> None:
     """Or nothing would ever find out that the server is back."""
     async with nowhere() as pool:

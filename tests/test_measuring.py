@@ -6,7 +6,9 @@ import asyncio
 import gc
 import logging
 import time
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from redisutils import RedisPool
 from redisutils.connection.naming import OTHER, command_name, hashed, slow_command
 from redisutils.connection.packing import pack, pack_many
+from redisutils.connection.timing import Timing
 from redisutils.metrics import (
     PARTS,
     LatencyHistogram,
@@ -159,6 +162,55 @@ def test_after_a_burst_all_are_measured_again() -> None:
         meter.draw(now)
         meter.turn(now)
     assert meter.draw(now) == 1
+
+
+def busy(meter: Meter) -> float:
+    """Let as many be answered as it takes to measure the fewest. Returns when they were."""
+    now = monotonic()
+    while meter._mean < LARGEST_GAP:
+        now += 1e-6
+        meter.draw(now)
+    return now
+
+
+async def test_after_a_burst_connections_measure_all_again(clean_server: EmbeddedServer) -> None:
+    """And do not let those hundreds go by that they would have skipped in it."""
+    async with pool_at(clean_server) as pool:
+        await pool.client.ping()
+        metrics = pool.server.metrics
+        metrics.measures.slow.floor = inf  # none is measured since it is slow
+        now = busy(metrics.meter)
+        (timing,) = (one._timing for one in pool.server._manager.open)
+        timing.skip, timing._stands_for = 400, 401
+        metrics.tick(now + 1)
+        metrics.measures.slow.floor = inf
+        before = pool.metrics()
+        for _ in range(20):
+            await pool.client.echo("quietly")
+        found = pool.metrics().since(before)
+    assert found.commands == 20
+    # The first stands for those, too, that went by before.
+    assert 20 <= found.by_command["ECHO"].latency.count < 20 + 2 * LARGEST_GAP
+
+
+def test_what_is_due_sooner_stays_so_and_stands_for_what_has_gone_by() -> None:
+    metrics = PoolMetrics()
+    timings = [Timing(metrics) for _ in range(3)]
+    now = busy(metrics.meter)
+    for timing, skip in zip(timings, (0, 300, 400), strict=True):
+        timing.skip, timing._stands_for = skip, 401
+    for timing in timings:
+        timing.hurry(300)
+    assert [(timing.skip, timing._stands_for) for timing in timings] == [
+        (0, 401),
+        (300, 401),
+        (300, 301),
+    ]
+    metrics.meter.turn(now + 1)
+    assert [(timing.skip, timing._stands_for) for timing in timings] == [(0, 401), (0, 101), (0, 1)]
+    timings[0].skip = 5
+    metrics.meter.turn(now + 2)
+    assert timings[0].skip == 5, "nothing has changed"
 
 
 async def test_many_commands_are_counted_exactly_and_measured_without_a_bias(

@@ -67,6 +67,8 @@ _LONGEST_GAP: Final = 2 * LONGEST_PAUSE
 """Seconds from one failure to the next at which they still belong together, or half of the
 breaker's own seconds if that is more: whoever waits for a connection tries more often."""
 
+_REFUSAL: Final = CircuitOpen.__name__
+
 _LONG: Final = SCOUT_FOR - 0.05
 """Seconds after which a cancelled attempt counts as failed. A timer may be early."""
 
@@ -77,8 +79,8 @@ class Breaker:
     Args:
         peer: the endpoint, for messages.
         seconds: for how long nothing but failures must have happened; ``inf`` never opens it.
-        metrics: whose ``bytes_in`` tells whether the endpoint was heard, and where failures of
-            the probe's own are counted.
+        metrics: whose ``bytes_in`` tells whether the endpoint was heard, and ``failures`` who was
+            refused; and where failures of the probe's own are counted.
     """
 
     def __init__(self, peer: str, seconds: float, metrics: PoolMetrics) -> None:
@@ -103,7 +105,6 @@ class Breaker:
         self._heard = 0  # bytes, as the first failed
         self._reached = 0.0  # when it last was
         self._trips = 0
-        self._refused = 0
         self._probing: asyncio.Task[None] | None = None
         self._probes: set[asyncio.Task[None]] = set()  # with those that are being cancelled
         self._stopped = False
@@ -119,7 +120,9 @@ class Breaker:
             seconds=monotonic() - self._changed,
             failures=self._failures,
             trips=self._trips,
-            refused=self._refused,
+            refused=sum(
+                count for (error, _), count in self._metrics.failures.items() if error == _REFUSAL
+            ),
             error=None if self.state == "closed" else self._error,
         )
 
@@ -138,7 +141,6 @@ class Breaker:
 
     def refusal(self) -> CircuitOpen:
         """The error for one caller who is refused."""
-        self._refused += 1
         return CircuitOpen(
             f"{self._peer} is known dead: nothing was heard from it for "
             f"{monotonic() - self._first:.3g} s, and {self._failures} attempts to connect failed; "
