@@ -40,7 +40,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from contextvars import Context
 from math import inf
 from time import monotonic
@@ -50,6 +50,7 @@ from redisutils.connection.home import Home
 from redisutils.connection.words import cut
 from redisutils.errors import CircuitOpen, ConnectFailed, RedisUtilsError
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.snapshot import BreakerStatus
 from redisutils.pool.scouting import SCOUT_FOR
 from redisutils.retry import LONGEST_PAUSE, half_certain
@@ -296,7 +297,7 @@ class Breaker:
                 self._error = cut(f"{type(error).__name__}: {error}")
                 self._metrics.background_errors += 1
                 expected = isinstance(error, RedisUtilsError)
-                with suppress(Exception):  # logging runs code of the application's
+                with HARMLESS:
                     logger.warning(
                         "trying to reach %s again failed: %s",
                         self._peer,

@@ -16,6 +16,7 @@ from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import ConnectionLost, Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.events import HARMLESS
 from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
 from redisutils.pool.model import Usage
@@ -89,12 +90,13 @@ class Housekeeper:
             except Exception as error:
                 self._metrics.background_errors += 1
                 expected = isinstance(error, RedisUtilsError)
-                logger.warning(
-                    "health check of %s failed: %s",
-                    self._pool.name,
-                    error,
-                    exc_info=None if expected else error,
-                )
+                with HARMLESS:
+                    logger.warning(
+                        "health check of %s failed: %s",
+                        self._pool.name,
+                        error,
+                        exc_info=None if expected else error,
+                    )
             await asyncio.sleep(self._pause())
 
     async def round(self) -> None:
@@ -138,7 +140,8 @@ class Housekeeper:
         if not isinstance(answer, Exception) or outcome_of(answer) is Outcome.REJECTED:
             return  # LOADING, NOPERM, BUSY: not a kind answer, but one
         self._metrics.background_errors += 1
-        logger.warning("health check: %r did not answer PING: %s", connection, answer)
+        with HARMLESS:
+            logger.warning("health check: %r did not answer PING: %s", connection, answer)
         connection.lose(ConnectionLost(f"{connection.peer} did not answer PING"))
 
     async def _mend(self, lane: Lane, budget: float) -> None:
@@ -151,4 +154,5 @@ class Housekeeper:
             if outcome_of(error) is Outcome.REJECTED:
                 return
             self._metrics.background_errors += 1
-            logger.warning("health check: %r cannot connect again: %s", lane, error)
+            with HARMLESS:
+                logger.warning("health check: %r cannot connect again: %s", lane, error)

@@ -18,6 +18,7 @@ from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import PoolClosed, PoolTimeout, RedisUtilsError, WrongLoop
 from redisutils.metrics.counters import Gauges, PoolMetrics
+from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.breaker import Breaker
@@ -334,12 +335,13 @@ class Standalone:
                     lane.close()
                 await self.pool.drained()
         except TimeoutError:
-            logger.warning(
-                "%s: %d connections still in use after draining for %.3g s",
-                self.pool.name,
-                self.pool.in_use,
-                seconds,
-            )
+            with HARMLESS:
+                logger.warning(
+                    "%s: %d connections still in use after draining for %.3g s",
+                    self.pool.name,
+                    self.pool.in_use,
+                    seconds,
+                )
 
     # -- fork ----------------------------------------------------------------------
 
