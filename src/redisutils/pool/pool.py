@@ -359,13 +359,10 @@ class Pool(Generic[T]):
 
     async def _make(self) -> tuple[T, Usage]:
         self._making += 1
-        began = monotonic()
         try:
             item = await self.manager.create()
         finally:
             self._making -= 1
-        if self.metrics.observer is not None:
-            self.metrics.observer.created(monotonic() - began)
         self._size += 1
         self.metrics.connections_created += 1
         usage = Usage(monotonic())
@@ -390,14 +387,14 @@ class Pool(Generic[T]):
 
     # -- giving back -------------------------------------------------------------
 
-    def _give_back(self, lease: Lease[T], discard: bool) -> bool:
+    def _give_back(self, lease: Lease[T], discard: bool, *, used: bool = True) -> bool:
         """Whether it is kept."""
         if lease.vacant:
             self._give_permit()
             return False
         self._users -= 1
         item, usage = lease.item, lease.usage
-        if self.metrics.observer is not None:
+        if used and self.metrics.observer is not None:
             self.metrics.observer.returned(usage.last_used())
         kept = (
             not discard
@@ -485,7 +482,7 @@ class Pool(Generic[T]):
             self._leave()
             self._give_permit()
             raise
-        return self._give_back(Lease(self, item, usage), False)
+        return self._give_back(Lease(self, item, usage), False, used=False)
 
     async def take_in(self, item: T) -> bool:
         """Keep a thing that was made elsewhere among the idle, if there is room; else discard it.
