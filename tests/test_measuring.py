@@ -261,6 +261,7 @@ async def test_a_slow_command_among_many_is_never_missed(clean_server: EmbeddedS
     assert found.request_bytes > len(script)
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])  # asyncio's in debug mode takes ten times as long
 async def test_slow_reads_do_not_slow_the_program_down(clean_server: EmbeddedServer) -> None:
     """Each read of a long queue is slower than the one before, and would be measured whole."""
     async with pool_at(clean_server) as pool:

@@ -577,7 +577,7 @@ async def test_what_nobody_has_used_is_not_counted_as_used(
 async def test_one_that_was_taken_is_used_no_more(pool: RedisPool, told: Told) -> None:
     with told.instrument(pool):
         async with await pool.get() as kept:
-            kept.take()
+            _ = kept.take()
             count = told.metrics()["db.client.connection.count"]
             assert one(count, db__client__connection__state="used").value == 0
             assert one(count, db__client__connection__state="idle").value == 0
