@@ -841,6 +841,8 @@ async def test_a_hook_that_hangs_does_not_end_probing(
         proxy.refuse()
         proxy.reset()
         await opened(pool)
+        breaker = pool.server.breaker
+        await until(lambda: breaker._probes == {breaker._probing}, "the end of the one before")
         proxy.restore()
         await closed(pool)
         assert await pool.client.ping() is True

@@ -106,6 +106,11 @@ class Standalone:
         return self.pool.closed
 
     @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process in which it was made."""
+        return self._forked
+
+    @property
     def loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
 
