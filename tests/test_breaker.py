@@ -407,10 +407,13 @@ async def test_who_waits_as_it_opens_and_who_comes_later_is_told_at_once(
         assert pool.server.pool.in_use <= 3  # the lanes keep their places
 
 
-async def test_who_was_told_is_counted_and_nobody_else() -> None:
-    """Not who has gone before, nor what the pool does by itself."""
+async def test_who_was_told_is_counted_and_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    """Not who has gone before, nor what the pool does by itself; and of that no log speaks."""
     async with nowhere(pool_min_idle=1, health_check_interval=0.05) as pool:
         await opened(pool)
+        await turns(3)  # for what began before
+        caplog.clear()
+        failed = pool.metrics().background_errors
         assert pool.metrics().breaker.refused == 1
         gone = asyncio.ensure_future(pool.client.ping())
         await turns(1)
@@ -419,7 +422,10 @@ async def test_who_was_told_is_counted_and_nobody_else() -> None:
             assert (await pool.health()).status == "unhealthy"
         with pytest.raises(CircuitOpen):
             await pool.server._housekeeper.round()
+        await asyncio.sleep(0.1)  # in which it goes round by itself, too
         assert pool.metrics().breaker.refused == 1
+        assert pool.metrics().background_errors == failed
+        assert not [record for record in caplog.records if record.name == "redisutils.health"]
         with pytest.raises(CircuitOpen):
             _ = await pool.get()
         with pytest.raises(CircuitOpen):

@@ -757,6 +757,30 @@ async def test_closing_ends_a_look_and_tells_who_waits(
     assert monotonic() - began < 5
 
 
+async def test_closing_in_the_very_turn_of_an_answer_raises_nothing(
+    clean_server: EmbeddedServer, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pool_at(clean_server, proxy) as pool:
+        await pool.client.set("large", b"x" * 3_000_000)
+        await pool.health()
+        examiner = pool.server._examiner
+        assert examiner is not None
+        ask = examiner._ask_own
+
+        async def ask_as_it_closes(end: float) -> Any:
+            look = await ask(end)
+            assert look is not None
+            pool.server.pool.close()
+            return look
+
+        monkeypatch.setattr(examiner, "_ask_own", ask_as_it_closes)
+        proxy.to_client.bandwidth = 300_000
+        large = asyncio.ensure_future(pool.client.with_timeout(60).get("large"))
+        await until(lambda: pool.server.lane().depth == 1)
+        assert (await pool.health(timeout=0.5)).status != "healthy"
+        large.cancel()
+
+
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "1"])
 async def test_a_timeout_that_cannot_be_is_refused(
     clean_server: EmbeddedServer, timeout: Any

@@ -213,6 +213,13 @@ def test_what_is_due_sooner_stays_so_and_stands_for_what_has_gone_by() -> None:
     assert timings[0].skip == 5, "nothing has changed"
 
 
+def test_what_is_slow_may_be_measured_again_in_the_next_second() -> None:
+    meter = Meter()
+    for _ in range(3):
+        assert sum(meter.spend() for _ in range(2 * SPARE)) == SPARE - 1
+        meter.turn(monotonic())
+
+
 async def test_many_commands_are_counted_exactly_and_measured_without_a_bias(
     clean_server: EmbeddedServer,
 ) -> None:

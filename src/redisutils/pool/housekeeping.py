@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.protocol import Connection
-from redisutils.errors import ConnectionLost, Outcome, RedisUtilsError, outcome_of
+from redisutils.errors import CircuitOpen, ConnectionLost, Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.pool.lane import Lane
@@ -87,6 +87,8 @@ class Housekeeper:
         while True:
             try:
                 await self.round()
+            except CircuitOpen:
+                pass  # as is told already; the breaker looks after that
             except Exception as error:
                 self._metrics.background_errors += 1
                 expected = isinstance(error, RedisUtilsError)
@@ -150,6 +152,8 @@ class Housekeeper:
             return
         try:
             await lane.unwatched(_PING, False, budget)
+        except CircuitOpen:
+            pass
         except RedisError as error:
             if outcome_of(error) is Outcome.REJECTED:
                 return
