@@ -252,6 +252,19 @@ async def test_errors(pool: RedisPool, told: Told) -> None:
         assert attributes["error.type"] == "WRONGTYPE"
 
 
+async def test_what_a_transaction_by_hand_ran_into(pool: RedisPool, told: Told) -> None:
+    await pool.client.set("text", "x")
+    with told.instrument(pool):
+        async with pool.get() as connection:
+            for command in (("MULTI",), ("LPUSH", "text", "x"), ("EXEC",)):
+                await connection.execute(*command)
+        await until(lambda: len(told.finished()) == 3, "all spans")
+        *before, last = told.finished()
+    assert {span.status.status_code for span in before} == {StatusCode.UNSET}
+    assert (last.name, last.status.status_code) == ("EXEC", StatusCode.ERROR)
+    assert (last.attributes or {})["error.type"] == "WRONGTYPE"
+
+
 async def test_codes_that_scripts_make_up_are_no_attributes_without_end(
     pool: RedisPool, told: Told
 ) -> None:
