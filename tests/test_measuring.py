@@ -268,6 +268,21 @@ async def test_a_slow_command_among_many_is_never_missed(clean_server: EmbeddedS
     assert found.request_bytes > len(script)
 
 
+async def test_what_is_much_slower_is_measured_whatever_was_spent(
+    clean_server: EmbeddedServer,
+) -> None:
+    """As in the first second of a busy pool, in which every read is slow as yet."""
+    script = "local n = 0 for i = 1, 1e6 do n = n + i end return n"
+    async with pool_at(clean_server) as pool:
+        await pool.client.ping()
+        (timing,) = (one._timing for one in pool.server._manager.open)
+        timing.skip, timing._stands_for = 400, 401
+        pool.server.metrics.meter._spare = 0
+        before = [pool.client.get("k") for _ in range(20)]
+        await asyncio.gather(*before, pool.client.eval(script, 0), pool.client.get("k"))
+        assert "EVAL" in {slow.command for slow in pool.metrics().slow}
+
+
 @pytest.mark.asyncio(loop_factories=["uvloop"])  # asyncio's in debug mode takes ten times as long
 async def test_slow_reads_do_not_slow_the_program_down(clean_server: EmbeddedServer) -> None:
     """Each read of a long queue is slower than the one before, and would be measured whole."""

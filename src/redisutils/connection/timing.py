@@ -69,6 +69,8 @@ class Timing:
         one, waited longer for it than the slowest that are remembered."""
         issued = first[3] if isinstance(first, tuple) else first.issued
         self.whole = received - issued > self._metrics.measures.slow.floor
+        if self.whole:
+            self._metrics.meter.slow(received - issued)
 
     def note(
         self,

@@ -8,8 +8,9 @@ of commands are estimates then, without a bias, from a thousand samples a second
 
 Whatever is told apart from that stays exact: how many commands were answered, errors, retries,
 bytes. And a read that brings answers to what has waited longer than the slowest commands of this
-minute (:mod:`redisutils.metrics.slow`) is measured whole, up to ``SPARE`` commands a second: the
-log of slow commands does not depend on luck.
+minute (:mod:`redisutils.metrics.slow`) is measured whole, up to ``SPARE`` commands a second, and
+``MORE`` when one has waited twice as long as any before in that second: the log of slow commands
+does not depend on luck.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ SPARE: Final = 500
 """Commands a second that may be measured beside those, since they are slow."""
 
 
+MORE: Final = 128
+"""Commands that may be measured of a read that is much slower, whatever has been spent. Waiting
+cannot double often in a second."""
+
+
 class Skipping(Protocol):
     """One connection, which lets commands go by between two that are measured. Must be weakly
     referable."""
@@ -44,7 +50,7 @@ class Skipping(Protocol):
 class Meter:
     """Decides for all the connections of a pool together."""
 
-    __slots__ = ("_began", "_left", "_mean", "_seed", "_skipping", "_spare", "_widest")
+    __slots__ = ("_began", "_left", "_mean", "_seed", "_skipping", "_slowest", "_spare", "_widest")
 
     def __init__(self) -> None:
         self._mean = 1
@@ -54,6 +60,7 @@ class Meter:
         self._left = BLOCK
         self._seed = 1
         self._spare = SPARE
+        self._slowest = 0.0  # seconds that a read has waited, of those in this second
 
     def join(self, connection: Skipping) -> None:
         """It asks us from now on."""
@@ -79,6 +86,12 @@ class Meter:
         seed = self._seed = (self._seed * 1_103_515_245 + 12_345) & 0x7FFF_FFFF
         return 1 + (seed >> 8) % (2 * mean - 1)
 
+    def slow(self, waited: float) -> None:
+        """A read is to be measured whole that brings the answer to what has waited so long."""
+        if waited > 2 * self._slowest:
+            self._slowest = waited
+            self._spare = max(self._spare, MORE)
+
     def spend(self) -> bool:
         """A command was measured since it is slow. Returns whether the next may be, too."""
         self._spare -= 1
@@ -87,6 +100,7 @@ class Meter:
     def turn(self, now: float) -> None:
         """A second has passed: what was right in a burst is not, when it is over."""
         self._spare = SPARE
+        self._slowest = 0.0
         if now - self._began > 0.5:
             self._adapt(now)
         if self._mean < self._widest:
