@@ -44,7 +44,7 @@ from .test_events import failing_filter
 from .test_recovery import FAULTS, WITHIN
 
 # Seconds pass by in these: on one loop they prove as much as on two.
-pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
+pytestmark = [pytest.mark.asyncio(loop_factories=["uvloop"]), pytest.mark.usefixtures("often")]
 
 QUICK: dict[str, Any] = {
     "circuit_breaker_seconds": 0.2,
@@ -73,6 +73,18 @@ async def mortal() -> AsyncIterator[EmbeddedServer]:
 async def proxy(server: EmbeddedServer) -> AsyncIterator[FaultProxy]:
     async with FaultProxy(server.host, server.port) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead server is tried again sooner: how soon is what few of these are about."""
+    monkeypatch.setattr(breakers, "LONGEST_PAUSE", 0.1)
+
+
+@pytest.fixture
+def unhurried(often: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in earnest."""
+    monkeypatch.setattr(breakers, "LONGEST_PAUSE", LONGEST_PAUSE)
 
 
 @pytest.fixture
@@ -395,6 +407,32 @@ async def test_who_waits_as_it_opens_and_who_comes_later_is_told_at_once(
         assert pool.server.pool.in_use <= 3  # the lanes keep their places
 
 
+async def test_who_was_told_is_counted_and_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    """Not who has gone before, nor what the pool does by itself; and of that no log speaks."""
+    async with nowhere(pool_min_idle=1, health_check_interval=0.05) as pool:
+        await opened(pool)
+        await turns(3)  # for what began before
+        caplog.clear()
+        failed = pool.metrics().background_errors
+        assert pool.metrics().breaker.refused == 1
+        gone = asyncio.ensure_future(pool.client.ping())
+        await turns(1)
+        gone.cancel()
+        for _ in range(3):
+            assert (await pool.health()).status == "unhealthy"
+        with pytest.raises(CircuitOpen):
+            await pool.server._housekeeper.round()
+        await asyncio.sleep(0.1)  # in which it goes round by itself, too
+        assert pool.metrics().breaker.refused == 1
+        assert pool.metrics().background_errors == failed
+        assert not [record for record in caplog.records if record.name == "redisutils.health"]
+        with pytest.raises(CircuitOpen):
+            _ = await pool.get()
+        with pytest.raises(CircuitOpen):
+            await pool.client.blpop("k", 1)
+        assert pool.metrics().breaker.refused == 3
+
+
 async def test_who_tries_over_and_over_leaves_the_event_loop_its_turns() -> None:
     """Or nothing would ever find out that the server is back."""
     async with nowhere() as pool:
@@ -407,7 +445,7 @@ async def test_who_tries_over_and_over_leaves_the_event_loop_its_turns() -> None
             assert turn.is_set(), name
 
 
-async def test_the_message_says_what_is_wrong_and_what_to_do() -> None:
+async def test_the_message_says_what_is_wrong_and_what_to_do(unhurried: None) -> None:
     async with nowhere() as pool:
         with pytest.raises(CircuitOpen) as caught:
             await pool.client.ping()
@@ -471,7 +509,7 @@ async def test_it_is_told_of_once(caplog: pytest.LogCaptureFixture, mortal: Embe
 
 
 async def test_it_can_be_switched_off() -> None:
-    async with nowhere(circuit_breaker_seconds=0, max_retries=30) as pool:
+    async with nowhere(circuit_breaker_seconds=0, max_retries=12) as pool:
         with pytest.raises(ConnectFailed) as caught:
             await pool.client.ping()
         assert not isinstance(caught.value, CircuitOpen)
@@ -599,7 +637,7 @@ async def test_a_restart_is_no_death(mortal: EmbeddedServer) -> None:
 
 
 async def test_it_finds_by_itself_that_the_server_is_back(
-    server: EmbeddedServer, proxy: FaultProxy
+    server: EmbeddedServer, proxy: FaultProxy, unhurried: None
 ) -> None:
     async with pool_at(server, proxy, **QUICK) as pool:
         proxy.refuse()
@@ -631,7 +669,7 @@ async def test_it_tries_often_and_never_two_at_a_time(
         await proxy.wait_active(0)
         accepted = proxy.accepted
         began = monotonic()
-        while monotonic() - began < 1.5:
+        while monotonic() - began < 0.6:
             with pytest.raises(CircuitOpen):
                 await pool.client.ping()
             assert proxy.active <= 3, "the probe, its scout, and one that is being closed"
@@ -687,7 +725,7 @@ async def _recovery(name: str) -> dict[str, float]:
         return {f"{name}, {how}": await user - ended for how, user in zip(hows, users, strict=True)}
 
 
-async def test_within_a_second() -> None:
+async def test_within_a_second(unhurried: None) -> None:
     """All faults at once, each with a server and a pool of its own: it is their clocks that take
     the time."""
     recoveries = await asyncio.gather(*map(_recovery, FAULTS))
@@ -736,13 +774,13 @@ async def test_in_a_full_pool_the_probes_connection_is_closed(
 
 
 async def test_a_server_slower_than_the_probes_patience_is_reached(
-    server: EmbeddedServer, proxy: FaultProxy
+    server: EmbeddedServer, proxy: FaultProxy, impatient: None
 ) -> None:
     async with pool_at(server, proxy, **QUICK) as pool:
         proxy.refuse()
         await opened(pool)
         proxy.restore()
-        proxy.to_client.latency = 1.2
+        proxy.to_client.latency = 0.4
         await until(lambda: pool.status().breaker == "closed")
         await until(lambda: pool.status().size == 1)
         proxy.restore()
@@ -809,6 +847,8 @@ async def test_a_hook_that_hangs_does_not_end_probing(
         proxy.refuse()
         proxy.reset()
         await opened(pool)
+        breaker = pool.server.breaker
+        await until(lambda: breaker._probes == {breaker._probing}, "the end of the one before")
         proxy.restore()
         await closed(pool)
         assert await pool.client.ping() is True

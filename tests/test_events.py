@@ -15,6 +15,7 @@ from redisutils.metrics.events import BURST, PERIOD, EventLog
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import pool_at, until
+from .things import Thing, Things, pool_of
 
 
 def of(caplog: pytest.LogCaptureFixture, event: str) -> list[Any]:
@@ -158,16 +159,18 @@ async def test_an_attempt_to_connect_that_fails_is_told(
 
 
 @contextmanager
-def failing_filter() -> Iterator[None]:
+def failing_filter(name: str = "events") -> Iterator[None]:
+    """Of one of our loggers."""
+
     def fail(record: logging.LogRecord) -> bool:
         raise RuntimeError("a fault of the application's filter")
 
-    events = logging.getLogger("redisutils.events")
-    events.addFilter(fail)
+    logger = logging.getLogger(f"redisutils.{name}")
+    logger.addFilter(fail)
     try:
         yield
     finally:
-        events.removeFilter(fail)
+        logger.removeFilter(fail)
 
 
 @contextmanager
@@ -202,6 +205,61 @@ async def test_logging_that_fails_leaves_nobody_waiting(
             assert isinstance(write.exception(), ConnectionLost)
             assert read.result() == b"1"
         assert pool.server.metrics.events.failed
+
+
+async def test_logging_that_fails_does_not_end_looking_after_the_pool(
+    clean_server: EmbeddedServer, proxy: FaultProxy
+) -> None:
+    impatient: dict[str, Any] = {"command_timeout": 0.1, "connection_timeout": 0.2}
+    often: dict[str, Any] = {"health_check_interval": 0.04, "pool_min_idle": 1}
+    async with pool_at(clean_server, proxy, **impatient, **often) as pool:
+        await until(lambda: pool.status().available == 1, "a spare connection")
+        with failing_filter("health"):
+            proxy.blackhole()
+            await until(lambda: pool.metrics().background_errors, "the end of a silent connection")
+            proxy.refuse()
+            await until(lambda: pool.metrics().background_errors >= 4, "rounds that failed")
+            proxy.restore()
+            await until(lambda: pool.status().available == 1, "another one")
+
+
+async def test_logging_that_fails_leaves_nobody_waiting_for_a_connection(
+    clean_server: EmbeddedServer,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise LookupError("a fault of the application's hook")
+
+    async with pool_at(clean_server) as pool:
+        pool.post_create.append(refuse)
+        with failing_filter("lane"), pytest.raises(ConnectFailed, match="application's hook"):
+            await pool.client.ping()
+
+
+async def test_logging_that_fails_leaves_nothing_open(clean_server: EmbeddedServer) -> None:
+    pool = await pool_at(clean_server)
+    lane = pool.server.lane()
+    await pool.client.ping()
+    held = await pool.get()
+    with failing_filter("pool"):
+        await pool.close(drain=0.01)
+    assert lane.closed
+    held.release()
+    assert pool.status().size == 0
+
+
+class Stuck(Things):
+    """What cannot even be closed."""
+
+    def discard(self, item: Thing) -> None:
+        raise OSError("a fault in closing")
+
+
+async def test_logging_that_fails_keeps_the_books() -> None:
+    pool = pool_of(Stuck(), 1)
+    with failing_filter("pool"):
+        (await pool.get()).release(discard=True)
+        assert await pool.get(wait=0)
+    assert pool.metrics.background_errors == 1
 
 
 def test_facts_that_cannot_be_told_are_left_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import logging
 import time
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from redisutils import RedisPool
 from redisutils.connection.naming import OTHER, command_name, hashed, slow_command
 from redisutils.connection.packing import pack, pack_many
+from redisutils.connection.timing import Timing
 from redisutils.metrics import (
     PARTS,
     LatencyHistogram,
@@ -161,6 +164,62 @@ def test_after_a_burst_all_are_measured_again() -> None:
     assert meter.draw(now) == 1
 
 
+def busy(meter: Meter) -> float:
+    """Let as many be answered as it takes to measure the fewest. Returns when they were."""
+    now = monotonic()
+    while meter._mean < LARGEST_GAP:
+        now += 1e-6
+        meter.draw(now)
+    return now
+
+
+async def test_after_a_burst_connections_measure_all_again(clean_server: EmbeddedServer) -> None:
+    """And do not let those hundreds go by that they would have skipped in it."""
+    async with pool_at(clean_server) as pool:
+        await pool.client.ping()
+        metrics = pool.server.metrics
+        metrics.measures.slow.floor = inf  # none is measured since it is slow
+        now = busy(metrics.meter)
+        (timing,) = (one._timing for one in pool.server._manager.open)
+        timing.skip, timing._stands_for = 400, 401
+        metrics.tick(now + 1)
+        metrics.measures.slow.floor = inf
+        before = pool.metrics()
+        for _ in range(20):
+            await pool.client.echo("quietly")
+        found = pool.metrics().since(before)
+    assert found.commands == 20
+    # The first stands for those, too, that went by before.
+    assert 20 <= found.by_command["ECHO"].latency.count < 20 + 2 * LARGEST_GAP
+
+
+def test_what_is_due_sooner_stays_so_and_stands_for_what_has_gone_by() -> None:
+    metrics = PoolMetrics()
+    timings = [Timing(metrics) for _ in range(3)]
+    now = busy(metrics.meter)
+    for timing, skip in zip(timings, (0, 300, 400), strict=True):
+        timing.skip, timing._stands_for = skip, 401
+    for timing in timings:
+        timing.hurry(300)
+    assert [(timing.skip, timing._stands_for) for timing in timings] == [
+        (0, 401),
+        (300, 401),
+        (300, 301),
+    ]
+    metrics.meter.turn(now + 1)
+    assert [(timing.skip, timing._stands_for) for timing in timings] == [(0, 401), (0, 101), (0, 1)]
+    timings[0].skip = 5
+    metrics.meter.turn(now + 2)
+    assert timings[0].skip == 5, "nothing has changed"
+
+
+def test_what_is_slow_may_be_measured_again_in_the_next_second() -> None:
+    meter = Meter()
+    for _ in range(3):
+        assert sum(meter.spend() for _ in range(2 * SPARE)) == SPARE - 1
+        meter.turn(monotonic())
+
+
 async def test_many_commands_are_counted_exactly_and_measured_without_a_bias(
     clean_server: EmbeddedServer,
 ) -> None:
@@ -209,6 +268,23 @@ async def test_a_slow_command_among_many_is_never_missed(clean_server: EmbeddedS
     assert found.request_bytes > len(script)
 
 
+async def test_what_is_much_slower_is_measured_whatever_was_spent(
+    clean_server: EmbeddedServer,
+) -> None:
+    """As in the first second of a busy pool, in which every read is slow as yet."""
+    # Much longer than a busy machine takes for a read of its own.
+    script = "local n = 0 for i = 1, 1e7 do n = n + i end return n"
+    async with pool_at(clean_server) as pool:
+        await pool.client.ping()
+        (timing,) = (one._timing for one in pool.server._manager.open)
+        timing.skip, timing._stands_for = 400, 401
+        pool.server.metrics.meter._spare = 0
+        before = [pool.client.get("k") for _ in range(20)]
+        await asyncio.gather(*before, pool.client.eval(script, 0), pool.client.get("k"))
+        assert "EVAL" in {slow.command for slow in pool.metrics().slow}
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])  # asyncio's in debug mode takes ten times as long
 async def test_slow_reads_do_not_slow_the_program_down(clean_server: EmbeddedServer) -> None:
     """Each read of a long queue is slower than the one before, and would be measured whole."""
     async with pool_at(clean_server) as pool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,14 +27,18 @@ from redis.exceptions import ResponseError
 from redisutils import (
     CommandTimeout,
     ConfigError,
+    ConnectFailed,
     ConnectionLost,
     PoolClosed,
     RedisPool,
     create_redis_pool,
 )
+from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
+from redisutils.metrics.measures import CODES
 from redisutils.monitor.catalogue import CATALOGUE
 from redisutils.monitor.otel import Instrumentation, instrument
+from redisutils.monitor.tracing import Tracing
 from redisutils.pool.lane import Lane
 from redisutils.testing import EmbeddedServer, FaultProxy
 
@@ -144,6 +150,24 @@ async def test_a_unix_socket(clean_server: EmbeddedServer, told: Told) -> None:
     assert not {"server.port", "network.peer.port"} & attributes.keys()
 
 
+async def test_a_path_that_is_no_text(told: Told, tmp_path: Path) -> None:
+    """Exporters write UTF-8, which has no lone surrogates."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    async with create_redis_pool(url=f"unix://{path}", retry="never") as pool:
+        assert pool.config.unix_socket_path == str(path)
+        with told.instrument(pool):
+            with pytest.raises(ConnectFailed):
+                await pool.client.get("k")
+            span = await told.only()
+            points = [point for points in told.metrics().values() for point in points]
+    assert span.status.description is not None
+    assert "\\udcff" in span.status.description
+    texts = [span.status.description, *map(str, (span.attributes or {}).values())]
+    texts += [str(value) for point in points for value in point.attributes.values()]
+    assert any("\\udcff" in text for text in texts[1:])
+    assert [text.encode() for text in texts]
+
+
 async def test_every_way_of_a_command_is_seen(pool: RedisPool, told: Told) -> None:
     early = pool.client
     await early.ping()  # it has its lane already
@@ -226,6 +250,59 @@ async def test_errors(pool: RedisPool, told: Told) -> None:
         assert isinstance(answers[1], ResponseError)
         attributes = dict((await told.only()).attributes or {})
         assert attributes["error.type"] == "WRONGTYPE"
+
+
+async def test_what_a_transaction_by_hand_ran_into(pool: RedisPool, told: Told) -> None:
+    await pool.client.set("text", "x")
+    with told.instrument(pool):
+        async with pool.get() as connection:
+            for command in (("MULTI",), ("LPUSH", "text", "x"), ("EXEC",)):
+                await connection.execute(*command)
+        await until(lambda: len(told.finished()) == 3, "all spans")
+        *before, last = told.finished()
+    assert {span.status.status_code for span in before} == {StatusCode.UNSET}
+    assert (last.name, last.status.status_code) == ("EXEC", StatusCode.ERROR)
+    assert (last.attributes or {})["error.type"] == "WRONGTYPE"
+
+
+async def test_codes_that_scripts_make_up_are_no_attributes_without_end(
+    pool: RedisPool, told: Told
+) -> None:
+    with told.instrument(pool):
+        for number in range(3 * CODES):
+            with pytest.raises(ResponseError):
+                await pool.client.eval("return redis.error_reply(ARGV[1])", 0, f"CODE{number} it")
+        await until(lambda: len(told.finished()) == 3 * CODES, "all spans")
+        found = told.metrics()["db.client.operation.duration"]
+    assert len(found) == CODES + 1
+    other = one(found, error__type="_OTHER")
+    assert other.count == 2 * CODES
+    assert "db.response.status_code" not in other.attributes
+    (last,) = (dict(span.attributes or {}) for span in told.finished()[-1:])
+    assert last["error.type"] == "_OTHER"
+
+
+class Long(list[str]):
+    """An answer that is not to be read through."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("it may have millions of elements")
+
+
+async def test_a_long_answer_is_not_looked_through(told: Told) -> None:
+    tracing = Tracing(
+        told.tracer_provider.get_tracer("redisutils"),
+        told.meter_provider.get_meter("redisutils").create_histogram("duration"),
+        *(lambda _: None,) * 3,
+        {},
+        query_text=False,
+    )
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Any] = loop.create_future()
+    submit, _ = tracing.watch(lambda *_: answer, lambda *_: answer, lambda: None)
+    assert submit(pack(("LRANGE", "k", 0, -1)), False, 1.0) is answer
+    answer.set_result(Long("ab"))
+    assert (await told.only()).status.status_code is StatusCode.UNSET
 
 
 async def test_outcomes_and_our_own_messages(
@@ -493,6 +570,30 @@ async def test_the_pool_by_the_conventions(clean_server: EmbeddedServer, told: T
                 (point,) = found[f"db.client.connection.{metric}_time"]
                 assert point.count == counted, metric
                 assert dict(point.attributes) == {"db.client.connection.pool.name": name}
+
+
+async def test_what_nobody_has_used_is_not_counted_as_used(
+    clean_server: EmbeddedServer, told: Told
+) -> None:
+    async with pool_at(clean_server, pool_min_idle=2) as pool:
+        await until(lambda: pool.status().available == 2, "the spare ones")
+        with told.instrument(pool):
+            pool.resize(1)
+            pool.resize(5)
+            await pool.server._housekeeper.round()
+            found = told.metrics()
+            assert one(found["db.client.connection.create_time"]).count == 1
+            assert "db.client.connection.use_time" not in found
+            assert "db.client.connection.wait_time" not in found
+
+
+async def test_one_that_was_taken_is_used_no_more(pool: RedisPool, told: Told) -> None:
+    with told.instrument(pool):
+        async with await pool.get() as kept:
+            _ = kept.take()
+            count = told.metrics()["db.client.connection.count"]
+            assert one(count, db__client__connection__state="used").value == 0
+            assert one(count, db__client__connection__state="idle").value == 0
 
 
 async def test_the_catalogue_is_observed(pool: RedisPool, told: Told) -> None:

@@ -29,6 +29,7 @@ from redisutils.monitor.reading import Reader
 from redisutils.testing import EmbeddedServer, FaultProxy
 
 from .ours import pool_at
+from .test_loops import in_child
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -288,6 +289,21 @@ async def test_scraping_while_the_pool_closes_and_when_it_is_closed(
 
 def value_count(registry: CollectorRegistry) -> int:
     return sum(len(family.samples) for family in registry.collect())
+
+
+async def test_a_forked_child_does_not_ask_the_loop_of_its_parent(
+    clean_server: EmbeddedServer,
+) -> None:
+    """It would wait in vain. What is told is how things stood as it was forked."""
+    async with pool_at(clean_server) as pool:
+        await some_traffic(pool)
+
+        def deed() -> str:
+            told = asyncio.run(asyncio.to_thread(scraped, pool))
+            names = "redisutils_commands_total", "redisutils_snapshot_age_seconds"
+            return " ".join(str(value(told, name)) for name in names)
+
+        assert in_child(deed) == "24 0.0"
 
 
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, "uvloop"])

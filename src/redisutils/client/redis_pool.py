@@ -259,7 +259,11 @@ class RedisPool:
         return self.server.status()
 
     def metrics(self) -> MetricsSnapshot:
-        """Counts and latencies since the pool was opened. Reads only what is in memory."""
+        """Counts and latencies since the pool was opened. Reads only what is in memory.
+
+        To be called in the pool's event loop, or when that stands still. In another thread use
+        :mod:`redisutils.monitor.prometheus`, which asks the loop.
+        """
         return self.server.snapshot()
 
     async def health(self, timeout: float = 1.0) -> HealthReport:

@@ -409,7 +409,8 @@ class Connection(asyncio.Protocol):
         """Count in ``metrics`` from now on, and add there the bytes that were counted so far."""
         metrics.bytes_in += self.metrics.bytes_in
         metrics.bytes_out += self.metrics.bytes_out
-        self.metrics = self._timing.metrics = metrics
+        self.metrics = metrics
+        self._timing.count_into(metrics)
 
     def pause_reading(self) -> None:
         """Leave what comes in the socket, for an owner that cannot keep up."""

@@ -25,13 +25,22 @@ class Timing:
     """See the module's docstring.
 
     Args:
-        metrics: where it is counted. May be exchanged.
+        metrics: where it is counted.
     """
 
-    __slots__ = ("_slow_names", "_slow_read", "_stands_for", "metrics", "skip", "whole", "writes")
+    __slots__ = (
+        "__weakref__",
+        "_metrics",
+        "_slow_names",
+        "_slow_read",
+        "_stands_for",
+        "skip",
+        "whole",
+        "writes",
+    )
 
     def __init__(self, metrics: PoolMetrics) -> None:
-        self.metrics = metrics
+        self.count_into(metrics)
         self.whole = False
         """Whether all answers of this read are measured."""
         self.skip = 0
@@ -43,11 +52,25 @@ class Timing:
         """(How many replies had been asked for when it left, the moment) of each write, from the
         last on that was measured."""
 
+    def count_into(self, metrics: PoolMetrics) -> None:
+        """Count there from now on."""
+        self._metrics = metrics
+        metrics.meter.join(self)
+
+    def hurry(self, skip: int) -> None:
+        """Measure an answer after ``skip`` more, unless it is due sooner. It stands for those that
+        have gone by until then, and no more."""
+        if self.skip > skip:
+            self._stands_for -= self.skip - skip
+            self.skip = skip
+
     def begin(self, first: Issued | Reply, received: float) -> None:
         """Answers have come: all are to be measured if ``first``, the oldest command that is owed
         one, waited longer for it than the slowest that are remembered."""
         issued = first[3] if isinstance(first, tuple) else first.issued
-        self.whole = received - issued > self.metrics.measures.slow.floor
+        self.whole = received - issued > self._metrics.measures.slow.floor
+        if self.whole:
+            self._metrics.meter.slow(received - issued)
 
     def note(
         self,
@@ -80,7 +103,7 @@ class Timing:
         loop = began - received
         parse = ended - began
         name = command_name(payload, isinstance(reply, Batch))
-        measures = self.metrics.measures
+        measures = self._metrics.measures
         slow = measures.slow
         apart = blocks(name, payload)
         if ended - issued > slow.floor and not apart and self._is_new(name, received):
@@ -88,12 +111,12 @@ class Timing:
             slow.add(slow_command(name, payload, answer, split, plain=slow.plain_keys))
         if self.whole:  # it stands for itself alone, since the others are measured, too
             measures.record(name, wait, queue, wire, loop, parse, 1, apart)
-            if self.metrics.meter.spend():
+            if self._metrics.meter.spend():
                 return 1
             self.whole = False
             return 1 + self.skip
         measures.record(name, wait, queue, wire, loop, parse, self._stands_for, apart)
-        gap = self._stands_for = self.metrics.meter.draw(ended)
+        gap = self._stands_for = self._metrics.meter.draw(ended)
         return gap
 
     def _is_new(self, name: str, received: float) -> bool:

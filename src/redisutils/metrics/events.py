@@ -33,13 +33,16 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
-__all__ = ["BURST", "PERIOD", "EventLog"]
+__all__ = ["BURST", "HARMLESS", "PERIOD", "EventLog"]
 
 BURST: Final = 5
 """Records of one event in a period."""
 
 PERIOD: Final = 60.0
 """Seconds."""
+
+HARMLESS: Final = suppress(Exception)
+"""For logging what is no event, where somebody has to go on."""
 
 logger = logging.getLogger("redisutils.events")
 
@@ -130,5 +133,5 @@ class EventLog:
                 logger.log(level, text, *args, type(error).__name__, error)
             except Exception:  # noqa: BLE001  # as above
                 if self.failed == 1 and logging.raiseExceptions:  # as logging tells of handlers'
-                    with suppress(Exception):
+                    with HARMLESS:
                         traceback.print_exc(chain=False, file=sys.stderr)

@@ -38,7 +38,7 @@ class Observer(Protocol):
         """A connection was made, which took so long."""
 
     def obtained(self, seconds: float) -> None:
-        """A caller was given a connection of its own, which took so long."""
+        """A caller or a lane was given a connection of its own, which took so long."""
 
     def returned(self, seconds: float) -> None:
-        """It was given back after so long."""
+        """It was given back after so long; not one that was taken for good, or lost by a lane."""

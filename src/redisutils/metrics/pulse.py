@@ -12,11 +12,11 @@ import gc
 import logging
 import os
 import weakref
-from contextlib import suppress
 from contextvars import Context
 from time import monotonic, perf_counter, process_time
 from typing import Any, Final, Protocol
 
+from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.latency import LatencyHistogram
 from redisutils.metrics.snapshot import ProcessMetrics
 
@@ -125,7 +125,7 @@ class Pulse:
         except Exception:
             if ticked not in self._failing:
                 self._failing.add(ticked)
-                with suppress(Exception):  # logging runs code of the application's
+                with HARMLESS:
                     logger.exception("counting what came in the last second failed")
 
 

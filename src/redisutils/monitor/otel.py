@@ -33,6 +33,7 @@ try:
     from opentelemetry.trace import TracerProvider
 
     from redisutils.monitor.instruments import SCHEMA, SCOPE, Instruments
+    from redisutils.monitor.samples import valid
     from redisutils.monitor.tracing import Attributes, Tracing
 except ImportError as error:
     raise ImportError(
@@ -98,10 +99,10 @@ class Instrumentation:
         server = pool.server
         server.check_usable()
         options = server.options
-        self._server: Attributes = {"server.address": options.path or options.host}
+        self._server: Attributes = {"server.address": valid(options.path or options.host)}
         if options.path is None:
             self._server["server.port"] = options.port
-        self.name = f"{options.peer}/{options.database}" if name is None else name
+        self.name = valid(f"{options.peer}/{options.database}" if name is None else name)
         """The pool's, as metrics have it."""
         self._pool: RedisPool | None = pool
         self._instruments = instruments

@@ -5,7 +5,8 @@ A snapshot folds and copies what the loop goes on changing, so it is taken in th
 thread the loop is asked to, and has ``PATIENCE`` to come to it. If it does not, it hangs, and that
 is worth more than anything else that could be told: the snapshot before stands in, and since when
 the loop has been asked in vain.
-When the loop has ended, nobody changes anything, and it is taken at once.
+When the loop has ended, or is the parent's of a process that was forked, nobody changes anything,
+and it is taken at once.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Reader:
         loop = server.loop
         if _running() is loop:
             return server.snapshot()
-        if loop.is_running():
+        if loop.is_running() and not server.forked:
             asked: Future[MetricsSnapshot] = Future()
 
             def answer() -> None:

@@ -25,7 +25,9 @@ from redisutils.commands import keys_of, lookup
 from redisutils.connection.naming import OTHER, command_name
 from redisutils.connection.packing import unpack
 from redisutils.errors import RedisUtilsError, code_of, outcome_of
+from redisutils.metrics.measures import CODES
 from redisutils.metrics.observer import Address, Submit, SubmitMany
+from redisutils.monitor.samples import valid
 
 __all__ = ["Attributes", "Tracing"]
 
@@ -33,6 +35,9 @@ Attributes: TypeAlias = dict[str, str | int | float | bool]
 
 _LOOKED_AT: Final = 32
 """Commands in a pipeline up to which it is found out whether they are all the same."""
+
+_UNKNOWN: Final = "_OTHER"
+"""The conventions' own word for an ``error.type`` that is not told apart."""
 
 _QUERY_SHOWN: Final = 1000
 """Characters of a query that are told."""
@@ -69,6 +74,7 @@ class Tracing:
         self._place = place
         self._query_text = query_text
         self._recording: dict[Future[Any], Span] = {}
+        self._codes: set[str] = set()
 
     def watch(
         self, submit: Submit, submit_many: SubmitMany, address: Address
@@ -77,11 +83,13 @@ class Tracing:
 
         def traced(payload: bytes, decode: bool, timeout: float) -> Future[Any]:
             issue = partial(submit, payload, decode, timeout)
-            return self._trace(command_name(payload), None, payload, issue, address)
+            name = command_name(payload)
+            error_in = _first_error if name == "EXEC" else _nothing
+            return self._trace(name, None, payload, issue, address, error_in)
 
         def traced_many(payload: bytes, size: int, decode: bool, timeout: float) -> Future[Any]:
             issue = partial(submit_many, payload, size, decode, timeout)
-            return self._trace(*_batch(payload, size), payload, issue, address)
+            return self._trace(*_batch(payload, size), payload, issue, address, _first_of_batch)
 
         return traced, traced_many
 
@@ -105,11 +113,13 @@ class Tracing:
         payload: bytes,
         issue: Callable[[], Future[Any]],
         address: Address,
+        error_in: Callable[[Any], BaseException | None],
     ) -> Future[Any]:
         """Issue an operation within a span.
 
         Args:
             size: how many commands are in it; None for one that is no batch.
+            error_in: finds an error in the answer.
         """
         metered: Attributes = {**self._place, "db.operation.name": name}
         attributes = metered if size is None else {**metered, "db.operation.batch.size": size}
@@ -129,7 +139,7 @@ class Tracing:
         def answered(future: Future[Any]) -> None:
             if self._recording.pop(future, None) is not None:
                 span.set_attributes(self._peer(address()))
-            self._end(span, began, metered, _failure(future))
+            self._end(span, began, metered, _failure(future, error_in))
 
         future.add_done_callback(answered)
         return future
@@ -140,10 +150,7 @@ class Tracing:
         seconds = monotonic() - began
         failed: Attributes = {}
         if error is not None:
-            code = code_of(error)
-            failed = {"error.type": code or type(error).__name__}
-            if code:
-                failed["db.response.status_code"] = code
+            failed = self._failed(error)
         recording = span.is_recording()
         # Of what is recorded, an exemplar shall name this span.
         context = set_span_in_context(span) if recording else None
@@ -157,6 +164,17 @@ class Tracing:
                 span.set_status(Status(StatusCode.ERROR, self._described(error)))
             span.end()
 
+    def _failed(self, error: BaseException) -> Attributes:
+        """What failed, in words of which there are not many: scripts can make up codes."""
+        code = code_of(error)
+        if not code:
+            return {"error.type": type(error).__name__}
+        if code not in self._codes:
+            if len(self._codes) >= CODES or code == OTHER:
+                return {"error.type": _UNKNOWN}
+            self._codes.add(code)
+        return {"error.type": code, "db.response.status_code": code}
+
     def _peer(self, address: object) -> Attributes:
         """Where the connection leads to. What a Unix socket's server calls it, may be a relative
         path: then it is what was asked for."""
@@ -169,8 +187,8 @@ class Tracing:
     def _described(self, error: BaseException) -> str | None:
         """The message of ``error``, if it may be told."""
         if isinstance(error, RedisUtilsError):
-            return error.message
-        return str(error) if self._query_text else None
+            return valid(error.message)
+        return valid(str(error)) if self._query_text else None
 
 
 def _batch(payload: bytes, size: int) -> tuple[str, int | None]:
@@ -214,16 +232,28 @@ def _query(payload: bytes) -> str:
     return "; ".join(queries)[:_QUERY_SHOWN]
 
 
-def _failure(future: Future[Any]) -> BaseException | None:
-    """What its caller is told is wrong: of a batch, the first error among the answers."""
+def _failure(
+    future: Future[Any], error_in: Callable[[Any], BaseException | None]
+) -> BaseException | None:
+    """What its caller is told is wrong."""
     if future.cancelled():
         return CancelledError("the caller was cancelled, or has gone")
     error = future.exception()
     if error is not None:
         return error
-    answers = future.result()
-    if not isinstance(answers, list):
-        return None
-    # EXEC's answer, the last, holds those of the commands.
+    return error_in(future.result())
+
+
+def _nothing(answer: Any) -> None:
+    """Of one command: an error is no answer, and what is may be long."""
+
+
+def _first_error(answers: list[Any]) -> BaseException | None:
+    """Of several."""
+    return next((each for each in answers if isinstance(each, Exception)), None)
+
+
+def _first_of_batch(answers: list[Any]) -> BaseException | None:
+    """Of what was issued together: EXEC's answer, the last, holds those of the commands."""
     executed = answers[-1] if answers and isinstance(answers[-1], list) else []
-    return next((each for each in (*answers, *executed) if isinstance(each, Exception)), None)
+    return _first_error(answers) or _first_error(executed)

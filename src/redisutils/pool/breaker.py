@@ -40,7 +40,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from contextvars import Context
 from math import inf
 from time import monotonic
@@ -50,6 +50,7 @@ from redisutils.connection.home import Home
 from redisutils.connection.words import cut
 from redisutils.errors import CircuitOpen, ConnectFailed, RedisUtilsError
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.snapshot import BreakerStatus
 from redisutils.pool.scouting import SCOUT_FOR
 from redisutils.retry import LONGEST_PAUSE, half_certain
@@ -67,6 +68,8 @@ _LONGEST_GAP: Final = 2 * LONGEST_PAUSE
 """Seconds from one failure to the next at which they still belong together, or half of the
 breaker's own seconds if that is more: whoever waits for a connection tries more often."""
 
+_REFUSAL: Final = CircuitOpen.__name__
+
 _LONG: Final = SCOUT_FOR - 0.05
 """Seconds after which a cancelled attempt counts as failed. A timer may be early."""
 
@@ -77,8 +80,8 @@ class Breaker:
     Args:
         peer: the endpoint, for messages.
         seconds: for how long nothing but failures must have happened; ``inf`` never opens it.
-        metrics: whose ``bytes_in`` tells whether the endpoint was heard, and where failures of
-            the probe's own are counted.
+        metrics: whose ``bytes_in`` tells whether the endpoint was heard, and ``failures`` who was
+            refused; and where failures of the probe's own are counted.
     """
 
     def __init__(self, peer: str, seconds: float, metrics: PoolMetrics) -> None:
@@ -103,7 +106,6 @@ class Breaker:
         self._heard = 0  # bytes, as the first failed
         self._reached = 0.0  # when it last was
         self._trips = 0
-        self._refused = 0
         self._probing: asyncio.Task[None] | None = None
         self._probes: set[asyncio.Task[None]] = set()  # with those that are being cancelled
         self._stopped = False
@@ -119,7 +121,9 @@ class Breaker:
             seconds=monotonic() - self._changed,
             failures=self._failures,
             trips=self._trips,
-            refused=self._refused,
+            refused=sum(
+                count for (error, _), count in self._metrics.failures.items() if error == _REFUSAL
+            ),
             error=None if self.state == "closed" else self._error,
         )
 
@@ -138,7 +142,6 @@ class Breaker:
 
     def refusal(self) -> CircuitOpen:
         """The error for one caller who is refused."""
-        self._refused += 1
         return CircuitOpen(
             f"{self._peer} is known dead: nothing was heard from it for "
             f"{monotonic() - self._first:.3g} s, and {self._failures} attempts to connect failed; "
@@ -294,7 +297,7 @@ class Breaker:
                 self._error = cut(f"{type(error).__name__}: {error}")
                 self._metrics.background_errors += 1
                 expected = isinstance(error, RedisUtilsError)
-                with suppress(Exception):  # logging runs code of the application's
+                with HARMLESS:
                     logger.warning(
                         "trying to reach %s again failed: %s",
                         self._peer,

@@ -25,6 +25,7 @@ from redisutils.errors import (
     RedisUtilsError,
 )
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.events import HARMLESS
 from redisutils.pool.breaker import Breaker
 from redisutils.pool.parking import Parking
 from redisutils.pool.pool import Lease, Pool
@@ -244,7 +245,8 @@ class Connector:
                 self._parked.trouble = error.message
             else:
                 self._parked.trouble = str(error)
-                logger.error("lane %s: connecting failed", self._name, exc_info=error)
+                with HARMLESS:
+                    logger.error("lane %s: connecting failed", self._name, exc_info=error)
             self._parked.fail_all(partial(_own, error, self._peer))
         elif self._wanted():
             self.open()

@@ -14,8 +14,9 @@ from redis.exceptions import RedisError
 
 from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.protocol import Connection
-from redisutils.errors import ConnectionLost, Outcome, RedisUtilsError, outcome_of
+from redisutils.errors import CircuitOpen, ConnectionLost, Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.events import HARMLESS
 from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
 from redisutils.pool.model import Usage
@@ -86,15 +87,18 @@ class Housekeeper:
         while True:
             try:
                 await self.round()
+            except CircuitOpen:
+                pass  # as is told already; the breaker looks after that
             except Exception as error:
                 self._metrics.background_errors += 1
                 expected = isinstance(error, RedisUtilsError)
-                logger.warning(
-                    "health check of %s failed: %s",
-                    self._pool.name,
-                    error,
-                    exc_info=None if expected else error,
-                )
+                with HARMLESS:
+                    logger.warning(
+                        "health check of %s failed: %s",
+                        self._pool.name,
+                        error,
+                        exc_info=None if expected else error,
+                    )
             await asyncio.sleep(self._pause())
 
     async def round(self) -> None:
@@ -138,7 +142,8 @@ class Housekeeper:
         if not isinstance(answer, Exception) or outcome_of(answer) is Outcome.REJECTED:
             return  # LOADING, NOPERM, BUSY: not a kind answer, but one
         self._metrics.background_errors += 1
-        logger.warning("health check: %r did not answer PING: %s", connection, answer)
+        with HARMLESS:
+            logger.warning("health check: %r did not answer PING: %s", connection, answer)
         connection.lose(ConnectionLost(f"{connection.peer} did not answer PING"))
 
     async def _mend(self, lane: Lane, budget: float) -> None:
@@ -147,8 +152,11 @@ class Housekeeper:
             return
         try:
             await lane.unwatched(_PING, False, budget)
+        except CircuitOpen:
+            pass
         except RedisError as error:
             if outcome_of(error) is Outcome.REJECTED:
                 return
             self._metrics.background_errors += 1
-            logger.warning("health check: %r cannot connect again: %s", lane, error)
+            with HARMLESS:
+                logger.warning("health check: %r cannot connect again: %s", lane, error)

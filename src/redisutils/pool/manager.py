@@ -91,6 +91,8 @@ class ConnectionManager:
             )
             raise
         took = monotonic() - began
+        if self._metrics.observer is not None:
+            self._metrics.observer.created(took)
         self._metrics.events.note(
             "connected",
             logging.INFO,

@@ -128,7 +128,8 @@ class Parking:
         """Each fails with an ``error`` of its own."""
         while self._replies:
             reply = self._replies.popleft()
-            reply.fail(with_outcome(error(), reply.fate), self._metrics)
+            if not reply.done():  # its caller has not gone
+                reply.fail(with_outcome(error(), reply.fate), self._metrics)
 
     def close(self) -> None:
         """No alarm any more: the rest is about to fail."""

@@ -40,6 +40,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from redisutils.errors import PoolClosed, PoolTimeout, RedisUtilsError
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.events import HARMLESS
 from redisutils.pool.model import (
     Expired,
     Hook,
@@ -256,7 +257,8 @@ class Pool(Generic[T]):
             except Silent as why:
                 # Another idle one may be as silent, and cost as long: a new one is quicker, and
                 # shows that it is not the server that is slow to answer.
-                logger.debug("%s: %s", self.name, why)
+                with HARMLESS:
+                    logger.debug("%s: %s", self.name, why)
                 made = await self._create(_at_most(create, end))
                 self.manager.doubt([item for item, _ in self._idle])
                 return made
@@ -316,12 +318,14 @@ class Pool(Generic[T]):
             fit = not self.closed
         # deadpool's rule: an idle thing that is unfit is no error, the next one is tried.
         except Expired as why:
-            logger.debug("%s: %s", self.name, why)
+            with HARMLESS:
+                logger.debug("%s: %s", self.name, why)
         except Silent:
             raise
         except Exception as error:
             self.metrics.errors[type(error).__name__] += 1
-            logger.debug("%s: %r is not fit for reuse", self.name, item, exc_info=error)
+            with HARMLESS:
+                logger.debug("%s: %r is not fit for reuse", self.name, item, exc_info=error)
             # A hook's text is the program's own, and may hold anything.
             told = error.message if isinstance(error, RedisUtilsError) else type(error).__name__
             text = "%s: an idle connection was not fit for reuse: %s"
@@ -355,13 +359,10 @@ class Pool(Generic[T]):
 
     async def _make(self) -> tuple[T, Usage]:
         self._making += 1
-        began = monotonic()
         try:
             item = await self.manager.create()
         finally:
             self._making -= 1
-        if self.metrics.observer is not None:
-            self.metrics.observer.created(monotonic() - began)
         self._size += 1
         self.metrics.connections_created += 1
         usage = Usage(monotonic())
@@ -386,14 +387,14 @@ class Pool(Generic[T]):
 
     # -- giving back -------------------------------------------------------------
 
-    def _give_back(self, lease: Lease[T], discard: bool) -> bool:
+    def _give_back(self, lease: Lease[T], discard: bool, *, used: bool = True) -> bool:
         """Whether it is kept."""
         if lease.vacant:
             self._give_permit()
             return False
         self._users -= 1
         item, usage = lease.item, lease.usage
-        if self.metrics.observer is not None:
+        if used and self.metrics.observer is not None:
             self.metrics.observer.returned(usage.last_used())
         kept = (
             not discard
@@ -431,7 +432,8 @@ class Pool(Generic[T]):
         except Exception as error:
             # Whoever gives something back could do nothing about it, and the books must be kept.
             self.metrics.background_errors += 1
-            logger.error("%s: closing %r failed", self.name, item, exc_info=error)
+            with HARMLESS:
+                logger.error("%s: closing %r failed", self.name, item, exc_info=error)
 
     # -- the whole pool ----------------------------------------------------------
 
@@ -480,7 +482,7 @@ class Pool(Generic[T]):
             self._leave()
             self._give_permit()
             raise
-        return self._give_back(Lease(self, item, usage), False)
+        return self._give_back(Lease(self, item, usage), False, used=False)
 
     async def take_in(self, item: T) -> bool:
         """Keep a thing that was made elsewhere among the idle, if there is room; else discard it.

@@ -27,6 +27,7 @@ from redisutils.errors import (
     PoolTimeout,
 )
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.events import HARMLESS
 from redisutils.pool.connecting import SHORTEST_ATTEMPT
 from redisutils.pool.judgement import blocks
 from redisutils.pool.pool import Lease, Pool
@@ -165,7 +166,8 @@ class Prober:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._metrics.background_errors += 1
-            logger.error("lane %s: probing failed", self._name, exc_info=error)
+            with HARMLESS:
+                logger.error("lane %s: probing failed", self._name, exc_info=error)
 
 
 async def _is_held_up(connection: Connection, other: Connection, timeout: float) -> bool:

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from redisutils.connection.protocol import Connection
 from redisutils.errors import RedisUtilsError
+from redisutils.metrics.events import HARMLESS
 
 __all__ = ["Scouted"]
 
@@ -121,7 +122,8 @@ class Scouted:
         if self._scout is scout:
             self._scout = None
         if not scout.cancelled() and (error := scout.exception()) is not None:
-            logger.error("looking whether the server can be reached failed", exc_info=error)
+            with HARMLESS:
+                logger.error("looking whether the server can be reached failed", exc_info=error)
 
     async def _try_over_and_over(self) -> None:
         """The scout's life, which ends with the last caller."""

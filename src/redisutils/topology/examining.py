@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from redisutils.connection.packing import OwnPayload, pack_many
 from redisutils.connection.words import cut
 from redisutils.errors import PoolClosed, RedisUtilsError, code_of
+from redisutils.pool.lane import Lane
 from redisutils.retry import TRANSIENT
 from redisutils.topology.checkouts import Checkouts
 from redisutils.topology.facts import MOST, SECTIONS, Info
@@ -45,6 +46,9 @@ class Examined(Judged, Protocol):
     checkouts: Checkouts
 
     def check_usable(self) -> None: ...
+
+    def lane(self) -> Lane:
+        """The one that everybody uses."""
 
 
 class Examiner:
@@ -113,7 +117,8 @@ class Examiner:
             if not reply.done() and lane.connection is not None and not look.fresh:
                 own = await self._ask_own(end)
                 if own is not None and not reply.done():
-                    own.stuck = not isinstance(own.ping, Exception)  # which it may wait out
+                    if not isinstance(own.ping, Exception):  # which it may wait out
+                        own.stuck = lane
                     return own
             # The lane's own error tells more than that there was none.
             await _settled(reply, end - monotonic() + 0.01)

@@ -41,9 +41,6 @@ class Judged(Protocol):
     options: ConnectOptions
     pool: Pool[Connection]
 
-    def lane(self) -> Lane:
-        """The one that everybody uses."""
-
     def snapshot(self) -> MetricsSnapshot: ...
 
     def status(self) -> PoolStatus: ...
@@ -60,8 +57,8 @@ class Look:
     info: Info | None = None
     fresh: bool = False
     """Whether it had to connect first."""
-    stuck: bool = False
-    """Whether the lane did not answer, and a connection of our own did."""
+    stuck: Lane | None = None
+    """The lane that did not answer, when a connection of our own did."""
     shortage: str = ""
     """Who had the connections while it waited for one."""
     again: bool = False
@@ -163,12 +160,11 @@ class Judge:
                 yield because.of_refused_ping(self._peer, code_of(look.ping), str(look.ping))
             elif look.round_trip is not None and not look.fresh:
                 yield from because.of_round_trip(self._peer, look.round_trip)
-            if look.stuck:
-                lane = self._server.lane()
+            if look.stuck is not None:
                 yield Reason(
-                    f"the lane {lane.name!r} does not answer, while {self._peer} answers on "
-                    f"another connection: {lane.depth} commands wait there, perhaps for a long "
-                    "answer; use pool.lane(…) for what takes long",
+                    f"the lane {look.stuck.name!r} does not answer, while {self._peer} answers on "
+                    f"another connection: {look.stuck.depth} commands wait there, perhaps for a "
+                    "long answer; use pool.lane(…) for what takes long",
                     "lane",
                 )
         elif isinstance(error, CircuitOpen):

@@ -55,6 +55,12 @@ FEWEST_LATE: Final = 3
 """How often, of the looks at the loop in the window: fewer are a pause or two, as any program
 has."""
 
+LONGEST_STANDSTILL: Final = 1.0
+"""Seconds for which the loop may have been late in all, or ``STANDSTILL`` of the time if that is
+more: while it stands still it does not look how late it is, and few looks say much."""
+
+STANDSTILL: Final = 0.2
+
 SHORTEST_LOOK: Final = 2.0
 """Seconds of looking at the loop without which nothing is said: a program that starts is busy."""
 
@@ -315,12 +321,13 @@ def of_clock(peer: str, ahead: float) -> Iterator[Reason]:
 def of_lag(lag: LatencySnapshot, seconds: float) -> Iterator[Reason]:
     """How late the event loop was in the last seconds."""
     late = sum(count for by, count in lag.spread() if by > LOOP_LAG)
-    if seconds >= SHORTEST_LOOK and late >= FEWEST_LATE:
+    stood_still = lag.total >= max(LONGEST_STANDSTILL, STANDSTILL * seconds)
+    if seconds >= SHORTEST_LOOK and late and (late >= FEWEST_LATE or stood_still):
         yield Reason(
-            f"the event loop was late by more than {LOOP_LAG * 1000:.0f} ms {late} times in the "
-            f"last {seconds:.0f} s, by up to {lag.max * 1000:.0f} ms, and every answer with it: "
-            "something in this program blocks it, or its machine is busy; asyncio's debug mode "
-            "tells what",
+            f"the event loop was late by more than {LOOP_LAG * 1000:.0f} ms {late} "
+            f"time{'s' * (late != 1)} in the last {seconds:.0f} s, by up to "
+            f"{lag.max * 1000:.0f} ms, and every answer with it: something in this program "
+            "blocks it, or its machine is busy; asyncio's debug mode tells what",
             "loop-lag",
         )
 

@@ -18,6 +18,7 @@ from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import PoolClosed, PoolTimeout, RedisUtilsError, WrongLoop
 from redisutils.metrics.counters import Gauges, PoolMetrics
+from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.breaker import Breaker
@@ -103,6 +104,11 @@ class Standalone:
     @property
     def closed(self) -> bool:
         return self.pool.closed
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process in which it was made."""
+        return self._forked
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -334,12 +340,13 @@ class Standalone:
                     lane.close()
                 await self.pool.drained()
         except TimeoutError:
-            logger.warning(
-                "%s: %d connections still in use after draining for %.3g s",
-                self.pool.name,
-                self.pool.in_use,
-                seconds,
-            )
+            with HARMLESS:
+                logger.warning(
+                    "%s: %d connections still in use after draining for %.3g s",
+                    self.pool.name,
+                    self.pool.in_use,
+                    seconds,
+                )
 
     # -- fork ----------------------------------------------------------------------
 
