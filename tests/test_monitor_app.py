@@ -31,7 +31,7 @@ from redisutils.monitor import app as app_module
 from redisutils.monitor.access import SESSION_SECONDS, Access, check_token
 from redisutils.monitor.app import MonitorApp, monitor_app
 from redisutils.monitor.feed import Feed
-from redisutils.monitor.files import read_page
+from redisutils.monitor.files import File, read_page
 from redisutils.monitor.guard import LoopbackOnly
 from redisutils.secret import Secret
 
@@ -626,18 +626,26 @@ async def sent_to(url: str, *pieces: bytes) -> tuple[asyncio.StreamReader, async
     return reader, writer
 
 
+def request(path: str, *headers: str, method: str = "GET") -> bytes:
+    """As bytes, its body excluded."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+HALF = request("/login", "Content-Length: 9", method="POST") + b"tok"
+"""A request without its end."""
+
+CHUNKED = "Transfer-Encoding: chunked"
+
+
 @pytest.mark.parametrize(
     "begun",
-    [
-        b"",
-        b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ",
-        b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\ntok",
-    ],
+    [b"", request("/livez")[:-2] + b"X: ", HALF, request("/livez"), request("/livez") + HALF],
 )
 async def test_a_request_has_its_time(
     idle: RedisPool, begun: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(protocol, "REQUEST", 0.1)
+    monkeypatch.setattr(protocol, "PATIENCE", 0.1)
     async with hosted(monitor_app(idle, token=TOKEN)) as url:
         reader, writer = await sent_to(url, begun)
         try:
@@ -649,23 +657,36 @@ async def test_a_request_has_its_time(
     assert not complaints(caplog)
 
 
-async def test_silent_clients_keep_nobody_out(
-    idle: RedisPool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "sent",
+    [b"", HALF, request("/livez") + HALF, request("/style.css")],
+    ids=["nothing", "a half", "one and a half", "and takes nothing"],
+)
+async def test_idle_clients_keep_nobody_out(
+    idle: RedisPool, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "CONNECTIONS", 5)
-    async with hosted(monitor_app(idle)) as url, httpx.AsyncClient(base_url=url) as client:
+    app = monitor_app(idle)
+    app._page["style.css"] = File(b"x" * 8_000_000, "text/css", '"large"')  # than any buffer
+    async with hosted(app) as url, httpx.AsyncClient(base_url=url) as client:
         async with client.stream("GET", "/events") as watching:
             assert watching.status_code == 200
-            silent = [await sent_to(url) for _ in range(12)]
-            assert (await client.get("/livez")).status_code == 200
-            reader, _ = silent[0]
-            async with asyncio.timeout(8):
-                with contextlib.suppress(ConnectionResetError):
-                    assert await reader.read() == b""  # the oldest went
+            clients = []
+            for _ in range(12):
+                clients.append(await sent_to(url, sent))
+                clients[-1][1].transport.pause_reading()  # type: ignore[attr-defined]
+                answer = await client.get("/livez", headers={"Connection": "close"})
+                assert answer.status_code == 200
             lines = watching.aiter_lines()
             assert await anext(lines) == "retry: 1000", "what is answered stays"
-        for _, writer in silent:
-            writer.close()
+        reader, writer = clients[0]
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(8):
+            with contextlib.suppress(ConnectionResetError):
+                while await reader.read(2**20):  # the oldest went
+                    pass
+        for _, writer in clients:
+            writer.transport.abort()
 
 
 async def test_a_viewer_that_takes_nothing_is_left(
@@ -675,8 +696,7 @@ async def test_a_viewer_that_takes_nothing_is_left(
     app = quick(pool)
     app.feed._kept.extend([b'{"x":"' + b"x" * 100_000 + b'"}'] * 200)  # more than any buffer takes
     async with hosted(app) as url:
-        request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        _, writer = await sent_to(url, request)
+        _, writer = await sent_to(url, request("/events"))
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         await until(lambda: app.feed.viewers == 1)
         await until(lambda: app.feed.viewers == 0)
@@ -737,21 +757,47 @@ async def test_a_viewer_that_hangs_up_leaves_nothing(
     assert complaints(caplog) == []
 
 
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+        b"*1\r\n$4\r\nPING\r\n\r\n",
+        b"GET /" + b"x" * 70_000,
+        request("/livez", CHUNKED) + b"ZZ\r\n\r\n",
+        request("/login", CHUNKED, method="POST") + b"ZZ\r\n\r\n",
+    ],
+    ids=["TLS", "RESP", "endless", "body", "form"],
+)
 async def test_garbage_is_answered_and_leaves_no_trace(
-    idle: RedisPool, caplog: pytest.LogCaptureFixture
+    idle: RedisPool, garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with hosted(monitor_app(idle)) as url:
+        before = our_tasks()
+        reader, writer = await sent_to(url, garbage)
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+        await until(lambda: our_tasks() <= before, "the end of its task")
+    assert complaints(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered"),
+    [
+        (request("/events", CHUNKED), b"event: history"),
+        (request("/livez", CHUNKED, method="POST"), b"Method Not Allowed"),
+    ],
+)
+async def test_garbage_after_an_answer_has_begun_ends_it(
+    idle: RedisPool, sent: bytes, answered: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = monitor_app(idle)
     async with hosted(app) as url:
-        host, port = url.removeprefix("http://").rstrip("/").split(":")
-        for garbage in (
-            b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
-            b"*1\r\n$4\r\nPING\r\n\r\n",
-            b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",
-        ):
-            reader, writer = await asyncio.open_connection(host, int(port))
-            writer.write(garbage)
-            assert (await reader.read()).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
-            writer.close()
+        reader, writer = await sent_to(url, sent)
+        await reader.readuntil(answered)
+        writer.write(b"ZZ\r\n\r\n")
+        await reader.read()  # to its end
+        await until(lambda: app.feed.viewers == 0, "the end of the stream")
+        writer.close()
     assert complaints(caplog) == []
 
 

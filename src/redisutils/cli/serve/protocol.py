@@ -1,28 +1,26 @@
 """HTTP connections that cannot be kept for nothing.
 
-uvicorn gives a request all the time it wants, and counts whoever is connected: some hundreds of
-silent sockets would keep everybody else out. Here a request has its time, a client that takes
-nothing is left, and of too many connections it is the idle ones that go.
+uvicorn gives a client all the time it wants, and counts whoever is connected: some hundreds of
+silent sockets would keep everybody else out. Here a client whose turn it is has a bounded time, and
+when there are too many connections, the one ends that has made us wait longest. One with an answer
+under way, such as a dashboard that is watched, never has to make room.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Final
+from typing import Final, cast
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from redisutils.monitor.stream import PATIENCE
 
-__all__ = ["REQUEST", "BoundedProtocol", "room"]
-
-REQUEST: Final = 10.0
-"""Seconds that a request may take to come, its body included."""
+__all__ = ["BoundedProtocol", "room"]
 
 CONNECTIONS: Final = 1024
-"""At a time. One more ends the oldest that has no answer under way."""
+"""At a time."""
 
 _OTHERS: Final = 64
 """Files that the process needs for all else: the pool's connections among them."""
@@ -41,63 +39,81 @@ def room() -> int:
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's, with bounds of time and number."""
+    """uvicorn's, with bounds of time and number.
 
-    _coming: asyncio.TimerHandle | None = None
-    """Runs while a request is not whole."""
-    _stuck: asyncio.TimerHandle | None = None
-    """Runs while the client does not take what there is for it."""
-    _order = 0
-    """When it came, among the others."""
-    _came = 0
+    It is the client's turn while it has no whole request here that wants an answer, and while it
+    does not take what was written. It has ``PATIENCE`` seconds, and then the connection is aborted:
+    to close it would be to wait until everything is taken.
+    """
+
+    _due: asyncio.TimerHandle | None = None
+    """When the client's turn ends; None while it is ours."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
         """asyncio: begin."""
         super().connection_made(transport)
-        BoundedProtocol._came += 1
-        self._order = BoundedProtocol._came
-        self._coming = self.loop.call_later(REQUEST, transport.abort)
+        self._turn()
         if len(self.connections) > room():
-            others = [each for each in self.connections if isinstance(each, BoundedProtocol)]
-            min(others, key=lambda each: (not each.idle, each._order))._leave()
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: it is over."""
-        for timer in (self._coming, self._stuck):
-            if timer is not None:
-                timer.cancel()
+        if self._due is not None:
+            self._due.cancel()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """asyncio: a piece of a request."""
-        super().data_received(data)
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-            if self._coming is not None:
-                self._coming.cancel()
-                self._coming = None
-        elif self._coming is None:
-            self._coming = self.loop.call_later(REQUEST, self.transport.abort)
+    def handle_events(self) -> None:
+        """uvicorn: read what has come."""
+        super().handle_events()
+        self._turn()
+
+    def on_response_complete(self) -> None:
+        """uvicorn: all of an answer is written."""
+        super().on_response_complete()
+        self._turn()
 
     def pause_writing(self) -> None:
         """asyncio: the client takes nothing."""
         super().pause_writing()
-        if self._stuck is None:
-            # Not to be closed: that would wait until it takes what is written.
-            self._stuck = self.loop.call_later(PATIENCE, self.transport.abort)
+        self._turn()
 
     def resume_writing(self) -> None:
         """asyncio: it took something."""
         super().resume_writing()
-        if self._stuck is not None:
-            self._stuck.cancel()
-            self._stuck = None
+        self._turn()
 
-    @property
-    def idle(self) -> bool:
-        """Whether no answer to a whole request is under way."""
-        answering = self.conn.our_state in (h11.SEND_RESPONSE, h11.SEND_BODY)
-        return self._coming is not None or not answering
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn: what has come is no HTTP."""
+        answer = self._under_way()
+        if answer is not None:  # it is in the body: what is answered to that is for nobody any more
+            answer.disconnected = True
+            answer.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # an answer has begun, and there can be no other
+            self.transport.close()
 
-    def _leave(self) -> None:
-        self.connections.discard(self)  # now: others may come before it has ended
-        self.transport.abort()
+    def _under_way(self) -> RequestResponseCycle | None:
+        """The latest answer unless it is complete. Its request may not be whole yet."""
+        latest = cast("RequestResponseCycle | None", self.cycle)  # none before the first request
+        return None if latest is None or latest.response_complete else latest
+
+    def _turn(self) -> None:
+        """Time the client while it is its turn."""
+        answer = self._under_way()
+        ours = answer is not None and not answer.more_body and not self.flow.write_paused
+        if ours and self._due is not None:
+            self._due.cancel()
+            self._due = None
+        elif not ours and self._due is None:
+            self._due = self.loop.call_later(PATIENCE, self.transport.abort)
+
+    def _make_room(self) -> None:
+        waited = {
+            each._due.when(): each
+            for each in self.connections
+            if isinstance(each, BoundedProtocol) and each._due is not None
+        }
+        longest = waited[min(waited)]  # there is one: this has asked nothing yet
+        self.connections.discard(longest)  # now: others may come before it has ended
+        longest.transport.abort()
