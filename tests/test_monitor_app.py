@@ -689,6 +689,19 @@ async def test_idle_clients_keep_nobody_out(
             writer.transport.abort()
 
 
+async def test_dashboards_keep_no_probe_out(
+    idle: RedisPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "CONNECTIONS", 3)
+    async with hosted(monitor_app(idle)) as url, httpx.AsyncClient(base_url=url) as client:
+        watching = [await sent_to(url, request("/events")) for _ in range(3)]
+        for reader, _ in watching:
+            assert await reader.readuntil(b"event: history")
+        assert (await client.get("/livez")).status_code == 200
+        for _, writer in watching:
+            writer.close()
+
+
 async def test_a_viewer_that_takes_nothing_is_left(
     pool: RedisPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,15 +2,16 @@
 
 uvicorn gives a client all the time it wants, and counts whoever is connected: some hundreds of
 silent sockets would keep everybody else out. Here a client whose turn it is has a bounded time, and
-when there are too many connections, the one ends that has made us wait longest. One with an answer
-under way, such as a dashboard that is watched, never has to make room.
+when there are too many connections, the one ends that has made us wait longest. Those with an
+answer under way, such as a dashboard that is watched, stay while there is any other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Final, cast
+from math import inf
+from typing import Any, Final, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -109,11 +110,13 @@ class BoundedProtocol(H11Protocol):
             self._due = self.loop.call_later(PATIENCE, self.transport.abort)
 
     def _make_room(self) -> None:
-        waited = {
-            each._due.when(): each
-            for each in self.connections
-            if isinstance(each, BoundedProtocol) and each._due is not None
-        }
-        longest = waited[min(waited)]  # there is one: this has asked nothing yet
+        """For this one, which may be a probe that decides whether the process lives."""
+        longest = min(self.connections - {self}, key=_since)
         self.connections.discard(longest)  # now: others may come before it has ended
         longest.transport.abort()
+
+
+def _since(connection: Any) -> float:
+    """Where it has its place among those that may end for others: the longest in debt first."""
+    due: asyncio.TimerHandle | None = connection._due
+    return inf if due is None else due.when()
