@@ -28,6 +28,7 @@ from starlette.routing import Mount
 from redisutils.cli.serve import protocol
 from redisutils.cli.serve.hosting import Host, addresses, listen
 from redisutils.monitor import app as app_module
+from redisutils.monitor import stream as stream_module
 from redisutils.monitor.access import SESSION_SECONDS, Access, check_token
 from redisutils.monitor.app import MonitorApp, monitor_app
 from redisutils.monitor.feed import Feed
@@ -702,18 +703,46 @@ async def test_dashboards_keep_no_probe_out(
             writer.close()
 
 
+def hoard(app: MonitorApp) -> None:
+    """A history that is more than any buffer takes."""
+    app.feed._kept.extend([b'{"x":"' + b"x" * 100_000 + b'"}'] * 200)
+
+
 async def test_a_viewer_that_takes_nothing_is_left(
     pool: RedisPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(protocol, "PATIENCE", 0.1)
     app = quick(pool)
-    app.feed._kept.extend([b'{"x":"' + b"x" * 100_000 + b'"}'] * 200)  # more than any buffer takes
+    hoard(app)
     async with hosted(app) as url:
         _, writer = await sent_to(url, request("/events"))
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         await until(lambda: app.feed.viewers == 1)
         await until(lambda: app.feed.viewers == 0)
         writer.transport.abort()
+    assert not complaints(caplog)
+
+
+async def test_where_its_connection_cannot_be_closed_its_stream_ends_as_it_should(
+    pool: RedisPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any server but ours: an application cannot end a connection."""
+    monkeypatch.setattr(stream_module, "PATIENCE", 0.1)
+    app = quick(pool)
+    hoard(app)
+    async with hosted(app) as url:
+        reader, writer = await sent_to(url, request("/events"))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await until(lambda: app.feed.viewers == 1)
+        await until(lambda: app.feed.viewers == 0)
+        writer.write(request("/livez"))
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        taken = b""
+        async with asyncio.timeout(8):
+            while not taken.endswith(b"alive\n") and (piece := await reader.read(2**20)):
+                taken += piece
+        assert b"\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n" in taken
+        writer.close()
     assert not complaints(caplog)
 
 
