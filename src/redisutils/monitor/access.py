@@ -75,7 +75,8 @@ class Access:
             return True
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
-            return scheme.lower() == "bearer" and self.knows(token.strip())
+            if scheme.lower() == "bearer" and self.knows(token.strip()):
+                return True
         return session is not None and self._continues(session)
 
     def knows(self, token: str) -> bool:

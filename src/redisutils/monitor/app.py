@@ -210,7 +210,7 @@ class MonitorApp:
             answer.set_cookie(
                 _cookie(request),
                 session,
-                path=request.scope.get("root_path", "").rstrip("/") + "/",
+                path=None,  # the browser's own: where it finds the form, behind whatever proxy
                 max_age=int(SESSION_SECONDS),
                 secure=_by_https(request),
                 httponly=True,
