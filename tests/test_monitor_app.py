@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from tests.ours import our_tasks, pool_at, until
 pytest.importorskip("starlette", reason='needs the extra "monitor"')
 pytest.importorskip("uvicorn", reason='needs the extra "monitor"')
 
+import uvicorn.server
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -63,6 +65,14 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
         for record in caplog.records
         if record.levelno >= logging.WARNING and record.msg != "Executing %s took %.3f seconds"
     ]
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvicorn looks every tenth of a second whether it is to end: most of what a test would take."""
+    quick = SimpleNamespace(**vars(asyncio))
+    quick.sleep = lambda seconds: asyncio.sleep(seconds / 20)
+    monkeypatch.setattr(uvicorn.server, "asyncio", quick)
 
 
 Browse = Callable[..., httpx.AsyncClient]
@@ -164,8 +174,9 @@ async def test_a_dead_server_is_not_ready_but_alive(idle: RedisPool, browse: Bro
 
 
 async def test_readiness_comes_back_with_the_server(
-    start_server: StartServer, browse: Browse
+    start_server: StartServer, browse: Browse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(app_module, "_FRESH", 0.0)
     server = await start_server()
     async with pool_at(server) as pool:
         client = browse(monitor_app(pool))
