@@ -147,7 +147,7 @@ REPEATABLE_WITH = {
     "FUNCTION RESTORE": Options(3, "REPLACE"),
 }
 
-# Repeatable by a rule over the arguments; the rules are functions in commands.py.
+# Repeatable by a rule over the arguments; the rules are functions in commands/calls.py.
 RULES = {
     # Their reply says whether the key was there. It is the same twice only if what
     # they set has not made the key vanish in between (EXPIRE k 0 answers 1, then 0).
@@ -196,7 +196,7 @@ TIMEOUTS = {
 }
 
 # Commands that change their connection, or mean something only together with what went
-# before on it; with the kind of advice that commands.py gives.
+# before on it; with the kind of advice that commands/command.py gives.
 STATEFUL = {
     "AUTH": "auth",
     "HELLO": "auth",

@@ -25,6 +25,8 @@ FLOORS = (
     "secret",
     "url",
     "settings",
+    "password_file",
+    "values",
     "config",
     "retry",
     "_command_table",

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import redis
 
-from redisutils import commands
 from redisutils._command_table import SOURCES, TABLE
 from redisutils.commands import (
     Command,
@@ -21,6 +20,7 @@ from redisutils.commands import (
     keys_of,
     lookup,
 )
+from redisutils.commands.command import _BYTES, _MAX_SPELLING, _MAX_SPELLINGS, _STR
 from scripts import generate_commands
 from scripts.command_columns import ELSEWHERE, Fact
 
@@ -184,10 +184,10 @@ def test_hostile_names_do_not_grow_memory() -> None:
         lookup((f"X{number}",))
         lookup((f"X{number}".encode(),))
         lookup((f"GET {string.ascii_letters * 3}{number}",))
-    assert len(commands._STR) <= commands._MAX_SPELLINGS
-    assert len(commands._BYTES) <= commands._MAX_SPELLINGS
-    assert max(map(len, commands._STR)) <= commands._MAX_SPELLING
-    assert len(lookup(("Y" * 100_000,)).name) <= commands._MAX_SPELLING
+    assert len(_STR) <= _MAX_SPELLINGS
+    assert len(_BYTES) <= _MAX_SPELLINGS
+    assert max(map(len, _STR)) <= _MAX_SPELLING
+    assert len(lookup(("Y" * 100_000,)).name) <= _MAX_SPELLING
     assert lookup(("GET", "k")).name == "GET"
 
 

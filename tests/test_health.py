@@ -32,7 +32,7 @@ from redisutils.connection.embedded import free_port
 from redisutils.errors import CircuitOpen
 from redisutils.metrics import LatencyHistogram, Rates
 from redisutils.testing import EmbeddedReplication, EmbeddedServer, FaultProxy
-from redisutils.topology import examining, reasons
+from redisutils.topology import judging, reasons
 from redisutils.topology.facts import Info
 from redisutils.topology.reasons import Grown, Reason
 
@@ -340,8 +340,8 @@ async def test_evictions(
                 assert codes(report) == {"evictions": "degraded"}
                 assert "evicted 1 key in" in told(report, "evictions")
                 assert not report.notes
-        monkeypatch.setattr(examining, "WINDOW", 0.0)
-        monkeypatch.setattr(examining, "_SPACING", 0.0)
+        monkeypatch.setattr(judging, "WINDOW", 0.0)
+        monkeypatch.setattr(judging, "_SPACING", 0.0)
         await pool.health()
         report = await pool.health()
         assert (report.status, report.notes) == ("healthy", ())
@@ -703,7 +703,7 @@ async def test_looks_that_are_refused_are_not_all_remembered() -> None:
             await pool.health()
         examiner = pool.server._examiner
         assert examiner is not None
-        assert len(examiner._stands) <= 3  # half a second apart
+        assert len(examiner._judge._stands) <= 3  # half a second apart
 
 
 # -- asking ------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from time import monotonic, sleep
 import pytest
 import redis
 
+from redisutils import create_redis_pool
 from redisutils.errors import Outcome, PoolTimeout
 from redisutils.pool.pool import Timeouts
 from redisutils.testing import EmbeddedServer, FaultProxy
@@ -245,6 +246,17 @@ async def test_a_server_that_accepts_and_says_nothing(
         pool.timeouts = Timeouts(create=10)
         async with pool.get() as connection:
             assert await connection.ping()
+
+
+async def test_replaced_timeouts_bound_what_clients_check_out_by_themselves(
+    clean_server: EmbeddedServer,
+) -> None:
+    async with create_redis_pool(url=clean_server.url, pool_max_size=1) as pool:
+        async with pool.get():
+            pool.timeouts = Timeouts(wait=SHORT)
+            with pytest.raises(PoolTimeout) as caught:
+                await pool.client.blpop("queue", 5)
+        assert caught.value.phase == "wait"
 
 
 async def test_a_stale_connection_that_no_longer_answers_is_replaced_within_the_recycle_time(

@@ -7,15 +7,12 @@ pydantic is heavy to import, so the package imports this module only when a
 from __future__ import annotations
 
 import logging
-import math
-import os
-import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self, TypedDict, Unpack, get_args, get_origin
+from typing import Annotated, Literal, NamedTuple, Self, TypedDict, Unpack
 
-from pydantic import BeforeValidator, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -25,7 +22,8 @@ from pydantic_settings import (
 )
 
 from redisutils.errors import ConfigError
-from redisutils.secret import Secret, hidden
+from redisutils.password_file import read_password
+from redisutils.secret import hidden
 from redisutils.settings import (
     PREFIX,
     Given,
@@ -35,16 +33,25 @@ from redisutils.settings import (
     merge,
     nearest,
 )
-from redisutils.url import DEFAULT_HOST, DEFAULT_PORT, ServerUrl, check_host, parse_url
+from redisutils.url import DEFAULT_HOST, DEFAULT_PORT, ServerUrl, parse_url
+from redisutils.values import (
+    ClientName,
+    Host,
+    OptionalPath,
+    OptionalSecret,
+    OptionalText,
+    OptionalUser,
+    complaint,
+    described,
+    in_any_case,
+    number,
+)
 
 __all__ = ["ConfigArgs", "RedisConfig", "Sources", "allowed", "sources"]
 
 _log = logging.getLogger("redisutils.config")
 
-_OFF = frozenset({"off", "none", ""})
-_ALLOWED: dict[object, str] = {}  # what each check of a number lets pass
 _DOTENV = ".env"
-_LARGEST_PASSWORD_FILE = 64 << 10  # bytes
 
 
 class ConfigArgs(TypedDict, total=False):
@@ -79,90 +86,6 @@ class ConfigArgs(TypedDict, total=False):
     client_name: str
 
 
-def _number(
-    low: float,
-    high: float | None = None,
-    *,
-    whole: bool = False,
-    above: bool = False,
-    off: float | str | None = "",
-) -> BeforeValidator:
-    """A finite number from ``low`` (or ``above`` it) to ``high``.
-
-    ``off`` is what the word "off" means; "" when it means nothing here.
-    """
-    if high is not None:
-        bounds = f"between {low:,} and {high:,}"
-    else:
-        bounds = f"greater than {low:,}" if above else f"{low:,} or more"
-    can_be_off = off != ""
-    expected = bounds + (", or off" if can_be_off else "")
-    kind = "a whole number" if whole else "a number"
-
-    def check(value: object) -> object:
-        if can_be_off and (value is None or str(value).strip().lower() in _OFF):
-            return off
-        try:
-            if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-                raise TypeError
-            # float() would round a long whole number, int() would cut a fraction off.
-            number = int(value) if whole and isinstance(value, str) else float(value)
-            if not math.isfinite(number) or (whole and number != int(number)):
-                raise ValueError
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"must be {kind} {expected}") from None
-        if number < low or (above and number == low) or (high is not None and number > high):
-            raise ValueError(f"must be {expected}")
-        return int(number) if whole else number
-
-    _ALLOWED[check] = f"{kind}, {expected}" if bounds[0].isdigit() else f"{kind} {expected}"
-    return BeforeValidator(check)
-
-
-def _empty_is_none(value: object) -> object:
-    return None if value == "" else value
-
-
-def _credential(value: object) -> object:
-    """Bytes of the environment that are no UTF-8 arrive as halves of characters."""
-    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-        raise ValueError("must be UTF-8 text")
-    return _empty_is_none(value)
-
-
-def _home_expanded(value: object) -> object:
-    if value == "":
-        return None
-    return Path(value).expanduser() if isinstance(value, (str, Path)) else value
-
-
-def _host(value: object) -> object:
-    return check_host(value.strip()) if isinstance(value, str) else value
-
-
-def _client_name(value: object) -> object:
-    if isinstance(value, str) and not all("!" <= char <= "~" for char in value):
-        raise ValueError("must hold no spaces and only printable ASCII characters")
-    return value
-
-
-def _lower(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-_OptionalPath = Annotated[Path | None, BeforeValidator(_home_expanded)]
-_OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
-_OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_credential)]
-
-# What pydantic's own errors are called in our words; ours come as "value_error".
-_MUST_BE = {
-    "bool_parsing": "must be true or false",
-    "bool_type": "must be true or false",
-    "path_type": "must be a path",
-    "string_type": "must be text",
-}
-
-
 class RedisConfig(BaseSettings):
     """How to reach a server and how to treat it. Immutable, and never prints a secret.
 
@@ -192,68 +115,68 @@ class RedisConfig(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    url: _OptionalText = None
+    url: OptionalText = None
     """``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``valkeys://`` or ``embedded://``;
     what is special in user name and password is percent-encoded.
 
     Its parts go into the fields below; what stays here is scheme and place.
     """
-    host: Annotated[str, BeforeValidator(_host)] = DEFAULT_HOST
+    host: Host = DEFAULT_HOST
     """A name, an IPv4 or an IPv6 address."""
-    port: Annotated[int, _number(1, 65_535, whole=True)] = DEFAULT_PORT
+    port: Annotated[int, number(1, 65_535, whole=True)] = DEFAULT_PORT
     """The server's port."""
-    username: Annotated[str | None, BeforeValidator(_credential)] = None
+    username: OptionalUser = None
     """The ACL user; not set for the server's default user."""
-    password: _OptionalSecret = None
+    password: OptionalSecret = None
     """The user's password; this or ``password_file``."""
-    password_file: _OptionalPath = None
+    password_file: OptionalPath = None
     """A file with the password, read again at each connect, so that it can be rotated."""
-    database: Annotated[int, _number(0, 2**31 - 1, whole=True)] = 0
+    database: Annotated[int, number(0, 2**31 - 1, whole=True)] = 0
     """The number of the database."""
 
-    pool_max_size: Annotated[int, _number(1, 10_000, whole=True)] = 10
+    pool_max_size: Annotated[int, number(1, 10_000, whole=True)] = 10
     """Connections at most, lanes included."""
-    pool_min_idle: Annotated[int, _number(0, 10_000, whole=True)] = 0
+    pool_min_idle: Annotated[int, number(0, 10_000, whole=True)] = 0
     """Idle connections that are kept ready."""
-    pool_max_idle_seconds: Annotated[float | None, _number(0, above=True, off=None)] = None
+    pool_max_idle_seconds: Annotated[float | None, number(0, above=True, off=None)] = None
     """Seconds after which an idle connection is closed; None, or "off", for never."""
-    pool_max_lifetime_seconds: Annotated[float | None, _number(0, above=True, off=None)] = None
+    pool_max_lifetime_seconds: Annotated[float | None, number(0, above=True, off=None)] = None
     """Seconds after which a connection is replaced, idle or not; None, or "off", for never."""
-    pool_timeout: Annotated[float | None, _number(0, off=None)] = None
+    pool_timeout: Annotated[float | None, number(0, off=None)] = None
     """Seconds to wait for a connection; 0 tries once; None, or "off", for the command timeout."""
-    connection_timeout: Annotated[float, _number(0, above=True)] = 30.0
+    connection_timeout: Annotated[float, number(0, above=True)] = 30.0
     """Seconds for connect, TLS and handshake together."""
-    command_timeout: Annotated[float, _number(0, above=True)] = 10.0
+    command_timeout: Annotated[float, number(0, above=True)] = 10.0
     """Seconds for a command, from the call to its reply, with everything in between."""
 
-    tls_enabled: Annotated[bool, BeforeValidator(_lower)] = False
+    tls_enabled: Annotated[bool, in_any_case] = False
     """Speak TLS 1.2 or newer; ``rediss://`` and ``valkeys://`` set it."""
-    tls_cert_path: _OptionalPath = None
+    tls_cert_path: OptionalPath = None
     """This client's certificate, PEM; with ``tls_key_path``, for mutual TLS."""
-    tls_key_path: _OptionalPath = None
+    tls_key_path: OptionalPath = None
     """The key of this certificate, PEM, without a password."""
-    tls_ca_path: _OptionalPath = None
+    tls_ca_path: OptionalPath = None
     """Authorities to trust, PEM; the system's when not given."""
-    tls_check_hostname: Annotated[bool, BeforeValidator(_lower)] = True
+    tls_check_hostname: Annotated[bool, in_any_case] = True
     """Whether the server's certificate must name the host."""
 
-    max_retries: Annotated[int, _number(0, 1_000, whole=True)] = 5
+    max_retries: Annotated[int, number(0, 1_000, whole=True)] = 5
     """How often a command may be repeated, within its budget."""
-    retry: Annotated[Literal["safe", "never", "always"], BeforeValidator(_lower)] = "safe"
+    retry: Annotated[Literal["safe", "never", "always"], in_any_case] = "safe"
     """What is repeated: "safe", what cannot take effect twice; "always", everything; "never",
     nothing."""
-    retry_delay_ms: Annotated[int, _number(0, 3_600_000, whole=True)] = 100
+    retry_delay_ms: Annotated[int, number(0, 3_600_000, whole=True)] = 100
     """Milliseconds of the first pause before a repetition; it doubles each time."""
-    retry_max_delay_ms: Annotated[int, _number(0, 3_600_000, whole=True)] = 5_000
+    retry_max_delay_ms: Annotated[int, number(0, 3_600_000, whole=True)] = 5_000
     """Milliseconds that no such pause exceeds."""
-    health_check_interval: Annotated[float, _number(0, off=0.0)] = 30.0
+    health_check_interval: Annotated[float, number(0, off=0.0)] = 30.0
     """Seconds between PINGs of an idle connection; 0, or "off", for none."""
-    circuit_breaker_seconds: Annotated[float, _number(0, off=0.0)] = 5.0
+    circuit_breaker_seconds: Annotated[float, number(0, off=0.0)] = 5.0
     """Seconds after which a server that cannot be reached and of which nothing is heard counts as
     dead: calls that need a connection fail at once until it is back. 0, or "off", for never."""
-    slow_log_keys: Annotated[Literal["hash", "plain"], BeforeValidator(_lower)] = "hash"
+    slow_log_keys: Annotated[Literal["hash", "plain"], in_any_case] = "hash"
     """Whether the log of slow commands shows keys ("plain") or hashes of them."""
-    client_name: Annotated[str, BeforeValidator(_client_name)] = "redisutils"
+    client_name: ClientName = "redisutils"
     """What CLIENT LIST shows.
 
     "" for nothing.
@@ -309,11 +232,7 @@ class RedisConfig(BaseSettings):
         except ValidationError as error:
             for detail in error.errors(include_url=False, include_input=False):
                 name = str(detail["loc"][0])
-                cause = detail.get("ctx", {}).get("error")
-                if detail["type"] == "literal_error":
-                    cause = f"must be {detail['ctx']['expected'].replace(chr(39), '')}"
-                must = cause or _MUST_BE.get(detail["type"], detail["msg"])
-                problems.append(f"{given[name]}: {must}")
+                problems.append(f"{given[name]}: {complaint(detail)}")
                 wrong.add(name)
             # Without them the rest can still be checked against each other.
             given_well = {name: one for name, one in given.items() if name not in wrong}
@@ -382,36 +301,7 @@ class RedisConfig(BaseSettings):
         """
         if self.password_file is None:
             return hidden(self.password.get_secret_value()) if self.password else None
-        wrong = "is empty"
-        try:
-            with open(self.password_file, encoding="utf-8", opener=_without_waiting) as file:
-                wrong = _unfit(os.fstat(file.fileno())) or wrong
-                if wrong == "is empty":
-                    # \r\n arrives as \n
-                    password = file.read(_LARGEST_PASSWORD_FILE).removesuffix("\n")
-                    if password:
-                        return Secret(password)
-        except OSError as error:
-            wrong = f"cannot be read: {error.strerror}"
-        except UnicodeDecodeError:
-            wrong = "is not UTF-8 text"
-        # Not raised from in there: the decoder's error, which would be its context, has the bytes.
-        raise ConfigError(f"REDIS_PASSWORD_FILE={self.password_file}: {wrong}")
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open, where a named pipe without a writer would keep the event loop waiting for one."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
-
-
-def _unfit(file: os.stat_result) -> str:
-    """Why this cannot be a password file, or ""."""
-    if not stat.S_ISREG(file.st_mode):
-        kind = "a named pipe" if stat.S_ISFIFO(file.st_mode) else "a device"
-        return f"is {kind}: must be a regular file, or a link to one"
-    if file.st_size > _LARGEST_PASSWORD_FILE:
-        return f"is larger than {_LARGEST_PASSWORD_FILE >> 10} KiB: is it the right file?"
-    return ""
+        return read_password(self.password_file)
 
 
 class Sources(NamedTuple):
@@ -441,19 +331,7 @@ def sources(env_file: str | Path | None = _DOTENV) -> Sources:
 
 def allowed(name: str) -> str:
     """What the setting may be, in words: ``a whole number between 1 and 10,000``."""
-    field = RedisConfig.model_fields[name]
-    for validator in field.metadata:
-        words = _ALLOWED.get(getattr(validator, "func", None))
-        if words:
-            return words
-    kinds = get_args(field.annotation) or (field.annotation,)
-    if bool in kinds:
-        return "true or false"
-    if Path in kinds:
-        return "a path"
-    if get_origin(field.annotation) is Literal:
-        return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
-    return "text"
+    return described(RedisConfig.model_fields[name])
 
 
 def _variables(

@@ -1,4 +1,4 @@
-"""redis-py's constructor arguments, in our terms.
+"""redis-py's constructor arguments, in our terms, and the way back.
 
 ``redis.asyncio.Redis(…)``, ``Redis.from_url(…)`` and redis-py's connection pools all describe
 a connection by the same keyword arguments. What means something here is translated; what
@@ -34,6 +34,7 @@ __all__ = [
     "kwargs_from_url",
     "pool_settings",
     "positive",
+    "redis_py_kwargs",
     "refuse_unknown",
 ]
 
@@ -152,6 +153,23 @@ def pool_settings(kwargs: Mapping[str, Any]) -> PoolSettings:
         health_check_interval=kwargs.get("health_check_interval") or inf,
         circuit_breaker=_circuit_breaker(kwargs),
     )
+
+
+def redis_py_kwargs(options: ConnectOptions, settings: PoolSettings) -> dict[str, Any]:
+    """redis-py's names for what people read from ``connection_pool.connection_kwargs``."""
+    place: dict[str, Any] = (
+        {"path": options.path}
+        if options.path is not None
+        else {"host": options.host, "port": options.port}
+    )
+    return place | {
+        "db": options.database,
+        "client_name": options.client_name,
+        "encoding": options.encoding,
+        "encoding_errors": options.encoding_errors,
+        "socket_timeout": settings.command_timeout,
+        "socket_connect_timeout": options.timeout,
+    }
 
 
 def _circuit_breaker(kwargs: Mapping[str, Any]) -> float:

@@ -279,10 +279,10 @@ class Checkout:
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> PooledConnection:
-        server = self._pool.server
-        lease = server.checkout_at_once()
+        checkouts = self._pool.server.checkouts
+        lease = checkouts.at_once()
         if lease is None:
-            lease = await server.checkout(self._timeout)
+            lease = await checkouts.get(self._timeout)
         self._connection = connection = PooledConnection(self._pool.client, lease)
         return connection
 

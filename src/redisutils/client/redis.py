@@ -316,7 +316,7 @@ class Redis(redis.asyncio.Redis):
         attempts = 0
         while True:
             spent = monotonic() - started
-            lease = await server.checkout_patiently(self._timeout - spent)
+            lease = await server.checkouts.patiently(self._timeout - spent)
             try:
                 spent = monotonic() - started
                 lane = lane_of(lease.item)
@@ -387,7 +387,7 @@ class Redis(redis.asyncio.Redis):
 
     async def _own_connection(self) -> OwnConnection:
         """A connection for a pipeline alone, until it releases it."""
-        return await self._source.server().checkout_patiently(self._timeout)
+        return await self._source.server().checkouts.patiently(self._timeout)
 
     def client(self) -> Self:
         """A client on a connection of its own, on the same pool."""

@@ -10,18 +10,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from redisutils.client.adapter import AdapterPool
-from redisutils.client.arguments import LIBRARY
+from redisutils.client.arguments import redis_py_kwargs
+from redisutils.client.configured import connect_options, pool_settings
 from redisutils.client.lease import Checkout
 from redisutils.client.redis import Redis
 from redisutils.client.source import OpenSource
-from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
-from redisutils.connection.tls import TLSFiles
 from redisutils.errors import ConfigError, PoolClosed
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
-from redisutils.pool.settings import PoolSettings
-from redisutils.retry import Backoff, RetryMode, RetryPolicy
 from redisutils.secret import hide
 from redisutils.topology.standalone import DEFAULT_LANE, Standalone
 
@@ -90,8 +87,8 @@ class RedisPool:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.config = config
-        self._options = _connect_options(config, ssl_context)
-        self._settings = _pool_settings(config, timeouts, queue_mode)
+        self._options = connect_options(config, ssl_context)
+        self._settings = pool_settings(config, timeouts, queue_mode)
         self._server: Standalone | None = None
         self._embedded: ServerProcess | None = None
         self._client: Redis | None = None
@@ -212,7 +209,7 @@ class RedisPool:
             lane: which shared connection it uses.
         """
         source = OpenSource(self.server)
-        kwargs = _redis_py_kwargs(self._options, self._settings) | {
+        kwargs = redis_py_kwargs(self._options, self._settings) | {
             "decode_responses": decode_responses,
             # RESP2's shapes on RESP3's wire are what redis-py gives for no protocol at all.
             "protocol": None if protocol == 2 else protocol,
@@ -325,80 +322,3 @@ class RedisPool:
         for connection in result.removed:
             pool.discard(connection)
         return RetainResult(result.retained, len(result.removed))
-
-
-def _connect_options(config: RedisConfig, context: ssl.SSLContext | None) -> ConnectOptions:
-    async def credentials() -> tuple[str, ...]:
-        password = config.current_password()
-        if password is None and config.username is None:
-            return ()
-        if config.username is None:
-            return (password or "",)
-        return (config.username, password or "")
-
-    tls: Callable[[], ssl.SSLContext] | None = None
-    if context is not None:
-        tls = lambda: context  # noqa: E731  # a constant, asked at each connect
-    elif config.tls_enabled:
-        tls = TLSFiles(
-            config.tls_cert_path,
-            config.tls_key_path,
-            config.tls_ca_path,
-            check_hostname=config.tls_check_hostname,
-        )
-    return ConnectOptions(
-        host=config.host,
-        port=config.port,
-        path=config.unix_socket_path,
-        database=config.database,
-        credentials=credentials,
-        client_name=config.client_name or None,
-        timeout=config.connection_timeout,
-        tls=tls,
-        library=LIBRARY,
-    )
-
-
-def _pool_settings(
-    config: RedisConfig, timeouts: Timeouts | None, queue_mode: QueueMode
-) -> PoolSettings:
-    mode: RetryMode = config.retry
-    return PoolSettings(
-        max_size=config.pool_max_size,
-        min_idle=config.pool_min_idle,
-        max_idle=config.pool_max_idle_seconds or inf,
-        max_lifetime=config.pool_max_lifetime_seconds or inf,
-        timeouts=timeouts
-        or Timeouts(
-            wait=config.wait_timeout,
-            create=config.connection_timeout,
-            recycle=config.command_timeout,
-        ),
-        queue_mode=queue_mode,
-        command_timeout=config.command_timeout,
-        retry=RetryPolicy(
-            mode,
-            config.max_retries,
-            Backoff(config.retry_delay_ms / 1000, config.retry_max_delay_ms / 1000),
-        ),
-        health_check_interval=config.health_check_interval or inf,
-        circuit_breaker=config.circuit_breaker_seconds or inf,
-        plain_keys=config.slow_log_keys == "plain",
-    )
-
-
-def _redis_py_kwargs(options: ConnectOptions, settings: PoolSettings) -> dict[str, Any]:
-    """redis-py's names for what people read from ``connection_pool.connection_kwargs``."""
-    place: dict[str, Any] = (
-        {"path": options.path}
-        if options.path is not None
-        else {"host": options.host, "port": options.port}
-    )
-    return place | {
-        "db": options.database,
-        "client_name": options.client_name,
-        "encoding": options.encoding,
-        "encoding_errors": options.encoding_errors,
-        "socket_timeout": settings.command_timeout,
-        "socket_connect_timeout": options.timeout,
-    }

@@ -7,9 +7,8 @@ error; the same is then said in RESP2's words, in a second round trip.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from sys import intern
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import AuthenticationError, DataError, NoPermissionError
 
@@ -35,8 +34,7 @@ LONGEST_REFUSAL: Final = 300
 """Characters of a refusal that are told: what is no server may answer with anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Refused:
+class _Refused(NamedTuple):
     """What the server has refused."""
 
     error: Exception

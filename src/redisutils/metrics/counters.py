@@ -6,10 +6,9 @@ import logging
 from asyncio import AbstractEventLoop, Future
 from collections import Counter, deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from redisutils.errors import CommandTimeout, Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics.events import EventLog
@@ -26,8 +25,7 @@ WINDOWS: Final = (1, 10, 60)
 """Seconds over which rates are told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gauges:
+class Gauges(NamedTuple):
     """What a pool knows at one moment and need not count. See ``MetricsSnapshot``."""
 
     endpoint: str

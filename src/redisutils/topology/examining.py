@@ -4,42 +4,32 @@ PING, TIME and INFO leave in one write on the pool's own lane: one round trip, 5
 about 0.03 ms of the server's time and 0.6 ms of ours. Looks that are asked for at once share one.
 
 A lane may be stuck behind a long answer while the server is well. So one that has a connection and
-does not answer in the first part of the time is compared with a connection of our own.
+does not answer in the first part of the time is compared with a connection of our own. What the
+answers come to: :mod:`redisutils.topology.judging`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from asyncio import Future, Task
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextvars import Context
-from dataclasses import dataclass
 from time import monotonic, time
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from redis.exceptions import RedisError
 
-from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import OwnPayload, pack_many
-from redisutils.connection.protocol import Connection
 from redisutils.connection.words import cut
-from redisutils.errors import CircuitOpen, PoolClosed, RedisUtilsError, code_of
-from redisutils.metrics.latency import LatencySnapshot
-from redisutils.metrics.snapshot import MetricsSnapshot
-from redisutils.pool.lane import Lane
-from redisutils.pool.model import PoolStatus
-from redisutils.pool.pool import Lease, Pool
+from redisutils.errors import PoolClosed, RedisUtilsError, code_of
 from redisutils.retry import TRANSIENT
-from redisutils.topology import reasons as because
+from redisutils.topology.checkouts import Checkouts
 from redisutils.topology.facts import MOST, SECTIONS, Info
-from redisutils.topology.health import EndpointHealth, HealthReport
-from redisutils.topology.reasons import Grown, Reason
+from redisutils.topology.health import HealthReport
+from redisutils.topology.judging import Judge, Judged, Look
+from redisutils.topology.reasons import Reason
 
 __all__ = ["Examined", "Examiner"]
-
-WINDOW: Final = 10.0
-"""Seconds over which it is told what has grown: since the last look, if that was earlier."""
 
 _LANE_SHARE: Final = 0.6
 """The part of the time in which a lane that is connected is waited for alone."""
@@ -48,59 +38,13 @@ _REFUSED_FOR: Final = 60.0
 """Seconds for which a command is not sent again that this user may not use: each refusal leaves an
 entry in the server's ACL LOG."""
 
-_SPACING: Final = 0.5
-"""Seconds between looks that are remembered."""
 
+class Examined(Judged, Protocol):
+    """A server with its pool, and the ways to connections of one's own."""
 
-class Examined(Protocol):
-    """A server with its pool."""
-
-    options: ConnectOptions
-    pool: Pool[Connection]
+    checkouts: Checkouts
 
     def check_usable(self) -> None: ...
-
-    def lane(self) -> Lane:
-        """The one that everybody uses."""
-
-    def lend(self, lease: Lease[Connection]) -> None: ...
-
-    def snapshot(self) -> MetricsSnapshot: ...
-
-    def status(self) -> PoolStatus: ...
-
-
-@dataclass(slots=True)
-class _Look:
-    """What came of asking."""
-
-    ping: Any = None
-    """The answer, or the error reply."""
-    round_trip: float | None = None
-    ahead: float | None = None
-    info: Info | None = None
-    fresh: bool = False
-    """Whether it had to connect first."""
-    stuck: bool = False
-    """Whether the lane did not answer, and a connection of our own did."""
-    shortage: str = ""
-    """Who had the connections while it waited for one."""
-    again: bool = False
-    """Whether it was asked in words that the server does not know, and others may be better."""
-    error: Exception | None = None
-    """Why there is no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Stand:
-    """Where the counters stood at a look."""
-
-    at: float
-    failures: Mapping[tuple[str, str], int]
-    read_only: int
-    waits: int
-    lag: LatencySnapshot
-    info: Info | None
 
 
 class Examiner:
@@ -112,11 +56,10 @@ class Examiner:
 
     def __init__(self, server: Examined) -> None:
         self._server = server
-        self._peer = server.options.peer
+        self._judge = Judge(server)
         self._looking: dict[float, Task[HealthReport]] = {}
         self._sections: tuple[str, ...] = SECTIONS
         self._refused: dict[str, tuple[float, str]] = {}
-        self._stands: deque[_Stand] = deque([_stand(server.snapshot(), None)])
 
     async def look(self, timeout: float) -> HealthReport:
         """Look, or wait for one that is looking.
@@ -154,11 +97,12 @@ class Examiner:
             look = await self._ask(end)
         if isinstance(look.error, PoolClosed):
             return self._closed(look.error)
-        return self._report(look)
+        refused = {name: told for name, (_, told) in self._refused.items()}
+        return self._judge.report(look, refused)
 
-    async def _ask(self, end: float) -> _Look:
+    async def _ask(self, end: float) -> Look:
         """By the lane; by a connection of our own if that is stuck."""
-        look = _Look()
+        look = Look()
         try:
             lane = self._server.lane()
             look.fresh = lane.connection is None
@@ -181,15 +125,15 @@ class Examiner:
             look.error = error
         return look
 
-    async def _ask_own(self, end: float) -> _Look | None:
+    async def _ask_own(self, end: float) -> Look | None:
         """By a connection that nobody else uses. None if it was not answered, or none was to be
         had."""
-        look = _Look()
+        look = Look()
         try:
             async with asyncio.timeout(end - monotonic()):
                 # Of the pool itself: if there is none, no caller has failed.
                 lease = await self._server.pool.get(wait=0)
-                self._server.lend(lease)
+                self._server.checkouts.lend(lease)
                 try:
                     left = end - monotonic()
                     began, since, names, reply = self._issue(lease.item.submit_many, left)
@@ -225,7 +169,7 @@ class Examiner:
         return now, time(), list(asked), reply
 
     def _read(
-        self, look: _Look, names: Iterable[str], answers: list[Any], began: float, since: float
+        self, look: Look, names: Iterable[str], answers: list[Any], began: float, since: float
     ) -> None:
         """Make sense of the answers."""
         took = monotonic() - began
@@ -240,7 +184,7 @@ class Examiner:
             elif name == "INFO":
                 look.info = Info(_text(answer))
 
-    def _was_refused(self, look: _Look, name: str, error: Exception) -> None:
+    def _was_refused(self, look: Look, name: str, error: Exception) -> None:
         code = code_of(error)
         if code in TRANSIENT or code == "MISCONF":
             if name == "PING":
@@ -252,127 +196,6 @@ class Examiner:
             look.ping = error
         elif name != "HELLO":
             self._refused[name] = (monotonic() + _REFUSED_FOR, cut(str(error)))
-
-    # -- judging -------------------------------------------------------------------
-
-    def _report(self, look: _Look) -> HealthReport:
-        snapshot = self._server.snapshot()
-        now = _stand(snapshot, look.info)
-        before, grown = self._remember(now)
-        found: dict[str, Reason] = {}
-        for reason in self._judge(look, snapshot, now, before, grown):
-            known = found.get(reason.code)
-            if known is None or (known.severity, reason.severity) == ("degraded", "unhealthy"):
-                found[reason.code] = reason
-        reasons = tuple(sorted(found.values(), key=lambda reason: reason.severity != "unhealthy"))
-        status: Literal["healthy", "degraded", "unhealthy"] = "healthy"
-        if reasons:
-            status = reasons[0].severity
-        facts, notes = None, list(self._notes())
-        if look.info is not None and grown is not None:
-            facts = look.info.facts(hit_rate=grown.hit_rate, clock_skew=look.ahead)
-            notes += because.notes_of_server(self._peer, look.info, grown)
-        return HealthReport(
-            status=status,
-            reasons=reasons,
-            round_trip=look.round_trip,
-            pool=self._server.status(),
-            endpoints=(EndpointHealth(self._peer, look.error is None, look.round_trip, facts),),
-            notes=tuple(notes),
-        )
-
-    def _judge(
-        self,
-        look: _Look,
-        snapshot: MetricsSnapshot,
-        now: _Stand,
-        before: _Stand,
-        grown: Grown | None,
-    ) -> Iterable[Reason]:
-        """All that is wrong."""
-        yield from self._of_answer(look)
-        seconds = now.at - before.at
-        if look.info is not None and grown is not None:
-            refused = now.read_only - before.read_only
-            yield from because.of_server(self._peer, look.info, grown, refused)
-        if look.ahead is not None:
-            yield from because.of_clock(self._peer, look.ahead)
-        shortage = self._server.pool.shortage()
-        if shortage:
-            yield Reason(f"callers wait for a connection: {shortage}", "pool")
-        elif now.waits > before.waits and snapshot.utilisation >= 1:
-            waited = now.waits - before.waits
-            yield Reason(
-                f"{waited} caller{'s' * (waited != 1)} had to wait for a connection in the last "
-                f"{seconds:.0f} s, and all {snapshot.max_size} are in use "
-                "(REDIS_POOL_MAX_SIZE)",
-                "pool",
-            )
-        more = {kind: count - before.failures.get(kind, 0) for kind, count in now.failures.items()}
-        yield from because.of_failures(snapshot.rates[10], more)
-        yield from because.of_lag(now.lag.since(before.lag), seconds)
-
-    def _of_answer(self, look: _Look) -> Iterable[Reason]:
-        error = look.error
-        if error is None:
-            if isinstance(look.ping, Exception):
-                yield because.of_refused_ping(self._peer, code_of(look.ping), str(look.ping))
-            elif look.round_trip is not None and not look.fresh:
-                yield from because.of_round_trip(self._peer, look.round_trip)
-            if look.stuck:
-                lane = self._server.lane()
-                yield Reason(
-                    f"the lane {lane.name!r} does not answer, while {self._peer} answers on "
-                    f"another connection: {lane.depth} commands wait there, perhaps for a long "
-                    "answer; use pool.lane(…) for what takes long",
-                    "lane",
-                )
-        elif isinstance(error, CircuitOpen):
-            yield Reason(error.message, "circuit-open", "unhealthy")
-        elif look.shortage:
-            told = f"no connection is free for commands: {look.shortage}"
-            yield Reason(told, "pool", "unhealthy")
-        else:
-            why = error.message if isinstance(error, RedisUtilsError) else cut(str(error))
-            yield Reason(f"{self._peer} does not answer: {why}", "unreachable", "unhealthy")
-
-    def _notes(self) -> Iterable[str]:
-        lost = {
-            "PING": "whether it serves commands is not judged",
-            "TIME": "its clock is not judged",
-            "INFO": "its memory, clients, persistence and replication are not judged",
-        }
-        for name, (_, told) in self._refused.items():
-            yield f"{self._peer} refuses {name} ({told}): {lost[name]}; grant +{name.lower()}"
-
-    def _remember(self, now: _Stand) -> tuple[_Stand, Grown | None]:
-        """Keep where the counters stand.
-
-        Returns where ours stood before, and how far the server's have come.
-        """
-        stands = self._stands
-        while len(stands) > 1 and now.at - stands[1].at >= WINDOW:
-            stands.popleft()
-        before = stands[0]
-        grown = None
-        if now.info is not None:
-            told = next((stand for stand in stands if stand.info is not None), now)
-            grown = Grown(now.at - told.at, now.info, told.info)
-        first = now.info is not None and all(stand.info is None for stand in stands)
-        if first or now.at - stands[-1].at >= _SPACING:
-            stands.append(now)
-        return before, grown
-
-
-def _stand(snapshot: MetricsSnapshot, info: Info | None) -> _Stand:
-    return _Stand(
-        at=snapshot.at,
-        failures=snapshot.failures,
-        read_only=snapshot.errors.get("ReadOnlyError", 0),
-        waits=snapshot.waits,
-        lag=snapshot.process.loop_lag,
-        info=info,
-    )
 
 
 async def _settled(reply: Future[Any], seconds: float) -> None:

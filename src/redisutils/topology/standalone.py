@@ -10,24 +10,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.protocol import Connection
-from redisutils.errors import (
-    CircuitOpen,
-    CommandTimeout,
-    ConnectFailed,
-    ConnectionLost,
-    Outcome,
-    PoolClosed,
-    PoolTimeout,
-    RedisUtilsError,
-    WrongLoop,
-)
+from redisutils.errors import PoolClosed, PoolTimeout, RedisUtilsError, WrongLoop
 from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import MetricsSnapshot
@@ -36,9 +25,10 @@ from redisutils.pool.housekeeping import Housekeeper
 from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
 from redisutils.pool.model import PoolStatus
-from redisutils.pool.pool import Lease, Pool
+from redisutils.pool.pool import Pool
 from redisutils.pool.settings import PoolSettings
-from redisutils.retry import Reconnecting, RetryPolicy
+from redisutils.retry import RetryPolicy
+from redisutils.topology.checkouts import Checkouts
 
 if TYPE_CHECKING:
     from redisutils.topology.examining import Examiner
@@ -49,9 +39,6 @@ __all__ = ["Standalone"]
 logger = logging.getLogger("redisutils.pool")
 
 DEFAULT_LANE = "default"
-
-_GRACE: Final = 0.01
-"""Seconds past a budget in which the pool may say itself what a checkout waited for in vain."""
 
 
 class Standalone:
@@ -68,7 +55,6 @@ class Standalone:
         self._loop = asyncio.get_running_loop()
         self.metrics = PoolMetrics(self._loop, options.peer)
         self._home = Home.of(self._loop)
-        self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
         self._pid = os.getpid()
         self._forked = False
         self.metrics.measures.slow.plain_keys = settings.plain_keys
@@ -94,6 +80,14 @@ class Standalone:
             name=f"pool of {options.peer}",
         )
         self.pool.describe_users = self._describe_users
+        self.checkouts = Checkouts(
+            options.peer,
+            self.pool,
+            self.metrics,
+            self.breaker,
+            settings.retry,
+            self.check_usable,
+        )
         self._lanes: dict[str, Lane] = {}
         self._private: weakref.WeakSet[Lane] = weakref.WeakSet()
         self._housekeeper = Housekeeper(
@@ -114,7 +108,7 @@ class Standalone:
     def loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
 
-    # -- lanes and checkouts -------------------------------------------------------
+    # -- lanes ---------------------------------------------------------------------
 
     def lane(self, name: str = DEFAULT_LANE) -> Lane:
         """The shared lane of this name, made when first asked for; its first command connects."""
@@ -140,103 +134,6 @@ class Standalone:
             self.metrics,
             self.breaker,
             patience=self.settings.command_timeout,
-        )
-
-    def checkout_at_once(self) -> Lease[Connection] | None:
-        """A connection of the caller's own if one is idle and fit; else None: see :meth:`checkout`.
-        Raises as :meth:`check_usable` does."""
-        self.check_usable()
-        return self.pool.get_at_once()
-
-    async def checkout(self, wait: float | None = None) -> Lease[Connection]:
-        """A connection of the caller's own.
-
-        Args:
-            wait: seconds for all of it, instead of the pool's for each phase; with 0 only an
-                idle one or a new one will do, and the pool's own seconds bound that.
-
-        Raises:
-            CircuitOpen: the server is known dead, or turns out to be meanwhile, and no idle one
-                is fit. Otherwise what ``pool.get`` raises.
-        """
-        self.check_usable()
-        try:
-            async with self.breaker.guard():
-                if wait is None:
-                    return await self.pool.get()
-                return await self.pool.get(wait=wait, total=wait or inf)
-        except RedisUtilsError as error:
-            tried = wait == 0 and isinstance(error, PoolTimeout) and error.phase == "wait"
-            if not tried:  # to try once is an answer either way
-                self.metrics.failed(error)
-            raise
-
-    async def checkout_patiently(self, budget: float) -> Lease[Connection]:
-        """A checkout that tries again as long as no connection can be made, as a lane does: for
-        what a client takes a connection for by itself. Such a one ends when we are closed.
-
-        Args:
-            budget: seconds for all of it.
-
-        Raises:
-            CommandTimeout: they are over.
-            CircuitOpen: the server is known dead, or turns out to be meanwhile. Otherwise what
-                ``pool.get`` raises.
-        """
-        try:
-            async with self.breaker.guard():
-                return await self._checkout_within(budget)
-        except RedisUtilsError as error:
-            if isinstance(error, CommandTimeout):
-                self.metrics.ran_out(error)
-            self.metrics.failed(error)
-            raise
-
-    async def _checkout_within(self, budget: float) -> Lease[Connection]:
-        policy = self.settings.retry
-        allowed = 0 if policy.mode == "never" else policy.max_retries
-        started = monotonic()
-        reconnecting = Reconnecting()
-        while True:
-            left = max(0.0, budget - (monotonic() - started))
-            bound = asyncio.timeout(left + _GRACE)
-            try:
-                async with bound:
-                    self.check_usable()
-                    lease = await self.pool.get(wait=min(self.settings.timeouts.wait, left))
-                if monotonic() - started < budget:
-                    self.lend(lease)
-                    return lease
-                lease.release()  # too late for a command to be sent
-                raise self._no_time(budget)
-            except TimeoutError:
-                if not bound.expired():
-                    raise  # a hook's own
-                raise self._no_time(budget) from None
-            except CircuitOpen:
-                raise  # those that stood idle were not fit
-            except ConnectFailed as error:
-                if error.fatal:
-                    raise
-                now = monotonic()
-                took = now - started
-                counts = reconnecting.failed(policy, now)
-                spent = counts and reconnecting.failures > allowed
-                if spent or took + reconnecting.pause >= budget:
-                    raise type(error)(
-                        f"{error.message}; tried {reconnecting.times()} in {took:.2g} s"
-                    ) from error
-                self.metrics.retried("connect")
-                await asyncio.sleep(reconnecting.pause)
-
-    def lend(self, lease: Lease[Connection]) -> None:
-        """It ends when we are closed."""
-        self._lent.add(lease)
-
-    def _no_time(self, budget: float) -> CommandTimeout:
-        return CommandTimeout(
-            f"no connection to {self.options.peer} could be had within {budget:.3g} s",
-            outcome=Outcome.NOT_SENT,
         )
 
     def _refuse_waiting(self) -> None:
@@ -400,11 +297,7 @@ class Standalone:
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()
-        # Blocking commands, subscriptions and the like, which might wait for ever. What callers
-        # have checked out themselves goes on, as in deadpool, until they give it back.
-        for lease in list(self._lent):
-            if not lease.released:
-                lease.item.abort(ConnectionLost(f"{self.pool.name} was closed"))
+        self.checkouts.end_lent()
         # One turn, in which lanes stop connecting, and transports let go of their sockets; and
         # another, for those of the connections that were being made.
         await asyncio.sleep(0)
@@ -417,6 +310,7 @@ class Standalone:
     def set_policy(self, policy: RetryPolicy) -> None:
         """Repeat commands by ``policy`` from now on."""
         self.settings = replace(self.settings, retry=policy)
+        self.checkouts.policy = policy
         for lane in self._all_lanes():
             lane.policy = policy
 
