@@ -29,7 +29,7 @@ pytest.importorskip("uvicorn", reason='needs the extra "monitor"')
 from typer.testing import CliRunner
 
 from redisutils.cli.app import app
-from redisutils.cli.serve.hosting import Address
+from redisutils.cli.serve.hosting import Address, addresses, listen
 
 TOKEN = "open-sesame-0123456789"
 PATIENCE = 20.0
@@ -281,6 +281,14 @@ def test_it_is_not_exposed_by_accident(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_others_can_reach_is_known(host: str, is_loopback: bool) -> None:
     assert Address(socket.AF_INET, host).is_loopback is is_loopback
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
+def test_every_address_is_every_address() -> None:
+    (listening,) = listen(addresses("::"), 0)
+    with listening:
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, listening.getsockname()[1])).close()
 
 
 @pytest.mark.parametrize(

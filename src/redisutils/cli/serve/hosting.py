@@ -67,8 +67,14 @@ def listen(places: Iterable[Address], port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     for place in places:
         here = (place.host, port)
+        # "::" is every address, as 0.0.0.0 is not: those of IPv4 as well.
+        both = place.host == "::" and socket.has_dualstack_ipv6()
         try:
-            sockets.append(socket.create_server(here, family=place.family, backlog=_BACKLOG))
+            sockets.append(
+                socket.create_server(
+                    here, family=place.family, backlog=_BACKLOG, dualstack_ipv6=both
+                )
+            )
         except OSError as error:
             for opened in sockets:
                 opened.close()
