@@ -250,6 +250,7 @@ def test_everything_has_a_name(screen: Page) -> None:
     """)
     assert unnamed == []
     assert screen.locator("h1").count() == 1
+    expect(screen.get_by_role("list", name="What is wrong")).to_have_count(0)
     for frames in (minutes(), minutes(errors=[], retries=[])):
         play(screen, frames)
         health(screen, "healthy")
