@@ -45,8 +45,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def command(*arguments: str) -> list[str]:
-    start = "from redisutils.cli import main; main()"
-    return [sys.executable, "-W", "error", "-c", start, "serve", *arguments]
+    return [sys.executable, "-W", "error", "-m", "redisutils", "serve", *arguments]
 
 
 def refused(*arguments: str) -> tuple[int, str]:
