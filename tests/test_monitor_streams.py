@@ -61,6 +61,9 @@ HALF = request("/login", "Content-Length: 9", method="POST") + b"tok"
 
 CHUNKED = "Transfer-Encoding: chunked"
 
+LARGE = File(b"x" * 8_000_000, "text/css", '"large"')
+"""More than any buffer takes."""
+
 
 @pytest.mark.parametrize(
     "begun",
@@ -91,7 +94,7 @@ async def test_idle_clients_keep_nobody_out(
 ) -> None:
     monkeypatch.setattr(protocol, "CONNECTIONS", 5)
     app = monitor_app(idle)
-    app._page["style.css"] = File(b"x" * 8_000_000, "text/css", '"large"')  # than any buffer
+    app._page["style.css"] = LARGE
     async with hosted(app) as url, httpx.AsyncClient(base_url=url) as client:
         async with client.stream("GET", "/events") as watching:
             assert watching.status_code == 200
@@ -166,6 +169,23 @@ async def test_where_its_connection_cannot_be_closed_its_stream_ends_as_it_shoul
                 taken += piece
         assert b"\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n" in taken
         writer.close()
+    assert not complaints(caplog)
+
+
+@pytest.mark.parametrize("path", ["/events", "/style.css"], ids=["watched", "answered"])
+async def test_clients_that_take_nothing_do_not_hold_up_the_end(
+    pool: RedisPool, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(protocol, "GRACE", 0.1)
+    app = quick(pool)
+    hoard(app)
+    app._page["style.css"] = LARGE
+    async with hosted(app) as url:
+        reader, writer = await sent_to(url, request(path))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await until(lambda: app.feed.viewers or path != "/events")
+    writer.transport.abort()
     assert not complaints(caplog)
 
 

@@ -18,10 +18,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from redisutils.monitor.stream import PATIENCE
 
-__all__ = ["BoundedProtocol", "room"]
+__all__ = ["GRACE", "BoundedProtocol", "room"]
 
 CONNECTIONS: Final = 1024
 """At a time."""
+
+GRACE: Final = 2.0
+"""Seconds that clients have to take their answers when the server ends."""
 
 _OTHERS: Final = 64
 """Files that the process needs for all else: the pool's connections among them."""
@@ -82,6 +85,12 @@ class BoundedProtocol(H11Protocol):
         """asyncio: it took something."""
         super().resume_writing()
         self._turn()
+
+    def shutdown(self) -> None:
+        """uvicorn: the server is to end."""
+        super().shutdown()
+        # uvicorn cancels what has not ended in time, with a traceback for each.
+        self.loop.call_later(GRACE, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn: what has come is no HTTP."""
