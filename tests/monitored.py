@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
@@ -40,14 +41,17 @@ def quick(pool: RedisPool) -> MonitorApp:
 
 
 @asynccontextmanager
-async def hosted(app: MonitorApp) -> AsyncIterator[str]:
-    """On a real socket, for what streams."""
+async def hosted(app: MonitorApp, *, buffer: int | None = None) -> AsyncIterator[str]:
+    """On a real socket, for what streams; the system keeps some ``buffer`` bytes for a client."""
+    sockets = listen(addresses("127.0.0.1"), 0)
+    if buffer is not None:
+        sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     # uvicorn looks ten times a second whether it is to end: most of what a test would take.
     impatient = SimpleNamespace(**vars(asyncio))
     impatient.sleep = lambda seconds: asyncio.sleep(seconds / 20)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(uvicorn.server, "asyncio", impatient)
-        async with Host(app, listen(addresses("127.0.0.1"), 0), any_name=False) as host:
+        async with Host(app, sockets, any_name=False) as host:
             yield host.url
 
 

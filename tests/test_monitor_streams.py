@@ -3,6 +3,7 @@ who watch."""
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
@@ -170,6 +171,45 @@ async def test_where_its_connection_cannot_be_closed_its_stream_ends_as_it_shoul
         assert b"\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n" in taken
         writer.close()
     assert not complaints(caplog)
+
+
+async def test_a_connection_that_is_closed_does_not_wait_for_what_nobody_takes(
+    idle: RedisPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "PATIENCE", 0.1)
+    app = monitor_app(idle)
+    app._page["style.css"] = File(b"x" * 50_000, "text/css", '"some"')  # less than pauses uvicorn
+    loop = asyncio.get_running_loop()
+    async with hosted(app, buffer=4096) as url:
+        with socket.socket() as slow:
+            slow.setblocking(False)
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            await loop.sock_connect(slow, (httpx.URL(url).host, httpx.URL(url).port))
+            await loop.sock_sendall(slow, request("/style.css", "Connection: close"))
+            taken = await loop.sock_recv(slow, 1)
+            reader, writer = await sent_to(url)  # which comes and ends after it
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+            writer.close()
+            with contextlib.suppress(ConnectionResetError):
+                while piece := await loop.sock_recv(slow, 2**16):
+                    taken += piece
+            assert len(taken) < 50_000
+
+
+async def test_a_viewer_that_takes_everything_stays(
+    pool: RedisPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "PATIENCE", 0.1)
+    async with hosted(quick(pool)) as url:
+        watching, watcher = await sent_to(url, request("/events"))
+        idle, writer = await sent_to(url)  # which comes and ends after it
+        with contextlib.suppress(ConnectionResetError):
+            await idle.read()
+        for _ in range(3):
+            await watching.readuntil(b"event: frame")
+        watcher.close()
+        writer.close()
 
 
 @pytest.mark.parametrize("path", ["/events", "/style.css"], ids=["watched", "answered"])

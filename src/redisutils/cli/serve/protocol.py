@@ -97,7 +97,6 @@ class BoundedProtocol(H11Protocol):
         answer = self._under_way()
         if answer is not None:  # it is in the body: what is answered to that is for nobody any more
             answer.disconnected = True
-            answer.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:  # an answer has begun, and there can be no other
