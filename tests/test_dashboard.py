@@ -250,6 +250,12 @@ def test_everything_has_a_name(screen: Page) -> None:
     """)
     assert unnamed == []
     assert screen.locator("h1").count() == 1
+    expect(screen.get_by_role("list", name="What is wrong")).to_have_count(0)
+    for frames in (minutes(), minutes(errors=[], retries=[])):
+        play(screen, frames)
+        health(screen, "healthy")
+        expect(screen.locator("tbody tr").first).to_be_visible()
+        expect(screen.locator("tbody th:not([scope=row])")).to_have_count(0)
 
 
 def test_all_text_can_be_read_in_light_and_dark(screen: Page) -> None:

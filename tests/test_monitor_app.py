@@ -1,23 +1,19 @@
 """``monitor_app``: what each address answers, to whom, and what trouble does not do to it."""
 
 import asyncio
-import contextlib
-import json
 import logging
 import re
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from redisutils import ConfigError, RedisPool, create_redis_pool
+from redisutils import RedisPool, create_redis_pool
 from redisutils.testing import EmbeddedServer
 from tests.conftest import StartServer
-from tests.ours import our_tasks, pool_at, until
+from tests.ours import pool_at, until
 
 pytest.importorskip("starlette", reason='needs the extra "monitor"')
 pytest.importorskip("uvicorn", reason='needs the extra "monitor"')
@@ -25,20 +21,14 @@ pytest.importorskip("uvicorn", reason='needs the extra "monitor"')
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from redisutils.cli.serve import protocol
-from redisutils.cli.serve.hosting import Host, addresses, listen
 from redisutils.monitor import app as app_module
-from redisutils.monitor.access import SESSION_SECONDS, Access, check_token
-from redisutils.monitor.app import MonitorApp, monitor_app
-from redisutils.monitor.feed import Feed
+from redisutils.monitor.app import monitor_app
 from redisutils.monitor.files import read_page
 from redisutils.monitor.guard import LoopbackOnly
-from redisutils.secret import Secret
+from tests.monitored import Browse, browsing, complaints, one_loop, quick
 
 TOKEN = "open-sesame-0123456789"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-one_loop = pytest.mark.asyncio(loop_factories=["asyncio"])  # for what is the same on any
 
 
 @pytest.fixture
@@ -54,61 +44,10 @@ async def idle() -> AsyncIterator[RedisPool]:
         yield pool
 
 
-def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged that somebody should look at; not that the machine was busy, which asyncio
-    says in debug mode."""
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.levelno >= logging.WARNING and record.msg != "Executing %s took %.3f seconds"
-    ]
-
-
-Browse = Callable[..., httpx.AsyncClient]
-
-
 @pytest.fixture
 async def browse() -> AsyncIterator[Browse]:
-    """Clients of an application, without a network."""
-    async with AsyncExitStack() as stack:
-        apps: list[Any] = []
-
-        def open_(app: Any, base: str = "http://localhost:9121", **options: Any) -> Any:
-            apps.append(app)
-            transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-            client = httpx.AsyncClient(transport=transport, base_url=base, **options)
-            stack.push_async_exit(client)
-            return client
-
-        yield open_
-        for app in apps:
-            if isinstance(app, MonitorApp):
-                await app.stop()
-
-
-def quick(pool: RedisPool) -> MonitorApp:
-    """One that makes frames more often, for tests that wait for some."""
-    app = monitor_app(pool)
-    app.feed = Feed(pool, interval=0.05)
-    return app
-
-
-@asynccontextmanager
-async def hosted(app: MonitorApp) -> AsyncIterator[str]:
-    """On a real socket, for what streams."""
-    async with Host(app, listen(addresses("127.0.0.1"), 0), any_name=False) as host:
-        yield host.url
-
-
-async def events(response: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
-    """(event, data) as they come."""
-    name = ""
-    async for line in response.aiter_lines():
-        key, _, value = line.partition(": ")
-        if key == "event":
-            name = value
-        elif key == "data":
-            yield name, json.loads(value)
+    async with browsing() as browse:
+        yield browse
 
 
 # What is answered
@@ -163,8 +102,9 @@ async def test_a_dead_server_is_not_ready_but_alive(idle: RedisPool, browse: Bro
 
 
 async def test_readiness_comes_back_with_the_server(
-    start_server: StartServer, browse: Browse
+    start_server: StartServer, browse: Browse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(app_module, "_FRESH", 0.0)
     server = await start_server()
     async with pool_at(server) as pool:
         client = browse(monitor_app(pool))
@@ -307,7 +247,6 @@ async def test_it_can_be_mounted_anywhere_and_needs_no_lifespan(
     assert (await client.get("/deep/redis", follow_redirects=True)).status_code == 401
     entered = await client.post("/deep/redis/login", data={"token": TOKEN})
     assert (entered.status_code, entered.headers["location"]) == (303, "./")
-    assert "Path=/deep/redis/;" in entered.headers["set-cookie"]
     page = await client.get("/deep/redis/")
     assert page.status_code == 200
     assert (await client.get("/deep/redis/style.css")).status_code == 200
@@ -332,168 +271,6 @@ async def test_where_a_server_mounts_without_a_slash_the_browser_is_sent_to_it(
     ]:
         answer = await browse(bare).get(path)
         assert (answer.status_code, answer.headers["location"]) == (307, location)
-
-
-# Who may look
-
-SHIELDED = ["/", "/api/frame", "/events", "/healthz", "/metrics"]
-
-
-@pytest.mark.parametrize("path", SHIELDED)
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Authorization": "Bearer wrong"},
-        {"Authorization": f"Bearer {TOKEN}x"},
-        {"Authorization": f"Basic {TOKEN}"},
-        {"Authorization": TOKEN},
-        {"Authorization": "Bearer \udcff".encode("latin-1", "surrogateescape").decode("latin-1")},
-        {"Cookie": f"redisutils-00000000={TOKEN}"},
-    ],
-)
-@one_loop
-async def test_without_the_token_nothing_is_told(
-    idle: RedisPool, browse: Browse, path: str, headers: dict[str, str]
-) -> None:
-    app = monitor_app(idle, token=TOKEN)
-    encoded = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
-    answer = await browse(app).get(path, headers=encoded)
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"].startswith('Bearer realm="redisutils"')
-    assert TOKEN not in answer.text
-    assert "127.0.0.1" not in answer.text
-    assert not app.feed.running
-    if path != "/":
-        assert "token" in answer.json()["error"]
-
-
-@one_loop
-async def test_with_the_token_everything_is(idle: RedisPool, browse: Browse) -> None:
-    app = monitor_app(idle, token=TOKEN)
-    client = browse(app)
-    for header in (BEARER, {"Authorization": f"bearer  {TOKEN}"}):
-        assert (await client.get("/", headers=header)).status_code == 200
-    assert "does not answer" in (await client.get("/readyz", headers=BEARER)).json()["reasons"][0]
-
-
-@one_loop
-async def test_probes_need_no_token_and_are_told_no_reasons(
-    idle: RedisPool, browse: Browse
-) -> None:
-    client = browse(monitor_app(idle, token=TOKEN))
-    assert (await client.get("/livez")).status_code == 200
-    ready = await client.get("/readyz")
-    assert (ready.status_code, ready.json()) == (503, {"ready": False})
-
-
-@one_loop
-async def test_a_browser_types_the_token_once(idle: RedisPool, browse: Browse) -> None:
-    app = monitor_app(idle, token=TOKEN)
-    client = browse(app)
-    form = await client.get("/")
-    assert form.status_code == 401
-    assert '<form method="post" action="login">' in form.text
-    for name in re.findall(r'(?:src|href)="([^"]+)"', form.text):
-        assert (await client.get(name)).status_code == 200, "what the form needs, it gets"
-    wrong = await client.post("/login", data={"token": "wrong"})
-    assert wrong.status_code == 401
-    assert "That is not the token." in wrong.text
-    assert 'role="alert" hidden' in form.text
-    assert 'role="alert" hidden' not in wrong.text
-    assert not client.cookies
-    right = await client.post("/login", data={"token": f" {TOKEN} "})
-    assert right.status_code == 303
-    cookie = right.headers["set-cookie"]
-    assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
-    assert TOKEN not in cookie
-    assert (await client.get("/")).status_code == 200
-    assert (await client.get("/login")).status_code == 303
-    # Where the address is another one, so is the cookie's name: see app._cookie.
-    other = browse(app, base="http://localhost:9122")
-    assert (await other.get("/", headers={"Cookie": cookie.partition(";")[0]})).status_code == 401
-
-
-@one_loop
-async def test_over_https_the_cookie_stays_on_https(idle: RedisPool, browse: Browse) -> None:
-    client = browse(monitor_app(idle, token=TOKEN), base="https://monitor.example")
-    assert "Secure" in (await client.post("/login", data={"token": TOKEN})).headers["set-cookie"]
-
-
-@one_loop
-async def test_behind_a_proxy_with_tls_the_cookie_stays_on_https(
-    idle: RedisPool, browse: Browse
-) -> None:
-    for base, told, secure in [
-        ("http://monitor.example", "https", True),
-        ("http://monitor.example", "HTTPS, http", True),
-        ("http://monitor.example", "http", False),
-        ("https://monitor.example", "http", True),
-    ]:
-        client = browse(monitor_app(idle, token=TOKEN), base=base)
-        headers = {"X-Forwarded-Proto": told}
-        answer = await client.post("/login", data={"token": TOKEN}, headers=headers)
-        assert ("Secure" in answer.headers["set-cookie"]) is secure, (base, told)
-
-
-@one_loop
-async def test_a_root_path_may_end_with_a_slash(idle: RedisPool) -> None:
-    transport = httpx.ASGITransport(monitor_app(idle, token=TOKEN), root_path="/redis/")
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        answer = await client.post("/redis//login", data={"token": TOKEN})
-    assert "Path=/redis/;" in answer.headers["set-cookie"]
-
-
-def test_a_session_ends_after_twelve_hours_whatever_is_asked_for_in_it() -> None:
-    now = 1_700_000_000.0
-    access = Access(Secret(TOKEN), clock=lambda: now)
-    session = access.begin()
-    for _ in range(12):
-        assert access.allows(None, session)
-        now += SESSION_SECONDS / 12
-    assert not access.allows(None, session)
-
-
-def test_every_worker_knows_the_sessions_of_its_token() -> None:
-    session = Access(Secret(TOKEN)).begin()
-    assert Access(Secret(TOKEN)).allows(None, session)
-    assert not Access(Secret(TOKEN + "x")).allows(None, session)
-    assert session != Access(Secret(TOKEN)).begin()
-    end, nonce, signature = session.split(".")
-    for forged in (
-        f"{int(end) + 1}.{nonce}.{signature}",
-        f"{end}.x.{signature}",
-        f"{end}.{nonce}.{signature[:-1]}",
-        f"{end}.{nonce}.",
-        f"{'9' * 5000}.{nonce}.{signature}",
-        "",
-        ".",
-        "..",
-        "\udcff.\udcff.\udcff",
-    ):
-        assert not Access(Secret(TOKEN)).allows(None, forged), forged
-
-
-@pytest.mark.parametrize(
-    ("token", "told"),
-    [
-        ("", "token is empty: make one with"),
-        ("short", "token has 5 characters, must have 16 to 512"),
-        ("x" * 513, "token has 513 characters"),
-        ("sixteen or more, with spaces", "has a space"),
-        ("sechzehn-Zeichen-müssen-es-sein", "not ASCII"),
-    ],
-)
-@one_loop
-async def test_a_poor_token_is_refused_and_not_repeated(
-    idle: RedisPool, token: str, told: str
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        monitor_app(idle, token=token)
-    assert told in str(caught.value)
-    assert not token or token not in str(caught.value)
-    assert TOKEN not in repr(check_token(TOKEN, "token"))
 
 
 # What no request may do
@@ -531,7 +308,16 @@ async def test_files_are_kept_by_the_browser_until_they_change(
 @one_loop
 async def test_only_reading_is_allowed(idle: RedisPool, browse: Browse, method: str) -> None:
     client = browse(monitor_app(idle))
-    for path in ["/livez", "/readyz", "/style.css", *SHIELDED]:
+    for path in (
+        "/",
+        "/livez",
+        "/readyz",
+        "/healthz",
+        "/metrics",
+        "/events",
+        "/api/frame",
+        "/style.css",
+    ):
         answer = await client.request(method, path)
         assert answer.status_code == 405
         assert "GET" in answer.headers["allow"]
@@ -613,216 +399,6 @@ async def test_without_prometheus_it_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "redisutils.monitor.prometheus", None)
     answer = await browse(monitor_app(idle)).get("/metrics")
     assert answer.status_code == 501
-
-
-# Connections that are kept for nothing
-
-
-async def sent_to(url: str, *pieces: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    place = httpx.URL(url)
-    reader, writer = await asyncio.open_connection(place.host, place.port, limit=2**20)
-    for piece in pieces:
-        writer.write(piece)
-    return reader, writer
-
-
-@pytest.mark.parametrize(
-    "begun",
-    [
-        b"",
-        b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ",
-        b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\ntok",
-    ],
-)
-async def test_a_request_has_its_time(
-    idle: RedisPool, begun: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(protocol, "REQUEST", 0.1)
-    async with hosted(monitor_app(idle, token=TOKEN)) as url:
-        reader, writer = await sent_to(url, begun)
-        try:
-            async with asyncio.timeout(8):
-                await reader.read()
-        except ConnectionResetError:
-            pass
-        writer.close()
-    assert not complaints(caplog)
-
-
-async def test_silent_clients_keep_nobody_out(
-    idle: RedisPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "CONNECTIONS", 5)
-    async with hosted(monitor_app(idle)) as url, httpx.AsyncClient(base_url=url) as client:
-        async with client.stream("GET", "/events") as watching:
-            assert watching.status_code == 200
-            silent = [await sent_to(url) for _ in range(12)]
-            assert (await client.get("/livez")).status_code == 200
-            reader, _ = silent[0]
-            async with asyncio.timeout(8):
-                with contextlib.suppress(ConnectionResetError):
-                    assert await reader.read() == b""  # the oldest went
-            lines = watching.aiter_lines()
-            assert await anext(lines) == "retry: 1000", "what is answered stays"
-        for _, writer in silent:
-            writer.close()
-
-
-async def test_a_viewer_that_takes_nothing_is_left(
-    pool: RedisPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(protocol, "PATIENCE", 0.1)
-    app = quick(pool)
-    app.feed._kept.extend([b'{"x":"' + b"x" * 100_000 + b'"}'] * 200)  # more than any buffer takes
-    async with hosted(app) as url:
-        request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        _, writer = await sent_to(url, request)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await until(lambda: app.feed.viewers == 1)
-        await until(lambda: app.feed.viewers == 0)
-        writer.transport.abort()
-    assert not complaints(caplog)
-
-
-def test_there_is_room_for_the_pool_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    resource = pytest.importorskip("resource", reason="Windows has no such limit")
-    for files, expected in [(256, 192), (100, 50), (10**6, 1024), (resource.RLIM_INFINITY, 1024)]:
-        monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
-        assert protocol.room() == expected
-
-
-# Streams
-
-
-async def test_a_viewer_gets_the_history_and_then_each_frame(pool: RedisPool) -> None:
-    app = quick(pool)
-    app.feed.start()
-    await app.feed.first(5.0)
-    async with (
-        hosted(app) as url,
-        httpx.AsyncClient(base_url=url) as client,
-        client.stream("GET", "events") as response,
-    ):
-        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-        assert "content-length" not in response.headers
-        coming = events(response)
-        name, history = await anext(coming)
-        assert name == "history"
-        assert {frame["closed"] for frame in history} == {False}
-        # Of the slow commands, which each frame tells of again, the latest is enough.
-        assert history[-1]["slow"]
-        assert not any(frame["slow"] for frame in history[:-1])
-        name, frame = await anext(coming)
-        assert name == "frame"
-        assert frame["at"] > history[-1]["at"]
-        assert app.feed.viewers == 1
-        await coming.aclose()  # type: ignore[attr-defined]  # it is a generator
-
-
-async def test_a_viewer_that_hangs_up_leaves_nothing(
-    pool: RedisPool, caplog: pytest.LogCaptureFixture
-) -> None:
-    app = quick(pool)
-    async with hosted(app) as url:
-        host, port = url.removeprefix("http://").rstrip("/").split(":")
-        before = our_tasks()
-        for _ in range(20):
-            reader, writer = await asyncio.open_connection(host, int(port))
-            writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            await reader.readuntil(b"event: history")
-            writer.transport.abort()
-        await until(lambda: not app.feed.viewers, "the end of the streams")
-        await app.feed.stop()
-        await until(lambda: our_tasks() <= before, "the end of their tasks")
-    assert complaints(caplog) == []
-
-
-async def test_garbage_is_answered_and_leaves_no_trace(
-    idle: RedisPool, caplog: pytest.LogCaptureFixture
-) -> None:
-    app = monitor_app(idle)
-    async with hosted(app) as url:
-        host, port = url.removeprefix("http://").rstrip("/").split(":")
-        for garbage in (
-            b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
-            b"*1\r\n$4\r\nPING\r\n\r\n",
-            b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n",
-        ):
-            reader, writer = await asyncio.open_connection(host, int(port))
-            writer.write(garbage)
-            assert (await reader.read()).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
-            writer.close()
-    assert complaints(caplog) == []
-
-
-@pytest.mark.asyncio(loop_factories=["uvloop"])  # httpx makes debugging slow
-async def test_a_hundred_dashboards(pool: RedisPool) -> None:
-    app = quick(pool)
-    app.feed.start()
-
-    together = asyncio.Event()
-
-    async def watch(client: httpx.AsyncClient) -> bool:
-        async with client.stream("GET", "events") as response:
-            async for name, frame in events(response):
-                if name == "frame" and together.is_set():
-                    return bool(frame["health"]["status"] == "healthy")
-        return False
-
-    limits = httpx.Limits(max_connections=None)
-    async with hosted(app) as url, httpx.AsyncClient(base_url=url, limits=limits) as client:
-        watching = [asyncio.create_task(watch(client)) for _ in range(100)]
-        await until(lambda: app.feed.viewers == 100, "a hundred viewers", patience=20)
-        together.set()
-        assert await asyncio.gather(*watching) == [True] * 100
-    assert app.feed.viewers == 0
-
-
-async def test_the_history_is_sent_whole(pool: RedisPool) -> None:
-    app = monitor_app(pool)
-    app.feed = Feed(pool, interval=0.002)
-    with app.feed.watch() as viewer:
-        made = [(await anext(viewer)).frame["at"] for _ in range(40)]
-    async with (
-        hosted(app) as url,
-        httpx.AsyncClient(base_url=url) as client,
-        client.stream("GET", "events") as response,
-    ):
-        async for name, frames in events(response):
-            if name == "history":
-                assert [frame["at"] for frame in frames][: len(made)] == made
-                break
-
-
-async def test_streams_end_when_the_process_stops(pool: RedisPool) -> None:
-    app = quick(pool)
-
-    async def watch(url: str) -> list[str]:
-        async with httpx.AsyncClient() as client, client.stream("GET", f"{url}events") as response:
-            return [name async for name, _ in events(response)]
-
-    async with hosted(app) as url:
-        watching = asyncio.create_task(watch(url))
-        await until(lambda: app.feed.viewers, "a viewer")
-    assert (await watching)[0] == "history"  # and it ended without an error
-
-
-@one_loop
-async def test_there_is_a_bound_to_streams(
-    pool: RedisPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(app_module, "VIEWERS", 2)
-    app = monitor_app(pool)
-    viewers = [app.feed.watch() for _ in range(2)]
-    async with hosted(app) as url, httpx.AsyncClient(base_url=url) as client:
-        answer = await client.get("events")
-        assert (answer.status_code, answer.json()) == (
-            503,
-            {"error": "2 dashboards are open already"},
-        )
-        viewers[0].leave()
-        async with client.stream("GET", "events") as response:
-            assert response.status_code == 200
 
 
 def test_every_file_of_the_page_can_be_served() -> None:

@@ -29,7 +29,7 @@ pytest.importorskip("uvicorn", reason='needs the extra "monitor"')
 from typer.testing import CliRunner
 
 from redisutils.cli.app import app
-from redisutils.cli.serve.hosting import Address
+from redisutils.cli.serve.hosting import Address, addresses, listen
 
 TOKEN = "open-sesame-0123456789"
 PATIENCE = 20.0
@@ -45,8 +45,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def command(*arguments: str) -> list[str]:
-    start = "from redisutils.cli import main; main()"
-    return [sys.executable, "-W", "error", "-c", start, "serve", *arguments]
+    return [sys.executable, "-W", "error", "-m", "redisutils", "serve", *arguments]
 
 
 def refused(*arguments: str) -> tuple[int, str]:
@@ -190,7 +189,7 @@ def test_a_second_signal_ends_it_at_once_though_nobody_hears_of_it() -> None:
         assert served.process.wait(PATIENCE) == 128 + signal.SIGTERM
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 def test_it_runs_with_its_standard_files_closed(closed: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -281,6 +280,14 @@ def test_it_is_not_exposed_by_accident(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_others_can_reach_is_known(host: str, is_loopback: bool) -> None:
     assert Address(socket.AF_INET, host).is_loopback is is_loopback
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
+def test_every_address_is_every_address() -> None:
+    (listening,) = listen(addresses("::"), 0)
+    with listening:
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, listening.getsockname()[1])).close()
 
 
 @pytest.mark.parametrize(

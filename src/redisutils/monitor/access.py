@@ -63,6 +63,10 @@ class Access:
     def __init__(self, token: Secret | None, clock: Callable[[], float] = time) -> None:
         self._digest = None if token is None else _digest(token)
         self._clock = clock
+        self.cookie = f"redisutils-{self._derived('cookie').hex()[:8]}"
+        """The name of a session's cookie, another one for each token. Browsers send the cookies of
+        one port to all ports of a host: those of two monitors must not get into each other's way.
+        """
 
     @property
     def open(self) -> bool:
@@ -75,7 +79,8 @@ class Access:
             return True
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
-            return scheme.lower() == "bearer" and self.knows(token.strip())
+            if scheme.lower() == "bearer" and self.knows(token.strip()):
+                return True
         return session is not None and self._continues(session)
 
     def knows(self, token: str) -> bool:
@@ -94,9 +99,12 @@ class Access:
         return self._clock() < float(told.partition(".")[0])  # ours: we have signed it
 
     def _signature(self, told: str) -> str:
-        assert self._digest is not None
-        key = hmac.digest(self._digest, b"redisutils monitor: sessions", "sha256")
+        key = self._derived("sessions")
         return hmac.new(key, told.encode(errors="surrogateescape"), "sha256").hexdigest()
+
+    def _derived(self, what: str) -> bytes:
+        """Made from the token for one purpose, so that it tells nothing of it."""
+        return hmac.digest(self._digest or b"", f"redisutils monitor: {what}".encode(), "sha256")
 
 
 def _digest(text: str) -> bytes:

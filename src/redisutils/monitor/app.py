@@ -25,7 +25,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
-from hashlib import sha256
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
@@ -166,7 +165,7 @@ class MonitorApp:
     # -- who may look ------------------------------------------------------------------------
 
     def _may_look(self, request: Request) -> bool:
-        cookie = request.cookies.get(_cookie(request))
+        cookie = request.cookies.get(self._access.cookie)
         return self._access.allows(request.headers.get("authorization"), cookie)
 
     def _shielded(self, answer: Endpoint) -> Endpoint:
@@ -208,9 +207,9 @@ class MonitorApp:
         answer = await self._back(request)
         if session:
             answer.set_cookie(
-                _cookie(request),
+                self._access.cookie,
                 session,
-                path=request.scope.get("root_path", "").rstrip("/") + "/",
+                path=None,  # the browser's own: where it finds the form, behind whatever proxy
                 max_age=int(SESSION_SECONDS),
                 secure=_by_https(request),
                 httponly=True,
@@ -322,13 +321,6 @@ class MonitorApp:
         else:  # which may hang: this one shall not
             content, kind = await asyncio.to_thread(exposition, self._pool, accept=accept)
         return Response(content, headers={"Content-Type": kind})
-
-
-def _cookie(request: Request) -> str:
-    """The name of the session's cookie. Browsers send the cookies of one port to all ports of a
-    host: those of two monitors on one machine must not get into each other's way."""
-    host = request.headers.get("host", "")
-    return f"redisutils-{sha256(host.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def _by_https(request: Request) -> bool:

@@ -28,7 +28,7 @@ _PIECE: Final = 16
 not cost the program a megabyte at a stroke, nor hold its commands up."""
 
 PATIENCE: Final = 30.0
-"""Seconds that a viewer may take nothing at all. Its connection is closed then."""
+"""Seconds that a viewer may take nothing at all. It is none any more then."""
 
 _GLANCE: Final = 1.0
 """Seconds from one look at whether the process is stopping to the next."""
@@ -70,9 +70,12 @@ class EventStream(Response):
             with self._feed.watch() as viewer:
                 await _history(self._feed, write)
                 await _frames(viewer, write)
-            await send({"type": "http.response.body"})
 
         await _until_either(whole(), _gone(receive))
+        # Whoever took nothing may yet take the end. Until then, or until the connection is lost,
+        # this waits: some servers complain of an answer that has none, and none can be told to cut
+        # it off.
+        await send({"type": "http.response.body"})
 
 
 async def _history(feed: Feed, write: Write) -> None:

@@ -13,15 +13,16 @@ from typing import Final, Self
 
 import uvicorn
 
-from redisutils.cli.serve.protocol import BoundedProtocol
+from redisutils.cli.serve.protocol import GRACE, BoundedProtocol
 from redisutils.monitor.app import MonitorApp
 from redisutils.monitor.guard import LoopbackOnly
 
 __all__ = ["Address", "CannotListen", "Host", "addresses", "listen"]
 
 _BACKLOG: Final = 128
-_GRACE: Final = 2
-"""Seconds that answers have to be sent when it ends."""
+_LAST: Final = 2
+"""Seconds after those that clients have at the end, in which answers that are for nobody may yet
+see it."""
 
 
 class CannotListen(Exception):
@@ -67,8 +68,14 @@ def listen(places: Iterable[Address], port: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     for place in places:
         here = (place.host, port)
+        # "::" is every address, as 0.0.0.0 is not: those of IPv4 as well.
+        both = place.host == "::" and socket.has_dualstack_ipv6()
         try:
-            sockets.append(socket.create_server(here, family=place.family, backlog=_BACKLOG))
+            sockets.append(
+                socket.create_server(
+                    here, family=place.family, backlog=_BACKLOG, dualstack_ipv6=both
+                )
+            )
         except OSError as error:
             for opened in sockets:
                 opened.close()
@@ -116,7 +123,7 @@ class Host:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=_GRACE,
+                timeout_graceful_shutdown=int(GRACE) + _LAST,
             )
         )
         self._task: asyncio.Task[None] | None = None

@@ -1,28 +1,30 @@
 """HTTP connections that cannot be kept for nothing.
 
-uvicorn gives a request all the time it wants, and counts whoever is connected: some hundreds of
-silent sockets would keep everybody else out. Here a request has its time, a client that takes
-nothing is left, and of too many connections it is the idle ones that go.
+uvicorn gives a client all the time it wants, and counts whoever is connected: some hundreds of
+silent sockets would keep everybody else out. Here a client whose turn it is has a bounded time, and
+when there are too many connections, the one ends that has made us wait longest. Those with an
+answer under way, such as a dashboard that is watched, stay while there is any other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Final
+from math import inf
+from typing import Any, Final, cast
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from redisutils.monitor.stream import PATIENCE
 
-__all__ = ["REQUEST", "BoundedProtocol", "room"]
-
-REQUEST: Final = 10.0
-"""Seconds that a request may take to come, its body included."""
+__all__ = ["GRACE", "BoundedProtocol", "room"]
 
 CONNECTIONS: Final = 1024
-"""At a time. One more ends the oldest that has no answer under way."""
+"""At a time."""
+
+GRACE: Final = 2.0
+"""Seconds that clients have to take their answers when the server ends."""
 
 _OTHERS: Final = 64
 """Files that the process needs for all else: the pool's connections among them."""
@@ -41,63 +43,88 @@ def room() -> int:
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's, with bounds of time and number."""
+    """uvicorn's, with bounds of time and number.
 
-    _coming: asyncio.TimerHandle | None = None
-    """Runs while a request is not whole."""
-    _stuck: asyncio.TimerHandle | None = None
-    """Runs while the client does not take what there is for it."""
-    _order = 0
-    """When it came, among the others."""
-    _came = 0
+    It is the client's turn while it has no whole request here that wants an answer, and while it
+    does not take what was written. It has ``PATIENCE`` seconds, and then the connection is aborted:
+    to close it would be to wait until everything is taken.
+    """
+
+    _due: asyncio.TimerHandle | None = None
+    """When the client's turn ends; None while it is ours."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
         """asyncio: begin."""
         super().connection_made(transport)
-        BoundedProtocol._came += 1
-        self._order = BoundedProtocol._came
-        self._coming = self.loop.call_later(REQUEST, transport.abort)
+        self._turn()
         if len(self.connections) > room():
-            others = [each for each in self.connections if isinstance(each, BoundedProtocol)]
-            min(others, key=lambda each: (not each.idle, each._order))._leave()
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: it is over."""
-        for timer in (self._coming, self._stuck):
-            if timer is not None:
-                timer.cancel()
+        if self._due is not None:
+            self._due.cancel()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """asyncio: a piece of a request."""
-        super().data_received(data)
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-            if self._coming is not None:
-                self._coming.cancel()
-                self._coming = None
-        elif self._coming is None:
-            self._coming = self.loop.call_later(REQUEST, self.transport.abort)
+    def handle_events(self) -> None:
+        """uvicorn: read what has come."""
+        super().handle_events()
+        self._turn()
+
+    def on_response_complete(self) -> None:
+        """uvicorn: all of an answer is written."""
+        super().on_response_complete()
+        self._turn()
 
     def pause_writing(self) -> None:
         """asyncio: the client takes nothing."""
         super().pause_writing()
-        if self._stuck is None:
-            # Not to be closed: that would wait until it takes what is written.
-            self._stuck = self.loop.call_later(PATIENCE, self.transport.abort)
+        self._turn()
 
     def resume_writing(self) -> None:
         """asyncio: it took something."""
         super().resume_writing()
-        if self._stuck is not None:
-            self._stuck.cancel()
-            self._stuck = None
+        self._turn()
 
-    @property
-    def idle(self) -> bool:
-        """Whether no answer to a whole request is under way."""
-        answering = self.conn.our_state in (h11.SEND_RESPONSE, h11.SEND_BODY)
-        return self._coming is not None or not answering
+    def shutdown(self) -> None:
+        """uvicorn: the server is to end."""
+        super().shutdown()
+        # uvicorn cancels what has not ended in time, with a traceback for each.
+        self.loop.call_later(GRACE, self.transport.abort)
 
-    def _leave(self) -> None:
-        self.connections.discard(self)  # now: others may come before it has ended
-        self.transport.abort()
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn: what has come is no HTTP."""
+        answer = self._under_way()
+        if answer is not None:  # it is in the body: what is answered to that is for nobody any more
+            answer.disconnected = True
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # an answer has begun, and there can be no other
+            self.transport.close()
+
+    def _under_way(self) -> RequestResponseCycle | None:
+        """The latest answer unless it is complete. Its request may not be whole yet."""
+        latest = cast("RequestResponseCycle | None", self.cycle)  # none before the first request
+        return None if latest is None or latest.response_complete else latest
+
+    def _turn(self) -> None:
+        """Time the client while it is its turn."""
+        answer = self._under_way()
+        ours = answer is not None and not answer.more_body and not self.flow.write_paused
+        if ours and self._due is not None:
+            self._due.cancel()
+            self._due = None
+        elif not ours and self._due is None:
+            self._due = self.loop.call_later(PATIENCE, self.transport.abort)
+
+    def _make_room(self) -> None:
+        """For this one, which may be a probe that decides whether the process lives."""
+        longest = min(self.connections - {self}, key=_since)
+        self.connections.discard(longest)  # now: others may come before it has ended
+        longest.transport.abort()
+
+
+def _since(connection: Any) -> float:
+    """Where it has its place among those that may end for others: the longest in debt first."""
+    due: asyncio.TimerHandle | None = connection._due
+    return inf if due is None else due.when()

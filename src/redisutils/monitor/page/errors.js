@@ -1,7 +1,7 @@
 // What went wrong: failures by what callers know of them, and what was sent again; in all, and
 // for each kind.
 
-import { each, el, mark, say, table } from "./dom.js";
+import { attributes, each, el, mark, say, table } from "./dom.js";
 import { columns } from "./painters.js";
 import { Plot } from "./plot.js";
 import { linear } from "./scale.js";
@@ -107,7 +107,8 @@ function retryKind({ reason, rate: now, total }) {
 }
 
 function kindRow() {
-  const name = el("th", "", el("i", "swatch"), el("span"));
+  const words = el("th", "", el("i", "swatch"), el("span"));
+  const name = attributes(words, { scope: "row" });
   const over = el("td", "over", spark());
   return el("tr", "", name, el("td", "outcome"), el("td", "figure"), el("td", "figure"), over);
 }

@@ -95,6 +95,7 @@ export class Head {
 
   #drawReasons(frame, status) {
     const reasons = FAULTS.includes(status) ? frame.health.reasons : [];
+    $("reasons").hidden = !reasons.length; // an empty list would be read out as one
     each($("reasons"), reasons, () => el("li"), say);
   }
 }

@@ -1,6 +1,6 @@
 // The pool and its lanes as they fill.
 
-import { each, el, mark, say, table } from "./dom.js";
+import { attributes, each, el, mark, say, table } from "./dom.js";
 import { line } from "./painters.js";
 import { Plot } from "./plot.js";
 import { linear } from "./scale.js";
@@ -89,7 +89,7 @@ function laneRow() {
   return el(
     "tr",
     "",
-    el("th"),
+    attributes(el("th"), { scope: "row" }),
     el("td", "state"),
     el("td", "figure"),
     el("td", "meter", el("span", "fill")),
