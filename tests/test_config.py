@@ -590,7 +590,7 @@ def test_wrong_values_are_named_shown_and_explained(
         ("username", 7, "username=7: must be text"),
         ("password", 7, "password=***: must be text"),
         ("password", ["pw"], "password=***: must be text"),
-        ("url", 7, "url=7: must be text"),
+        ("url", 7, "url=***: must be text"),
         ("tls_enabled", "x\ny", "tls_enabled='x\\ny': must be true or false"),
         ("tls_ca_path", 7, "tls_ca_path=7: must be a path"),
     ],

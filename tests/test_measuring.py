@@ -307,6 +307,34 @@ async def test_slow_reads_do_not_slow_the_program_down(clean_server: EmbeddedSer
     assert found.latency.count > 20_000 - 2 * LARGEST_GAP
 
 
+async def test_what_a_pool_asks_by_itself_is_nobodys_latency(clean_server: EmbeddedServer) -> None:
+    """A look at the server each second would be half of what a quiet program sees."""
+    async with pool_at(clean_server, health_check_interval=0.001) as pool:
+        async with pool.get():
+            await pool.client.get("k")
+        for _ in range(3):
+            assert (await pool.health()).round_trip
+            await pool.server._housekeeper.round()
+        found = pool.metrics()
+        assert found.commands > 10
+        assert (set(found.by_command), found.latency.count) == ({"GET"}, 1)
+        assert {slow.command for slow in found.slow} == {"GET"}
+
+
+async def test_what_would_have_been_measured_is_not_let_by(clean_server: EmbeddedServer) -> None:
+    """The next one is, and stands for as many."""
+    async with pool_at(clean_server) as pool:
+        await pool.client.ping()
+        pool.server.metrics.measures.slow.floor = inf
+        (timing,) = (one._timing for one in pool.server._manager.open)
+        timing.skip, timing._stands_for = 0, 7
+        before = pool.metrics()
+        await pool.health()
+        await pool.client.echo("hello")
+        found = pool.metrics().since(before)
+    assert found.by_command["ECHO"].latency.count == found.latency.count == 7
+
+
 async def test_what_is_pushed_leaves_nothing_behind(clean_server: EmbeddedServer) -> None:
     async with pool_at(clean_server) as pool, pool.client.pubsub() as messages:
         for number in range(100):

@@ -22,6 +22,7 @@ from .canary import ENCODED, NEEDLE, SECRET, Search
 
 URL = f"redis://alice:{ENCODED}@h"
 BROKEN_URLS = [
+    SECRET,  # a password in the wrong place
     f"{URL}:0",
     f"{URL}/x",
     f"{URL}?db=x",

@@ -139,6 +139,8 @@ def masked(text: str) -> str:
     Rather hides too much than too little: in a broken URL the password may stand anywhere.
     """
     scheme, separator, rest = text.partition("://")
+    if text and text != "localhost" and not re.search(r"[:./@\[]", text):
+        return "***"  # a single word is no address, and may be a password in the wrong place
     if not separator:
         scheme, rest = "", text
     shown = ""

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, Final
 
 from redisutils.connection.naming import blocks, command_name, slow_command
+from redisutils.connection.packing import OwnPayload
 from redisutils.connection.reply import Batch, Issued, Reply
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.split import Split
@@ -81,7 +82,7 @@ class Timing:
         received: float,
         began: float,
     ) -> int:
-        """The answer to ``reply`` has just been parsed: measure it.
+        """The answer to ``reply`` has just been parsed: measure it if a caller waited for it.
 
         Args:
             place: the how-manieth of all replies that were asked for on this connection it is.
@@ -96,6 +97,8 @@ class Timing:
             sent = issued
         else:
             payload, issued, sent = reply.payload, reply.issued, reply.sent
+        if type(payload) is OwnPayload:
+            return 1  # nobody waited: the next one is measured instead, and stands for as many
         written = self._written(place, sent)
         wait = sent - issued
         queue = written - sent

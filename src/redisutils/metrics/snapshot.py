@@ -143,7 +143,8 @@ class MetricsSnapshot:
     latency: LatencySnapshot
     """From issuing a command to handing over its answer: one sample a command, and one a
     pipeline. See :mod:`redisutils.metrics.meter`. Without commands that block (BLPOP, …), which
-    wait as long as they are told to: they are in ``by_command``."""
+    wait as long as they are told to: they are in ``by_command``; and without what the pool asks by
+    itself, to look after its connections and its server."""
     parts: Mapping[str, LatencySnapshot]
     """The same by part: ``wait``, ``queue``, ``wire``, ``loop``, ``parse``. See
     :mod:`redisutils.metrics.split`."""

@@ -20,6 +20,7 @@ from redisutils.cli.serve.hosting import CannotListen, Host, addresses, listen
 from redisutils.errors import ConfigError, RedisUtilsError
 from redisutils.monitor.access import LONGEST, check_token
 from redisutils.monitor.app import MonitorApp, monitor_app
+from redisutils.monitor.probing import probing
 from redisutils.secret import Secret
 
 __all__ = ["TOKEN", "Options", "run"]
@@ -120,7 +121,8 @@ async def _serve(options: Options, config: RedisConfig, token: Secret | None) ->
             app.feed.sidecar = True
             stop = _on_signals(app, options.drain)
             known = bool(token or options.no_token)
-            async with Host(app, sockets, any_name=known, name=options.host) as host:
+            serving = Host(app, sockets, any_name=known, name=options.host)
+            async with probing(pool), serving as host:
                 app.feed.start()  # for the first to look to see what was before
                 _announce(options, config, host.url, local=local, token=token is not None)
                 await _until(stop, host)

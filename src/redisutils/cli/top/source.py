@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
-
-from redis.exceptions import RedisError
 
 from redisutils import create_redis_pool
 from redisutils.cli.top.events import Address, EventsFailed, read_events
 from redisutils.cli.top.reading import read_frame, read_frames
-from redisutils.errors import RedisUtilsError
 from redisutils.monitor.feed import Feed
+from redisutils.monitor.probing import probing
 
 if TYPE_CHECKING:
-    from redisutils import RedisConfig, RedisPool
+    from redisutils import RedisConfig
     from redisutils.monitor.frame import Frame
     from redisutils.secret import Secret
 
 __all__ = ["News", "OwnPool", "Remote", "Source"]
-
-PROBES: Final = 10
-"""PINGs a second of a pool of our own: it has nothing else to measure."""
 
 PAUSE: Final = 1.0
 """Seconds before a lost dashboard is tried again."""
@@ -71,26 +64,14 @@ class OwnPool:
         """A frame each second. A server that does not answer is told in the frames."""
         async with create_redis_pool(self._config) as pool:
             feed = Feed(pool)
-            probing = asyncio.create_task(_probe(pool))
             try:
-                with feed.watch() as viewer:
-                    async for sheet in viewer:
-                        # By the same way as those of others, for errors may quote a server.
-                        yield News((read_frame(sheet.data),))
+                async with probing(pool):
+                    with feed.watch() as viewer:
+                        async for sheet in viewer:
+                            # By the same way as those of others, for errors may quote a server.
+                            yield News((read_frame(sheet.data),))
             finally:
-                probing.cancel()
-                await asyncio.wait({probing})
                 await feed.stop()
-
-
-async def _probe(pool: RedisPool) -> None:
-    client = pool.client.with_timeout(1.0)
-    due = monotonic()
-    while True:
-        with contextlib.suppress(RedisError, RedisUtilsError):
-            await client.ping()
-        due = max(due + 1 / PROBES, monotonic())
-        await asyncio.sleep(due - monotonic())
 
 
 class Remote:
