@@ -150,11 +150,15 @@ async def test_a_unix_socket(clean_server: EmbeddedServer, told: Told) -> None:
     assert not {"server.port", "network.peer.port"} & attributes.keys()
 
 
-async def test_a_path_that_is_no_text(told: Told, tmp_path: Path) -> None:
-    """Exporters write UTF-8, which has no lone surrogates."""
+async def test_a_path_that_is_no_text(
+    told: Told, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Exporters and logs write UTF-8, which has no lone surrogates."""
+    caplog.set_level("DEBUG")
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     async with create_redis_pool(url=f"unix://{path}", retry="never") as pool:
         assert pool.config.unix_socket_path == str(path)
+        assert (repr(pool) + pool.config.endpoint).encode()
         with told.instrument(pool):
             with pytest.raises(ConnectFailed):
                 await pool.client.get("k")
@@ -165,7 +169,8 @@ async def test_a_path_that_is_no_text(told: Told, tmp_path: Path) -> None:
     texts = [span.status.description, *map(str, (span.attributes or {}).values())]
     texts += [str(value) for point in points for value in point.attributes.values()]
     assert any("\\udcff" in text for text in texts[1:])
-    assert [text.encode() for text in texts]
+    assert "\\udcff" in caplog.text
+    assert [text.encode() for text in (*texts, caplog.text)]
 
 
 async def test_every_way_of_a_command_is_seen(pool: RedisPool, told: Told) -> None:

@@ -285,8 +285,9 @@ class RedisConfig(BaseSettings):
         """The server for a message: ``host:port`` or a socket's path; no secrets."""
         if self.embedded:
             return "embedded server"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return self.unix_socket_path or f"{host}:{self.port}"
+        if self.unix_socket_path:  # as ConnectOptions.peer says it
+            return self.unix_socket_path.encode(errors="backslashreplace").decode()
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def wait_timeout(self) -> float:

@@ -78,6 +78,6 @@ class ConnectOptions:
     @property
     def peer(self) -> str:
         """The server's name for messages."""
-        if self.path is not None:
-            return self.path
+        if self.path is not None:  # which may have bytes that are no text, and no log would take
+            return self.path.encode(errors="backslashreplace").decode()
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
