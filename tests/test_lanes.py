@@ -81,7 +81,7 @@ async def test_a_reply_of_50_MB_holds_up_its_own_lane_alone(
             assert reading.done(), "a later command of its lane came before it"
             assert len(reading.result()) == 50_000_000
             most = max(most, placed)
-        assert most >= 5
+        assert most >= 3
 
 
 async def test_a_lane_that_waits_for_a_slow_command_holds_up_no_other(

@@ -241,6 +241,7 @@ def test_there_is_room_for_the_pool_itself(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_a_viewer_gets_the_history_and_then_each_frame(pool: RedisPool) -> None:
     app = quick(pool)
+    await pool.client.get("k")
     app.feed.start()
     await app.feed.first(5.0)
     async with (

@@ -20,8 +20,8 @@ __all__ = ["OwnPayload", "pack", "pack_many", "unpack"]
 
 
 class OwnPayload(bytes):
-    """A packed command that no caller has issued, such as a health check's: what becomes of it is
-    told to no caller, and counts as nobody's failure."""
+    """A packed command that no caller waits for, such as a health check's, or of which its client
+    tells the caller itself, as of those that block: its reply's failure counts as nobody's."""
 
     __slots__ = ()
 

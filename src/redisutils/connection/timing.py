@@ -97,7 +97,9 @@ class Timing:
             sent = issued
         else:
             payload, issued, sent = reply.payload, reply.issued, reply.sent
-        if type(payload) is OwnPayload:
+        name = command_name(payload, isinstance(reply, Batch))
+        apart = blocks(name, payload)
+        if type(payload) is OwnPayload and not apart:
             return 1  # nobody waited: the next one is measured instead, and stands for as many
         written = self._written(place, sent)
         wait = sent - issued
@@ -105,10 +107,8 @@ class Timing:
         wire = max(0.0, received - written)  # where clocks tick coarsely
         loop = began - received
         parse = ended - began
-        name = command_name(payload, isinstance(reply, Batch))
         measures = self._metrics.measures
         slow = measures.slow
-        apart = blocks(name, payload)
         if ended - issued > slow.floor and not apart and self._is_new(name, received):
             split = Split(wait, queue, wire, loop, parse)
             slow.add(slow_command(name, payload, answer, split, plain=slow.plain_keys))
