@@ -476,7 +476,7 @@ class Connection(asyncio.Protocol):
         if self.blocked:
             self.resume_writing()
 
-    def _hand_out(self, direct: bool) -> None:
+    def _hand_out(self, direct: bool) -> None:  # noqa: PLR0912, PLR0915  # a call costs more
         """Parse what has arrived and complete the replies it answers. The hot loop.
 
         Args:
@@ -488,10 +488,13 @@ class Connection(asyncio.Protocol):
         # What a woken task issues meanwhile cannot be answered by what has been received already.
         owed = len(expected) - len(self._out)
         timing = self._timing
+        due = owed - timing.skip  # so many are owed when the next is measured
         if owed:
-            timing.begin(expected[0], self.last_heard)
-        # So many are owed when the next is measured.
-        due = owed if timing.whole else owed - timing.skip
+            first = expected[0]
+            waited = self.last_heard - (first[3] if isinstance(first, tuple) else first.issued)
+            if waited > timing.slow.floor:
+                timing.measure_all(waited)
+                due = owed
         try:
             while owed and expected:  # a woken task may have closed the connection
                 reply = expected[0]
@@ -529,7 +532,9 @@ class Connection(asyncio.Protocol):
                     except InvalidStateError:  # the caller has gone: the reply is read and dropped
                         pass
         finally:
-            if not timing.whole:
+            if timing.whole:
+                timing.whole = False
+            else:
                 timing.skip = owed - due
         if self._reader.has_data():
             self._read_unsolicited()

@@ -8,6 +8,7 @@ and the moment of the read is known, and a command that is measured (see
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from time import monotonic
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ class Timing:
         "_slow_read",
         "_stands_for",
         "skip",
+        "slow",
         "whole",
         "writes",
     )
@@ -43,7 +45,7 @@ class Timing:
     def __init__(self, metrics: PoolMetrics) -> None:
         self.count_into(metrics)
         self.whole = False
-        """Whether all answers of this read are measured."""
+        """Whether all answers of the present read are measured."""
         self.skip = 0
         """Of the answers to come, how many go by until the next is measured."""
         self._stands_for = 1
@@ -56,6 +58,7 @@ class Timing:
     def count_into(self, metrics: PoolMetrics) -> None:
         """Count there from now on."""
         self._metrics = metrics
+        self.slow = metrics.measures.slow
         metrics.meter.join(self)
 
     def hurry(self, skip: int) -> None:
@@ -65,13 +68,11 @@ class Timing:
             self._stands_for -= self.skip - skip
             self.skip = skip
 
-    def begin(self, first: Issued | Reply, received: float) -> None:
-        """Answers have come: all are to be measured if ``first``, the oldest command that is owed
-        one, waited longer for it than the slowest that are remembered."""
-        issued = first[3] if isinstance(first, tuple) else first.issued
-        self.whole = received - issued > self._metrics.measures.slow.floor
-        if self.whole:
-            self._metrics.meter.slow(received - issued)
+    def measure_all(self, waited: float) -> None:
+        """Measure all answers of the present read: the oldest command that is owed one ``waited``
+        longer for it than the slowest that are remembered (``slow.floor``)."""
+        self.whole = True
+        self._metrics.meter.slow(waited)
 
     def note(
         self,
@@ -108,7 +109,7 @@ class Timing:
         loop = began - received
         parse = ended - began
         measures = self._metrics.measures
-        slow = measures.slow
+        slow = self.slow
         if ended - issued > slow.floor and not apart and self._is_new(name, received):
             split = Split(wait, queue, wire, loop, parse)
             slow.add(slow_command(name, payload, answer, split, plain=slow.plain_keys))
@@ -135,9 +136,7 @@ class Timing:
 
     def _written(self, place: int, sent: float) -> float:
         """When the reply at ``place``, handed to the connection at ``sent``, was written."""
-        for passed, (upto, when) in enumerate(self.writes):
-            if upto >= place:
-                del self.writes[:passed]
-                return max(when, sent)
-        self.writes.clear()
-        return sent
+        writes = self.writes
+        passed = bisect_left(writes, (place,))
+        del writes[:passed]
+        return max(writes[0][1], sent) if writes else sent

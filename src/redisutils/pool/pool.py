@@ -178,7 +178,8 @@ class Pool(Generic[T]):
 
         The quick way, without a coroutine: it is what a busy pool does nearly always.
         """
-        if not self._permits.free or not self._idle or self.pre_recycle or self.post_recycle:
+        permits = self._permits
+        if not permits.free or not self._idle or self.pre_recycle or self.post_recycle:
             return None
         fifo = self.queue_mode == "fifo"
         item, usage = self._idle[0 if fifo else -1]
@@ -188,7 +189,7 @@ class Pool(Generic[T]):
             self._idle.popleft()
         else:
             self._idle.pop()
-        self._permits.take()
+        permits.free -= 1  # as its take() does, without another call
         self._users += 1
         self._note_recycled(usage)
         if self.metrics.observer is not None:
@@ -407,7 +408,9 @@ class Pool(Generic[T]):
         else:
             self._size -= 1
             self.discard(item)
-        self._give_permit()
+        self._permits.give()
+        if self._unused is not None:
+            self._notice_unused()
         return kept
 
     def _detach(self, lease: Lease[T]) -> None:
