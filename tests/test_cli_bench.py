@@ -317,7 +317,7 @@ async def test_errors_are_counted_by_outcome_and_do_not_pass_for_latencies(
     assert rows["publish"].calls == 0
     assert rows["ping"].calls == record.service.count > 0
     assert "NOPERM" in record.examples[0] or "permission" in record.examples[0]
-    assert run_module._verdict(Options(settings=record.settings), record) == 1
+    assert run_module._verdict(record, []) == 1
     assert "calls failed" in shown(record)
 
 
@@ -602,6 +602,8 @@ def test_a_broken_threshold_is_exit_code_3(target: EmbeddedServer) -> None:
     assert done.exit_code == 3
     assert "--fail-if 'p50>0.1us': p50 is " in done.output
     assert "p50>10s" not in done.output
+    assert "✗" in done.output  # for those who read the summary alone
+    assert "no errors" not in done.output
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,14 +106,16 @@ def run(options: Options, out: Console, progress: Console) -> int:
         return _complain(str(error), FAILED)
     if record is None:
         return _complain("ended before anything was measured", INTERRUPTED)
+    broken = [told for each in options.thresholds if (told := each.broken(record))]
     if options.json:
         out.file.write(to_json(record).decode())
     else:
         compared = (options.compare[0].name, options.compare[1]) if options.compare else None
-        out.print(summary(record, compared, width=out.width, pictures=_pictures(out)))
+        seen = _pictures(out)
+        out.print(summary(record, compared, broken, width=out.width, pictures=seen))
     if not _write_files(options, record, out):
         return FAILED
-    return _verdict(options, record)
+    return _verdict(record, broken)
 
 
 async def measure(options: Options, progress: Console) -> Record | None:
@@ -159,8 +161,7 @@ def _write_files(options: Options, record: Record, out: Console) -> bool:
     return True
 
 
-def _verdict(options: Options, record: Record) -> int:
-    broken = [told for each in options.thresholds if (told := each.broken(record))]
+def _verdict(record: Record, broken: list[str]) -> int:
     for told in broken:
         _complain(told, BROKEN)
     if record.interrupted:

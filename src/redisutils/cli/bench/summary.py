@@ -3,7 +3,7 @@ went into."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import compress
 from math import log10
 from typing import TYPE_CHECKING, Final
@@ -30,25 +30,31 @@ Compared = tuple[str, "Record"] | None
 WIDEST: Final = 100
 PLOT_ROWS: Final = 11
 MARGIN: Final = 10
+"""Columns of the plot's labels."""
 NARROWEST: Final = 36
 ROOMY: Final = 72
 """Columns for all of the figures of a command; below, the most telling ones are shown."""
-"""Columns of the plot's labels."""
 
 
 def summary(
-    record: Record, compared: Compared, *, width: int, pictures: bool = True
+    record: Record,
+    compared: Compared,
+    broken: Sequence[str] = (),
+    *,
+    width: int,
+    pictures: bool = True,
 ) -> RenderableType:
     """All of it.
 
     Args:
         record: the run.
         compared: an earlier one, to be shown beside it.
+        broken: the conditions under which it has failed, and what was measured.
         width: columns of the terminal.
         pictures: whether it can show characters beyond ASCII.
     """
     room = max(NARROWEST, min(width - 4, WIDEST))
-    parts: list[RenderableType] = [_verdict(record, pictures), *_facts(record), Text("")]
+    parts: list[RenderableType] = [_verdict(record, broken, pictures), *_facts(record), Text("")]
     parts += [_percentiles(record, compared), Text("")]
     if pictures and record.told.count > 10:
         parts += [*_plot(record, compared, room), Text("")]
@@ -59,8 +65,8 @@ def summary(
     return Padding(Group(*parts), (1, 2, 1, 2), expand=False)
 
 
-def _verdict(record: Record, pictures: bool) -> Text:
-    faults = []
+def _verdict(record: Record, broken: Sequence[str], pictures: bool) -> Text:
+    faults = [told.removeprefix("--fail-if ") for told in broken]
     if record.rate_held is False and record.settings.rate:
         faults.append(f"{record.settings.rate:,.0f}/s could not be held")
     if record.failed:
