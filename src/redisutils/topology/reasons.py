@@ -349,7 +349,8 @@ def of_failures(rates: Rates, grown: Mapping[tuple[str, str], int]) -> Iterator[
         name, outcome = max(troubles, key=lambda kind: troubles[kind])
         yield Reason(
             f"{share:.0%} of all calls of the last 10 s failed, {_figure(failing)} a second, most "
-            f"of them with {name} ({outcome}): pool.metrics().failures tells all",
+            f"of them with {name} ({outcome}): pool.metrics().failures tells all, and so does "
+            "redisutils_failures_total",
             "failures",
         )
 
