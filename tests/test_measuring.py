@@ -321,6 +321,19 @@ async def test_what_a_pool_asks_by_itself_is_nobodys_latency(clean_server: Embed
         assert {slow.command for slow in found.slow} == {"GET"}
 
 
+async def test_what_a_pool_asks_by_itself_leaves_nothing_behind(
+    clean_server: EmbeddedServer,
+) -> None:
+    """On a connection that nobody uses there is nothing else, for days."""
+    async with pool_at(clean_server, health_check_interval=0.001) as pool:
+        async with pool.get():
+            pass
+        for _ in range(20):
+            await pool.server._housekeeper.round()
+        (timing,) = (one._timing for one in pool.server._manager.open)
+        assert len(timing.writes) <= 1
+
+
 async def test_what_would_have_been_measured_is_not_let_by(clean_server: EmbeddedServer) -> None:
     """The next one is, and stands for as many."""
     async with pool_at(clean_server) as pool:

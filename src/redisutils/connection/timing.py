@@ -100,9 +100,9 @@ class Timing:
             payload, issued, sent = reply.payload, reply.issued, reply.sent
         name = command_name(payload, isinstance(reply, Batch))
         apart = blocks(name, payload)
+        written = self._written(place, sent)  # in any case: it forgets the writes before
         if type(payload) is OwnPayload and not apart:
             return 1  # nobody waited: the next one is measured instead, and stands for as many
-        written = self._written(place, sent)
         wait = sent - issued
         queue = written - sent
         wire = max(0.0, received - written)  # where clocks tick coarsely
