@@ -6,10 +6,10 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -31,6 +31,11 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
         for record in caplog.records
         if record.levelno >= logging.WARNING and record.msg != "Executing %s took %.3f seconds"
     ]
+
+
+def taking(writer: asyncio.StreamWriter) -> asyncio.Transport:
+    """Where a client pauses taking what it is sent: streams do not tell that it can."""
+    return cast(asyncio.Transport, writer.transport)
 
 
 def quick(pool: RedisPool) -> MonitorApp:
@@ -77,7 +82,7 @@ async def browsing() -> AsyncIterator[Browse]:
                 await app.stop()
 
 
-async def events(response: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
+async def events(response: httpx.Response) -> AsyncGenerator[tuple[str, Any]]:
     """(event, data) as they come."""
     name = ""
     async for line in response.aiter_lines():

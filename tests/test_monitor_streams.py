@@ -22,7 +22,7 @@ from redisutils.monitor import stream as stream_module
 from redisutils.monitor.app import MonitorApp, monitor_app
 from redisutils.monitor.feed import Feed
 from redisutils.monitor.files import File
-from tests.monitored import complaints, events, hosted, one_loop, quick
+from tests.monitored import complaints, events, hosted, one_loop, quick, taking
 
 TOKEN = "open-sesame-0123456789"
 
@@ -102,13 +102,13 @@ async def test_idle_clients_keep_nobody_out(
             clients = []
             for _ in range(12):
                 clients.append(await sent_to(url, sent))
-                clients[-1][1].transport.pause_reading()  # type: ignore[attr-defined]
+                taking(clients[-1][1]).pause_reading()
                 answer = await client.get("/livez", headers={"Connection": "close"})
                 assert answer.status_code == 200
             lines = watching.aiter_lines()
             assert await anext(lines) == "retry: 1000", "what is answered stays"
         reader, writer = clients[0]
-        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        taking(writer).resume_reading()
         async with asyncio.timeout(8):
             with contextlib.suppress(ConnectionResetError):
                 while await reader.read(2**20):  # the oldest went
@@ -143,7 +143,7 @@ async def test_a_viewer_that_takes_nothing_is_left(
     hoard(app)
     async with hosted(app) as url:
         _, writer = await sent_to(url, request("/events"))
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        taking(writer).pause_reading()
         await until(lambda: app.feed.viewers == 1)
         await until(lambda: app.feed.viewers == 0)
         writer.transport.abort()
@@ -159,11 +159,11 @@ async def test_where_its_connection_cannot_be_closed_its_stream_ends_as_it_shoul
     hoard(app)
     async with hosted(app) as url:
         reader, writer = await sent_to(url, request("/events"))
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        taking(writer).pause_reading()
         await until(lambda: app.feed.viewers == 1)
         await until(lambda: app.feed.viewers == 0)
         writer.write(request("/livez"))
-        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        taking(writer).resume_reading()
         taken = b""
         async with asyncio.timeout(8):
             while not taken.endswith(b"alive\n") and (piece := await reader.read(2**20)):
@@ -223,7 +223,7 @@ async def test_clients_that_take_nothing_do_not_hold_up_the_end(
     async with hosted(app) as url:
         reader, writer = await sent_to(url, request(path))
         await reader.readuntil(b"\r\n\r\n")
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        taking(writer).pause_reading()
         await until(lambda: app.feed.viewers or path != "/events")
     writer.transport.abort()
     assert not complaints(caplog)
@@ -262,7 +262,7 @@ async def test_a_viewer_gets_the_history_and_then_each_frame(pool: RedisPool) ->
         assert name == "frame"
         assert frame["at"] > history[-1]["at"]
         assert app.feed.viewers == 1
-        await coming.aclose()  # type: ignore[attr-defined]  # it is a generator
+        await coming.aclose()
 
 
 async def test_a_viewer_that_hangs_up_leaves_nothing(
