@@ -11,6 +11,7 @@ from redisutils import Redis, RedisPool, create_redis_pool
 from redisutils.metrics import SlowCommand, Split
 from redisutils.metrics.slow import KEPT
 from redisutils.testing import EmbeddedServer, FaultProxy
+from redisutils.topology.standalone import Standalone
 
 Place = EmbeddedServer | FaultProxy
 
@@ -27,6 +28,13 @@ def pool_at(server: EmbeddedServer, at: Place | None = None, **settings: Any) ->
     place = at or server
     given = {"host": place.host, "port": place.port, "password": server.password}
     return create_redis_pool(**{**given, **settings})
+
+
+def standalone(pool: RedisPool) -> Standalone:
+    """What a pool of one server stands on."""
+    server = pool.server
+    assert isinstance(server, Standalone)
+    return server
 
 
 async def until(condition: Callable[[], object], what: str = "it", patience: float = 5.0) -> None:

@@ -17,6 +17,7 @@ from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, Outcome
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .peers import DEADLINE, Peer, Recorder, Wire, turns, until
 
@@ -31,7 +32,7 @@ async def pool(clean_server: EmbeddedServer) -> AsyncIterator[RedisPool]:
 
 
 def connection_of(pool: RedisPool) -> Connection:
-    connection = pool.server.lane().connection
+    connection = standalone(pool).lane().connection
     assert connection is not None
     return connection
 
@@ -44,7 +45,7 @@ async def test_a_lone_command_goes_straight_out(pool: RedisPool) -> None:
     recorder = Recorder(connection_of(pool))
     for number in range(1, 4):
         await turns(1)  # one who was woken by a reply writes when the read callback ends
-        reply = pool.server.lane().submit(PING, False, DEADLINE)
+        reply = standalone(pool).lane().submit(PING, False, DEADLINE)
         assert recorder.writes == [PING] * number
         assert await reply == b"PONG"
 
@@ -225,7 +226,7 @@ def is_clean(connection: Connection) -> bool:
 
 async def test_a_producer_of_200_000_commands_is_held_back(pool: RedisPool) -> None:
     """All in one turn: only so many are in flight, none fails, each once, and in their order."""
-    lane = pool.server.lane()
+    lane = standalone(pool).lane()
     connection = connection_of(pool)
     watch = Watch(connection)
     payload = pack(("INCR", "counter"))
@@ -298,7 +299,7 @@ async def test_a_peer_that_does_not_read(
         host=proxy.host, port=proxy.port, password=server.password, command_timeout=30
     ) as pool:
         await pool.client.ping()
-        lane = pool.server.lane()
+        lane = standalone(pool).lane()
         connection = connection_of(pool)
         watch = Watch(connection)
         proxy.stall()
@@ -373,7 +374,7 @@ async def test_callers_held_back_may_leave(proxy: FaultProxy, server: EmbeddedSe
     ) as pool:
         client = pool.client
         await client.ping()
-        lane = pool.server.lane()
+        lane = standalone(pool).lane()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(protocol, "MAX_IN_FLIGHT", 10)
             patch.setattr(protocol, "FLUSH_AT_MOST", 10)

@@ -13,6 +13,7 @@ import redis
 
 from redisutils import ConnectionLost, Outcome, PoolTimeout, Redis, outcome_of
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .conftest import StartServer
 from .ours import client_at, clients_named, piped, pool_at, until
@@ -62,11 +63,11 @@ async def test_streams(clean_server: EmbeddedServer, admin: redis.Redis, command
         answer = await waiting
         assert b"value" in repr(answer).encode()
         # Without BLOCK it is as any other, on the shared connection.
-        in_use = pool.server.pool.in_use
+        in_use = standalone(pool).pool.in_use
         reading = pool.client.execute_command("XREAD", "STREAMS", "stream", "0")
         task = asyncio.create_task(reading)
         await asyncio.sleep(0)
-        assert pool.server.pool.in_use == in_use
+        assert standalone(pool).pool.in_use == in_use
         await task
 
 

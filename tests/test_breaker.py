@@ -37,6 +37,7 @@ from redisutils.pool import scouting
 from redisutils.pool.breaker import FEWEST, Breaker
 from redisutils.retry import LONGEST_PAUSE
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .ours import our_tasks, pool_at, until
 from .peers import turns
@@ -279,7 +280,7 @@ async def test_what_this_process_lacks_is_no_dead_server(server: EmbeddedServer)
             end = monotonic() + 0.3
             while monotonic() < end:
                 with pytest.raises(ConnectFailed, match="open files") as caught:
-                    await pool.server.pool.add_idle()
+                    await standalone(pool).pool.add_idle()
                 assert caught.value.own
                 await asyncio.sleep(0.02)
         finally:
@@ -404,14 +405,14 @@ async def test_who_waits_as_it_opens_and_who_comes_later_is_told_at_once(
             assert loop.time() - moment < 0.2, f"{name} waited"
         assert pool.metrics().breaker.refused - began.breaker.refused >= len(USES)
         assert pool.status().waiting == 0
-        assert pool.server.pool.in_use <= 3  # the lanes keep their places
+        assert standalone(pool).pool.in_use <= 3  # the lanes keep their places
 
 
 async def test_who_was_told_is_counted_and_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
     """Not who has gone before, nor what the pool does by itself; and of that no log speaks."""
     async with nowhere(pool_min_idle=1, health_check_interval=0.05) as pool:
         await opened(pool)
-        housekeeper = pool.server._housekeeper
+        housekeeper = standalone(pool)._housekeeper
         await housekeeper.stop()  # with the round that began before, which may fail
         housekeeper.start()
         caplog.clear()
@@ -469,7 +470,7 @@ async def test_those_who_wait_for_a_place_are_told_too(
         waiting = [asyncio.ensure_future(pool.get().__aenter__()) for _ in range(3)]
         for error in await asyncio.gather(*waiting, return_exceptions=True):
             assert isinstance(error, CircuitOpen)
-        assert pool.server.pool.in_use == 1
+        assert standalone(pool).pool.in_use == 1
 
 
 async def test_it_shows_everywhere() -> None:
@@ -481,14 +482,14 @@ async def test_it_shows_everywhere() -> None:
         assert shown.failures >= FEWEST
         assert (shown.trips, shown.error is None) == (1, False)
         assert pool.status().breaker == shown.state
-        assert shown.state in repr(pool.server.breaker)
+        assert shown.state in repr(standalone(pool).breaker)
 
 
 async def test_nothing_else_connects_in_the_background() -> None:
     async with nowhere() as pool:
         await opened(pool)
         with pytest.raises(CircuitOpen):  # as housekeeping does, and whoever looks after a lane
-            await pool.server.pool.add_idle()
+            await standalone(pool).pool.add_idle()
 
 
 async def test_it_is_told_of_once(caplog: pytest.LogCaptureFixture, mortal: EmbeddedServer) -> None:
@@ -576,9 +577,9 @@ async def test_a_lane_that_is_answered_works_on(server: EmbeddedServer, proxy: F
 
 async def failing(pool: RedisPool) -> None:
     """Wait until the breaker is open, by connections that nobody waits for."""
-    while not pool.server.breaker.refuses:
+    while not standalone(pool).breaker.refuses:
         with pytest.raises(ConnectFailed):
-            await pool.server._manager.create()
+            await standalone(pool)._manager.create()
         await asyncio.sleep(0.02)
 
 
@@ -615,13 +616,13 @@ async def test_idle_connections_that_do_not_work_are_no_reason_to_wait(
     async with pool_at(server, proxy, **QUICK) as pool:
         async with pool.get():
             pass
-        ((connection, _),) = pool.server.pool.idle()
+        ((connection, _),) = standalone(pool).pool.idle()
         proxy.refuse()
         await failing(pool)
         connection.abort(ConnectionLost("gone"))
         with pytest.raises(CircuitOpen):
             await asyncio.wait_for(ONCE[use](pool), 3)
-        assert pool.server.pool.in_use <= 1
+        assert standalone(pool).pool.in_use <= 1
 
 
 async def test_a_restart_is_no_death(mortal: EmbeddedServer) -> None:
@@ -763,11 +764,11 @@ async def test_in_a_full_pool_the_probes_connection_is_closed(
     server: EmbeddedServer, proxy: FaultProxy
 ) -> None:
     async with pool_at(server, proxy, pool_max_size=2, **QUICK) as pool, pool.get(), pool.get():
-        breaker = pool.server.breaker
+        breaker = standalone(pool).breaker
         proxy.refuse()
         while not breaker.refuses:  # nobody else would connect
             with pytest.raises(ConnectFailed):
-                await pool.server._manager.create()
+                await standalone(pool)._manager.create()
             await asyncio.sleep(0.02)
         proxy.restore()
         await closed(pool)
@@ -849,7 +850,7 @@ async def test_a_hook_that_hangs_does_not_end_probing(
         proxy.refuse()
         proxy.reset()
         await opened(pool)
-        breaker = pool.server.breaker
+        breaker = standalone(pool).breaker
         await until(lambda: breaker._probes == {breaker._probing}, "the end of the one before")
         proxy.restore()
         await closed(pool)
@@ -861,7 +862,7 @@ async def test_a_hook_that_hangs_is_waited_for_as_long_as_for_any_connection(
     server: EmbeddedServer, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with pool_at(server, proxy, **QUICK) as pool:
-        pool.server.pool.timeouts = replace(pool.server.pool.timeouts, create=0.05)
+        standalone(pool).pool.timeouts = replace(standalone(pool).pool.timeouts, create=0.05)
 
         async def hook(connection: object, usage: object) -> None:
             await asyncio.Event().wait()
@@ -882,7 +883,7 @@ async def test_a_probe_that_somebody_cancels_begins_anew(
     async with pool_at(server, proxy, **QUICK) as pool:
         proxy.refuse()
         await opened(pool)
-        probe = pool.server.breaker._probing
+        probe = standalone(pool).breaker._probing
         assert probe is not None
         probe.cancel()
         await asyncio.wait([probe])
@@ -912,7 +913,7 @@ async def test_an_unexpected_failure_of_the_probe_does_not_end_it(
     async with pool_at(server, proxy, **QUICK) as pool:
         proxy.refuse()
         await opened(pool)
-        probe = pool.server.breaker.probe
+        probe = standalone(pool).breaker.probe
         times = 0
 
         async def broken() -> None:
@@ -922,7 +923,7 @@ async def test_an_unexpected_failure_of_the_probe_does_not_end_it(
                 raise LookupError("what nobody expects")
             await probe()
 
-        pool.server.breaker.probe = broken
+        standalone(pool).breaker.probe = broken
         await until(lambda: times)
         assert pool.metrics().background_errors == 1
         assert "what nobody expects" in str(pool.metrics().breaker.error)

@@ -19,6 +19,7 @@ from redisutils.connection import protocol
 from redisutils.connection.embedded import free_port
 from redisutils.pool import manager
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .ours import piped, pool_at, until
 from .peers import Wire
@@ -150,7 +151,7 @@ async def test_a_view_may_have_more_than_the_pool(
 async def test_each_caller_has_its_own(proxy: FaultProxy, server: EmbeddedServer) -> None:
     async with pool_at(server, proxy, command_timeout=30) as pool:
         await pool.client.ping()
-        connection = pool.server.lane().connection
+        connection = standalone(pool).lane().connection
         proxy.stall()
         budgets = [0.3, 0.05, 0.2, 0.1]
         await asyncio.gather(
@@ -159,7 +160,7 @@ async def test_each_caller_has_its_own(proxy: FaultProxy, server: EmbeddedServer
         waiting = asyncio.ensure_future(pool.client.get("k"))
         proxy.restore()
         assert await waiting is None  # the late answers before it were read and dropped
-        assert pool.server.lane().connection is connection
+        assert standalone(pool).lane().connection is connection
         assert pool.metrics().timeouts == 4
 
 
@@ -171,7 +172,7 @@ async def test_each_keeps_its_own_when_the_connection_is_lost(
         proxy.stall()
         brief = asyncio.create_task(run_out(pool.client.with_timeout(0.3).get("a"), 0.3))
         patient = asyncio.create_task(pool.client.with_timeout(3).get("b"))
-        await until(lambda: pool.server.lane().depth == 2)
+        await until(lambda: standalone(pool).lane().depth == 2)
         proxy.blackhole()
         proxy.reset()
         assert outcome_of(await brief) is Outcome.UNKNOWN
@@ -232,14 +233,14 @@ async def test_an_answer_that_drips(
     admin.set("big", b"x" * 4_000_000)
     async with pool_at(server, proxy, command_timeout=30) as pool:
         await pool.client.ping()
-        connection = pool.server.lane().connection
+        connection = standalone(pool).lane().connection
         proxy.to_client.fragment = 50
         error = await run_out(pool.client.with_timeout(0.2).get("big"), 0.2)
         assert outcome_of(error) is Outcome.UNKNOWN
         await run_out(pool.client.with_timeout(0.1).get("small"), 0.1)
         proxy.restore()
         assert await pool.client.get("small") is None  # after the rest of the big one
-        assert pool.server.lane().connection is connection
+        assert standalone(pool).lane().connection is connection
 
 
 async def test_full_socket_buffers(

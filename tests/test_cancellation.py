@@ -18,6 +18,7 @@ from redisutils import Redis, create_redis_pool
 from redisutils.client.redis_pool import RedisPool
 from redisutils.errors import ConnectionLost
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .peers import DEADLINE, Wire, turns, until
 
@@ -159,7 +160,7 @@ async def test_cancelled_at_every_await(
     pool: RedisPool, deed: Callable[[RedisPool], Coroutine[Any, Any, Any]]
 ) -> None:
     await pool.client.set("key", "value")
-    lane = pool.server.lane()
+    lane = standalone(pool).lane()
     connection = lane.connection
     number = 0
 
@@ -170,7 +171,7 @@ async def test_cancelled_at_every_await(
         assert lane.connection is connection  # the healthy connection was not closed
         assert connection is not None
         await until(lambda: not connection.in_flight)
-        assert pool.server.pool.in_use == 1  # the lane; no lease leaks
+        assert standalone(pool).pool.in_use == 1  # the lane; no lease leaks
         assert pool.status().waiting == 0
 
     assert await cancel_at_every_await(lambda: deed(pool), check) >= 1
@@ -190,7 +191,7 @@ async def test_cancelled_at_every_await_while_connecting(
     async def check() -> None:
         nonlocal pool
         assert await pool.client.echo("mine") == b"mine"
-        await until(lambda: pool.server.pool.in_use == 1)
+        await until(lambda: standalone(pool).pool.in_use == 1)
         await pool.close()
         pool = await create_redis_pool(url=clean_server.url, pool_max_size=2)
 
@@ -211,7 +212,7 @@ async def test_cancelled_checkouts_give_back_their_permits(
             for task in tasks[:: 1 + wave % 2]:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            assert pool.server.pool.in_use == 0
+            assert standalone(pool).pool.in_use == 0
             status = pool.status()
             assert status.size <= size
             assert status.available == status.size
@@ -231,13 +232,13 @@ async def test_a_cancelled_holder_gives_back_a_clean_connection(pool: RedisPool)
                 await conn.execute("ECHO", "owed")
 
         task = asyncio.ensure_future(holder())
-        await until(lambda: pool.server.pool.in_use)
+        await until(lambda: standalone(pool).pool.in_use)
         await turns(1)
         task.cancel()
         await asyncio.wait([task])
         async with pool.get() as conn:
             assert await conn.execute("ECHO", "mine") == b"mine"
-        assert pool.server.pool.in_use == 0
+        assert standalone(pool).pool.in_use == 0
 
 
 # -- the place in the queue ----------------------------------------------------------------------
@@ -249,7 +250,7 @@ async def test_a_cancelled_caller_leaves_its_place(
     """The command is executed, its reply is read and dropped, the connection stays."""
     async with proxied(proxy, server) as pool:
         await pool.client.ping()
-        lane = pool.server.lane()
+        lane = standalone(pool).lane()
         connection = lane.connection
         proxy.stall()
         gone = [asyncio.ensure_future(pool.client.incr("gone")) for _ in range(100)]
@@ -270,7 +271,7 @@ async def test_a_timeout_around_a_command(proxy: FaultProxy, server: EmbeddedSer
     async with proxied(proxy, server) as pool:
         client = pool.client
         await client.ping()
-        connection = pool.server.lane().connection
+        connection = standalone(pool).lane().connection
         proxy.stall()
         for _ in range(3):
             with pytest.raises(TimeoutError):
@@ -281,7 +282,7 @@ async def test_a_timeout_around_a_command(proxy: FaultProxy, server: EmbeddedSer
         proxy.restore()
         async with asyncio.timeout(DEADLINE):
             assert await client.echo("mine") == b"mine"
-        assert pool.server.lane().connection is connection
+        assert standalone(pool).lane().connection is connection
 
 
 async def test_a_task_group_that_fails(pool: RedisPool) -> None:
@@ -314,14 +315,14 @@ async def test_a_cancelled_blpop_takes_nothing(pool: RedisPool, admin: redis.Red
     for number in range(10):
         task = asyncio.ensure_future(pool.client.blpop(["queue"], 0))
         await until(lambda: blocked() == 1)
-        assert pool.server.pool.in_use == 2 if number else True
+        assert standalone(pool).pool.in_use == 2 if number else True
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         await until(lambda: blocked() == 0)
         assert await pool.client.rpush("queue", f"item {number}") == 1
         assert await pool.client.lpop("queue") == f"item {number}".encode()
-        assert pool.server.pool.in_use == 1
+        assert standalone(pool).pool.in_use == 1
 
 
 async def test_a_blpop_cut_by_a_timeout_takes_nothing(pool: RedisPool, admin: redis.Redis) -> None:
@@ -555,7 +556,7 @@ def test_an_interrupt_in_a_woken_task_reaches_the_loop(
         async def before() -> tuple[RedisPool, Any]:
             pool = await create_redis_pool(url=server.url)
             await pool.client.ping()
-            return pool, pool.server.lane().connection
+            return pool, standalone(pool).lane().connection
 
         pool, connection = loop.run_until_complete(before())
         done: list[Any] = []
@@ -582,7 +583,7 @@ def test_an_interrupt_in_a_woken_task_reaches_the_loop(
                 await until(lambda: len(done) == 2)
             assert done == [b"mine"] * 2
             assert isinstance(tasks[1].exception(), failure)
-            assert pool.server.lane().connection is connection
+            assert standalone(pool).lane().connection is connection
             await pool.close()
 
         loop.run_until_complete(after())

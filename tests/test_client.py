@@ -26,6 +26,7 @@ from redisutils import (
 )
 from redisutils.client.pipeline import Pipeline
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .conftest import StartServer
 from .ours import client_at, clients_named, pool_at, until
@@ -145,9 +146,9 @@ async def test_clients_one_after_the_other_use_one_connection(
         before = admin.info("commandstats")["cmdstat_hello"]["calls"]
         for _ in range(3):
             async with pool.client.client() as own:
-                assert pool.server.pool.in_use == 1
+                assert standalone(pool).pool.in_use == 1
                 assert await own.client_id() == number
-            assert pool.server.pool.in_use == 0
+            assert standalone(pool).pool.in_use == 0
         assert admin.info("commandstats")["cmdstat_hello"]["calls"] == before
 
 
@@ -161,7 +162,7 @@ async def test_a_lost_state_is_not_forgotten_by_connecting_anew(
         number = await single.client_id()
         async with pool.client.client() as other:
             await other.ping()  # leaves a connection that stands ready
-        lane = single._private_lane()
+        lane: Any = single._private_lane()
         admin.client_kill_filter(_id=str(number))
         await until(lambda: lane.connection is None, "the end of its connection")
         for again in (single.initialize, lambda: single.set("k", "in 0")):

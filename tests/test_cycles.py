@@ -27,6 +27,7 @@ from redisutils.connection.embedded import free_port
 from redisutils.connection.options import ConnectOptions
 from redisutils.metrics import PoolMetrics
 from redisutils.testing import EmbeddedServer
+from tests.ours import standalone
 
 from .ours import client_at, fill_the_figures, pool_at, until
 
@@ -329,6 +330,6 @@ async def test_nothing_is_left(
                 lambda: blocks() - start < 3 * cycles + 200,  # noqa: B023  # of this turn
                 f"the end of the memory of {name}",
             )
-            assert pool.server.pool.in_use == 1, name
+            assert standalone(pool).pool.in_use == 1, name
             assert pool.status().waiting == 0, name
             assert not said, name

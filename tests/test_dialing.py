@@ -103,7 +103,8 @@ async def test_keepalive_is_as_it_was_asked_for(
 ) -> None:
     async with client_at(clean_server, **options) as client:
         assert await client.ping()
-        connection: Any = client._source.server().lane().connection
+        lane: Any = client._source.server().lane()
+        connection = lane.connection
         found = connection._transport.get_extra_info("socket")
         assert bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) == bool(expected)
         if expected:

@@ -13,6 +13,7 @@ import pytest
 from redisutils import CommandTimeout, ConnectFailed, ConnectionLost
 from redisutils.metrics.events import BURST, PERIOD, EventLog
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .ours import pool_at, until
 from .things import Thing, Things, pool_of
@@ -237,7 +238,7 @@ async def test_logging_that_fails_leaves_nobody_waiting_for_a_connection(
 
 async def test_logging_that_fails_leaves_nothing_open(clean_server: EmbeddedServer) -> None:
     pool = await pool_at(clean_server)
-    lane = pool.server.lane()
+    lane = standalone(pool).lane()
     await pool.client.ping()
     held = await pool.get()
     with failing_filter("pool"):

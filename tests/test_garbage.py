@@ -20,6 +20,7 @@ from redisutils.errors import (
     outcome_of,
 )
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .peers import Peer, Wire, until
 
@@ -191,7 +192,7 @@ async def test_connecting_to_what_is_no_redis(data: bytes) -> None:
             _ = await pool.get()
         assert peer.accepted == 2  # trying again cannot help
         await until(lambda: not peer.open)
-        assert pool.server.pool.in_use == 0
+        assert standalone(pool).pool.in_use == 0
 
 
 @pytest.mark.parametrize("banner", [HTTP, GARBAGE["SSH"], b"+OK\r\n"], ids=["HTTP", "SSH", "OK"])
@@ -295,7 +296,7 @@ async def test_a_checkout_met_by_garbage_goes_and_leaves_its_place() -> None:
                     await conn.execute("GET", "a")
             assert peer.accepted == number
             assert pool.status().size == 0
-            assert pool.server.pool.in_use == 0
+            assert standalone(pool).pool.in_use == 0
 
 
 async def test_a_real_reply_over_the_limit(

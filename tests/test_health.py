@@ -36,6 +36,7 @@ from redisutils.testing import EmbeddedReplication, EmbeddedServer, FaultProxy
 from redisutils.topology import judging, reasons
 from redisutils.topology.facts import Info
 from redisutils.topology.reasons import Grown, Reason
+from tests.ours import standalone
 
 from .conftest import StartServer
 from .ours import our_tasks, pool_at, until
@@ -254,7 +255,7 @@ async def test_a_stuck_lane_is_not_a_sick_server(
         await pool.client.set("large", b"x" * 3_000_000)
         proxy.to_client.bandwidth = 300_000
         large = asyncio.ensure_future(pool.client.with_timeout(60).get("large"))
-        await until(lambda: pool.server.lane().depth == 1)
+        await until(lambda: standalone(pool).lane().depth == 1)
         report = await pool.health(timeout=1.0)
         assert codes(report) == {"lane": "degraded"}
         assert "'default' does not answer" in told(report, "lane")
@@ -711,7 +712,7 @@ async def test_looks_that_are_refused_are_not_all_remembered() -> None:
     async with Peer(answer) as peer, create_redis_pool(url=peer.url) as pool:
         for _ in range(20):
             await pool.health()
-        examiner = pool.server._examiner
+        examiner = standalone(pool)._examiner
         assert examiner is not None
         assert len(examiner._judge._stands) <= 3  # half a second apart
 
@@ -763,20 +764,20 @@ async def test_closing_in_the_very_turn_of_an_answer_raises_nothing(
     async with pool_at(clean_server, proxy) as pool:
         await pool.client.set("large", b"x" * 3_000_000)
         await pool.health()
-        examiner = pool.server._examiner
+        examiner = standalone(pool)._examiner
         assert examiner is not None
         ask = examiner._ask_own
 
         async def ask_as_it_closes(end: float) -> Any:
             look = await ask(end)
             assert look is not None
-            pool.server.pool.close()
+            standalone(pool).pool.close()
             return look
 
         monkeypatch.setattr(examiner, "_ask_own", ask_as_it_closes)
         proxy.to_client.bandwidth = 300_000
         large = asyncio.ensure_future(pool.client.with_timeout(60).get("large"))
-        await until(lambda: pool.server.lane().depth == 1)
+        await until(lambda: standalone(pool).lane().depth == 1)
         assert (await pool.health(timeout=0.5)).status != "healthy"
         large.cancel()
 

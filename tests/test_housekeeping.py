@@ -19,6 +19,7 @@ from redisutils.connection.protocol import Connection
 from redisutils.errors import PoolTimeout
 from redisutils.pool.pool import Usage
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .conftest import StartServer
 from .ours import client_at, clients_named, until
@@ -180,7 +181,7 @@ async def test_a_lane_that_nobody_has_used_is_not_opened(
 ) -> None:
     async with pool_at(clean_server, client_name=NAME, health_check_interval=OFTEN) as pool:
         assert pool.lane("orders") is pool.lane("orders")
-        pool.server.lane("orders")
+        standalone(pool).lane("orders")
         await _fill(pool, 1)
         before = _pings(admin)
         await until(lambda: _pings(admin) - before >= 3)
@@ -203,7 +204,7 @@ async def test_silent_connections_are_found_and_replaced(
         command_timeout=0.1,
     ) as pool:
         await until(lambda: pool.status().available == 2)
-        old = [connection for connection, _ in pool.server.pool.idle()]
+        old = [connection for connection, _ in standalone(pool).pool.idle()]
         proxy.blackhole()
         proxy.restore()
         await until(lambda: all(connection.closed for connection in old))
@@ -221,12 +222,12 @@ async def test_a_silent_lane_is_found_while_nobody_uses_it(
         clean_server, proxy, health_check_interval=OFTEN, command_timeout=0.1
     ) as pool:
         await pool.client.ping()
-        old = pool.server.lane().connection
+        old = standalone(pool).lane().connection
         assert old is not None
         proxy.blackhole()
         proxy.restore()
         await until(lambda: old.closed)
-        await until(lambda: pool.server.lane().connection is not None)
+        await until(lambda: standalone(pool).lane().connection is not None)
         assert await pool.client.ping()
 
 
@@ -515,7 +516,7 @@ async def test_a_lane_that_is_mended_by_housekeeping_and_the_server_is_not_well(
     async with Peer(answers) as peer, _pool_of(url=peer.url, max_retries=0) as pool:
         assert await pool.client.incr("n") == 1
         _hang_up(peer)
-        await until(lambda: pool.server.lane().lost)
+        await until(lambda: standalone(pool).lane().lost)
         await pool.server._housekeeper.round()
         assert peer.heard[-1] == [b"PING"]
         assert pool.metrics().background_errors == (answer is None)
@@ -526,7 +527,7 @@ async def test_a_lane_that_somebody_uses_as_a_round_begins_needs_no_mending() ->
     async with Peer(lambda _: b":1\r\n") as peer, _pool_of(url=peer.url) as pool:
         assert await pool.client.incr("n") == 1
         _hang_up(peer)
-        await until(lambda: pool.server.lane().lost)
+        await until(lambda: standalone(pool).lane().lost)
         round_ = asyncio.ensure_future(pool.server._housekeeper.round())
         assert await pool.client.incr("n") == 1
         await round_

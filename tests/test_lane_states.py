@@ -15,6 +15,7 @@ import redis
 from redisutils import CommandTimeout, Outcome, PoolClosed, create_redis_pool, outcome_of
 from redisutils.connection import protocol
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .ours import client_at, clients_named, piped
 from .peers import Peer, until
@@ -165,7 +166,7 @@ async def test_lost_when_the_budget_is_over_already() -> None:
 
 def renew(pool: Any) -> None:
     """As housekeeping does when it finds that a lane's connection has lived long enough."""
-    pool.server.lane().renew()
+    standalone(pool).lane().renew()
 
 
 async def test_renewed_at_the_bound(clean_server: EmbeddedServer, bound: int) -> None:
@@ -173,7 +174,9 @@ async def test_renewed_at_the_bound(clean_server: EmbeddedServer, bound: int) ->
         before = await pool.client.client_id()
         counting = asyncio.gather(*(pool.client.incr("n") for _ in range(3 * bound)))
         await asyncio.sleep(0)
-        assert pool.server.lane().connection.blocked
+        lane = standalone(pool).lane()
+        assert lane.connection is not None
+        assert lane.connection.blocked
         renew(pool)
         assert await counting == list(range(1, 3 * bound + 1))
         assert await pool.client.client_id() == before, "another time"
@@ -328,7 +331,7 @@ async def test_a_single_connection_that_was_never_closed(
         assert len(clients_named(admin, "one")) == 1
         with pytest.warns(ResourceWarning, match="never closed"):
             clients.clear()
-        await until(lambda: pool.server.pool.in_use == 0)
+        await until(lambda: standalone(pool).pool.in_use == 0)
 
 
 # -- the end -------------------------------------------------------------------------------------
@@ -338,7 +341,7 @@ async def test_draining_waits_for_what_is_held_back(
     proxy: FaultProxy, server: EmbeddedServer, bound: int
 ) -> None:
     pool = await pool_at(server, proxy)
-    _ = pool.server.lane("never used")
+    _ = standalone(pool).lane("never used")
     await pool.client.ping()
     proxy.stall()
     counting = [asyncio.ensure_future(pool.client.incr("n")) for _ in range(3 * bound)]

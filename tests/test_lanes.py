@@ -10,6 +10,7 @@ import redis
 
 from redisutils import CommandTimeout, ConnectFailed, PoolTimeout, Redis
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .ours import clients_named, pool_at, until
 from .peers import turns
@@ -109,12 +110,14 @@ async def test_a_lane_that_is_opening_takes_no_second_connection(
             proxy.stall()
             first = asyncio.create_task(pool.client.execute_command("PING"))
             await proxy.wait_until(lambda proxy: proxy.accepted == 2)
-        assert pool.server.pool.idle()  # one stands ready now, while the lane's is being opened
+        assert standalone(
+            pool
+        ).pool.idle()  # one stands ready now, while the lane's is being opened
         second = asyncio.create_task(pool.client.execute_command("PING"))
         await turns(3)
         proxy.restore()
         assert [await first, await second] == [True, True]
-        assert pool.server.pool.in_use == 1
+        assert standalone(pool).pool.in_use == 1
 
 
 async def test_a_lane_fills_its_own_place_again(clean_server: EmbeddedServer) -> None:
@@ -122,11 +125,11 @@ async def test_a_lane_fills_its_own_place_again(clean_server: EmbeddedServer) ->
         await pool.client.ping()
         async with pool.get() as conn:
             await conn.ping()
-        connection = pool.server.lane().connection
+        connection = standalone(pool).lane().connection
         assert connection is not None
         connection.close()
         assert await pool.client.ping()
-        assert pool.server.pool.in_use == 1
+        assert standalone(pool).pool.in_use == 1
 
 
 async def test_each_lane_mends_itself_alone(

@@ -20,6 +20,7 @@ from redisutils import RedisPool, create_redis_pool
 from redisutils.connection.alarm import FOREVER
 from redisutils.errors import ConnectionLost
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .ours import clients_named, fill_the_figures, our_tasks, pool_at, until
 from .peers import Wire
@@ -91,8 +92,8 @@ async def test_no_task_future_or_socket_is_left(
         status = pool.status()
         assert status.waiting == 0
         assert status.size - status.available == 1  # the lane
-        assert pool.server.pool.in_use == 1
-        connections = weakref.WeakSet(c for c, _ in pool.server.pool.idle())
+        assert standalone(pool).pool.in_use == 1
+        connections = weakref.WeakSet(c for c, _ in standalone(pool).pool.idle())
         await until(
             lambda: gc.collect() >= 0 and futures_alive() <= replies, "the end of all replies"
         )

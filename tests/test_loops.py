@@ -23,6 +23,7 @@ from redisutils.connection.home import Home
 from redisutils.connection.packing import pack
 from redisutils.errors import Outcome, PoolClosed, WrongLoop
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .peers import DEADLINE, until
 
@@ -138,7 +139,7 @@ def test_from_another_loop(
     pool = here(opened(clean_server.url))
     there(all_are_refused(pool, "another event loop.*each loop"))
     assert here(echo(pool.client)) == b"mine"
-    assert pool.server.pool.in_use == 1
+    assert standalone(pool).pool.in_use == 1
     here(pool.close())
 
 
@@ -151,7 +152,7 @@ def test_a_lane_without_a_connection_from_another_loop(
     pool = here(opened(clean_server.url))
 
     async def lose() -> None:
-        connection = pool.server.lane().connection
+        connection = standalone(pool).lane().connection
         assert connection is not None
         connection.close()
         await asyncio.sleep(0)
@@ -213,7 +214,7 @@ def test_from_another_thread(
     here(busy())
     thread.join()
     assert ended == [None]
-    assert pool.server.pool.in_use == 1
+    assert standalone(pool).pool.in_use == 1
     here(pool.close())
 
 

@@ -33,6 +33,7 @@ from redisutils.metrics.meter import BLOCK, LARGEST_GAP, SPARE, TARGET, Meter
 from redisutils.metrics.pulse import Pulse
 from redisutils.metrics.slow import KEPT, MINUTES, SlowLog
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .ours import pool_at, until
 
@@ -180,7 +181,7 @@ async def test_after_a_burst_connections_measure_all_again(clean_server: Embedde
         metrics = pool.server.metrics
         metrics.measures.slow.floor = inf  # none is measured since it is slow
         now = busy(metrics.meter)
-        (timing,) = (one._timing for one in pool.server._manager.open)
+        (timing,) = (one._timing for one in standalone(pool)._manager.open)
         timing.skip, timing._stands_for = 400, 401
         metrics.tick(now + 1)
         metrics.measures.slow.floor = inf
@@ -276,7 +277,7 @@ async def test_what_is_much_slower_is_measured_whatever_was_spent(
     script = "local n = 0 for i = 1, 1e7 do n = n + i end return n"
     async with pool_at(clean_server) as pool:
         await pool.client.ping()
-        (timing,) = (one._timing for one in pool.server._manager.open)
+        (timing,) = (one._timing for one in standalone(pool)._manager.open)
         timing.skip, timing._stands_for = 400, 401
         pool.server.metrics.meter._spare = 0
         before = [pool.client.get("k") for _ in range(20)]
@@ -314,7 +315,7 @@ async def test_what_a_pool_asks_by_itself_is_nobodys_latency(clean_server: Embed
             await pool.client.get("k")
         for _ in range(3):
             assert (await pool.health()).round_trip
-            await pool.server._housekeeper.round()
+            await standalone(pool)._housekeeper.round()
         found = pool.metrics()
         assert found.commands > 10
         assert (set(found.by_command), found.latency.count) == ({"GET"}, 1)
@@ -329,8 +330,8 @@ async def test_what_a_pool_asks_by_itself_leaves_nothing_behind(
         async with pool.get():
             pass
         for _ in range(20):
-            await pool.server._housekeeper.round()
-        (timing,) = (one._timing for one in pool.server._manager.open)
+            await standalone(pool)._housekeeper.round()
+        (timing,) = (one._timing for one in standalone(pool)._manager.open)
         assert len(timing.writes) <= 1
 
 
@@ -339,7 +340,7 @@ async def test_what_would_have_been_measured_is_not_let_by(clean_server: Embedde
     async with pool_at(clean_server) as pool:
         await pool.client.ping()
         pool.server.metrics.measures.slow.floor = inf
-        (timing,) = (one._timing for one in pool.server._manager.open)
+        (timing,) = (one._timing for one in standalone(pool)._manager.open)
         timing.skip, timing._stands_for = 0, 7
         before = pool.metrics()
         await pool.health()
@@ -352,7 +353,7 @@ async def test_what_is_pushed_leaves_nothing_behind(clean_server: EmbeddedServer
     async with pool_at(clean_server) as pool, pool.client.pubsub() as messages:
         for number in range(100):
             await messages.subscribe(f"c{number % 3}")
-        timings = [one._timing for one in pool.server._manager.open]
+        timings = [one._timing for one in standalone(pool)._manager.open]
         assert max(len(timing.writes) for timing in timings) < 10
         assert pool.metrics().commands == 0  # nor are they replies
 

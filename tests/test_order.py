@@ -21,6 +21,7 @@ from redisutils import Outcome, Redis, RedisPool, outcome_of
 from redisutils.connection import protocol
 from redisutils.connection.embedded import free_port
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .ours import piped, pool_at, until
 
@@ -220,7 +221,7 @@ async def test_while_callers_are_held_back_at_the_bound(
         tasks = [asyncio.ensure_future(pool.client.rpush("list", i)) for i in range(count)]
         first = asyncio.gather(*tasks)
         await tasks[100]
-        lane = pool.server.lane()
+        lane = standalone(pool).lane()
         assert lane.connection is not None
         assert lane.connection.in_flight <= 64 + 16 < lane.depth
         second = asyncio.gather(*(pool.client.rpush("list", count + i) for i in range(100)))

@@ -41,6 +41,7 @@ from redisutils.monitor.otel import Instrumentation, instrument
 from redisutils.monitor.tracing import Tracing
 from redisutils.pool.lane import Lane
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .ours import pool_at, until
 
@@ -494,7 +495,7 @@ async def test_our_own_commands_are_nobodys_spans(
             await pool.client.get("k")
             before = pool.metrics().commands
             await until(lambda: pool.metrics().commands >= before + 2, "two checks of the lane")
-            lane = pool.server.lane()
+            lane = standalone(pool).lane()
             lost = lane.connection
             proxy.reset()
             await until(lambda: lane.connection not in (None, lost), "the lane's next connection")
@@ -585,7 +586,7 @@ async def test_what_nobody_has_used_is_not_counted_as_used(
         with told.instrument(pool):
             pool.resize(1)
             pool.resize(5)
-            await pool.server._housekeeper.round()
+            await standalone(pool)._housekeeper.round()
             found = told.metrics()
             assert one(found["db.client.connection.create_time"]).count == 1
             assert "db.client.connection.use_time" not in found

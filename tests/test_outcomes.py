@@ -29,6 +29,7 @@ from redisutils.connection.embedded import free_port
 from redisutils.connection.packing import pack
 from redisutils.errors import AuthenticationFailed, ConnectFailed, ConnectionLost
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .ours import piped, pool_at, until
 
@@ -242,7 +243,7 @@ async def test_what_was_issued_and_not_written_when_the_connection_died(
     async with pool_at(clean_server, retry=mode, **QUICK) as pool:
         await pool.client.ping()
         await asyncio.sleep(0)  # whoever is woken by a reply writes when the read callback ends
-        lane = pool.server.lane()
+        lane = standalone(pool).lane()
         written = lane.submit(pack(("INCR", "written")), False, 5.0)
         unwritten = lane.submit(pack(("INCR", "unwritten")), False, 5.0)
         assert lane.connection is not None
@@ -314,7 +315,7 @@ async def test_what_was_sent_once_stays_unknown_whatever_happens_next(
         finally:
             admin.config_set("maxmemory", "0")
         task = await lose_and_lock_out(pool)
-        pool.server.pool.close()
+        standalone(pool).pool.close()
         proxy.restore()
         assert await task is Outcome.UNKNOWN  # the pool was closed to new connections
     async with pool_at(server, proxy, **QUICK, max_retries=1000) as pool:
@@ -347,7 +348,7 @@ async def test_closing_tells_everyone_who_waits(proxy: FaultProxy, server: Embed
     proxy.blackhole()
     async with pool_at(server, proxy) as pool:
         waiting = [asyncio.create_task(outcome_after(pool.client.incr("log"))) for _ in range(5)]
-        await until(lambda: pool.server.lane().depth == 5)
+        await until(lambda: standalone(pool).lane().depth == 5)
         await pool.close()
         assert await asyncio.gather(*waiting) == [Outcome.NOT_SENT] * 5
 

@@ -20,6 +20,7 @@ from redisutils.errors import PoolClosed
 from redisutils.metrics import PoolMetrics
 from redisutils.pool.pool import Pool
 from redisutils.testing import EmbeddedServer
+from tests.ours import standalone
 
 from .ours import clients_named, until
 from .things import PHASES, Refused, Thing, Things, assert_whole, pool_at, pool_of, status, turns
@@ -261,7 +262,7 @@ def _cancelled_at(awaitable: Awaitable[Any], at: int) -> Generator[Any, Any, Any
 
 
 async def _cancel_at_each_await(pool: Any, prepare: Callable[[], Awaitable[object]]) -> int:
-    inner: Pool[Any] = pool.server.pool
+    inner: Pool[Any] = standalone(pool).pool
     for at in range(1, 100):
         await prepare()
         size = inner.status().size
@@ -298,7 +299,7 @@ async def test_a_checkout_that_connects_cancelled_ever_later(
     clean_server: EmbeddedServer, admin: Any
 ) -> None:
     async with pool_at(clean_server, client_name="cut", pool_max_size=1) as pool:
-        inner: Pool[Any] = pool.server.pool
+        inner: Pool[Any] = standalone(pool).pool
         for count in range(1000):
             task = asyncio.ensure_future(pool.get())
             await turns(min(count, 10))

@@ -11,6 +11,7 @@ from redisutils.connection.protocol import Connection
 from redisutils.errors import ConfigError, LeaseReleased, PoolClosed, PoolTimeout
 from redisutils.pool.pool import Lease, Pool, Usage
 from redisutils.testing import EmbeddedServer
+from tests.ours import standalone
 
 from .ours import clients_named, until
 from .things import (
@@ -471,7 +472,7 @@ async def test_draining_close_does_not_wait_for_ever(
 
 
 def _inner(pool: Any) -> Pool[Connection]:
-    inner: Pool[Connection] = pool.server.pool
+    inner: Pool[Connection] = standalone(pool).pool
     return inner
 
 

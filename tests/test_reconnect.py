@@ -15,6 +15,7 @@ from redisutils import ConnectFailed, ConnectionLost, Outcome, outcome_of, retry
 from redisutils.errors import ConnectTimeout
 from redisutils.pool import connecting
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .conftest import StartServer
 from .ours import clients_named, piped, pool_at, until
@@ -141,7 +142,7 @@ async def test_what_takes_a_connection_of_its_own_is_back_as_soon(
 async def test_closed_while_idle(clean_server: EmbeddedServer, admin: redis.Redis) -> None:
     """The next command is on a new connection. Not even one that must not be repeated fails."""
     async with pool_at(clean_server, **QUICK, client_name="idle") as pool:
-        lane = pool.server.lane()
+        lane = standalone(pool).lane()
         for number in range(1, 4):
             assert await pool.client.incr("k") == number
             async with pool.get() as conn:
@@ -149,7 +150,7 @@ async def test_closed_while_idle(clean_server: EmbeddedServer, admin: redis.Redi
             assert len(clients_named(admin, "idle")) == 2
             admin.client_kill_filter(_type="normal", skipme=True)
             await until(lambda: lane.connection is None)
-            await until(lambda: all(item.closed for item, _ in pool.server.pool.idle()))
+            await until(lambda: all(item.closed for item, _ in standalone(pool).pool.idle()))
         metrics = pool.metrics()
         assert metrics.retries == {}
         assert metrics.errors == {}
@@ -188,7 +189,7 @@ async def test_closed_by_the_servers_own_timeout(
             await until(lambda: not clients_named(admin, "idle"), "the server's timeout")
         finally:
             admin.config_set("timeout", "0")
-        await until(lambda: pool.server.lane().connection is None)
+        await until(lambda: standalone(pool).lane().connection is None)
         assert await pool.client.incr("k") == 2
         async with pool.get() as conn:
             assert await conn.incr("own") == 2
@@ -206,7 +207,7 @@ async def test_a_server_that_comes_late(start_server: StartServer) -> None:
         )
         await until(lambda: pool.metrics().retries.get("connect", 0) > 3)
         await server.start()
-        await until(lambda: pool.server.lane().connection is not None)
+        await until(lambda: standalone(pool).lane().connection is not None)
         await pool.client.rpush("list", "x")
         first, popped, (second,) = await waiting
         assert {first, second} == {1, 2}
@@ -225,7 +226,7 @@ async def test_no_attempt_outlasts_a_budget(
             await pool.client.with_timeout(5).ping()
         proxy.blackhole()
         proxy.reset()
-        await until(lambda: pool.server.lane().connection is None)
+        await until(lambda: standalone(pool).lane().connection is None)
         with pytest.raises(ConnectTimeout, match=r"took longer than 0\.1 s") as caught:
             await pool.client.with_timeout(5).get("k")
         assert caught.value.outcome is Outcome.NOT_SENT

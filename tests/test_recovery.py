@@ -17,6 +17,7 @@ from redisutils.connection.protocol import Connection
 from redisutils.pool import manager, scouting
 from redisutils.retry import LONGEST_PAUSE, Backoff, Reconnecting, RetryPolicy
 from redisutils.testing import EmbeddedServer, FaultProxy
+from tests.ours import standalone
 
 from .ours import our_tasks, pool_at, until
 from .peers import Wire
@@ -214,7 +215,7 @@ async def test_a_slow_server_is_waited_for(
             lease.release()
         assert 1 <= scouts <= took / 0.1 + 1
         await proxy.wait_active(3)
-        assert pool.server.pool.in_use == 0
+        assert standalone(pool).pool.in_use == 0
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -370,7 +371,7 @@ async def test_a_server_that_stands_still_for_a_moment_costs_one_idle_connection
         async with await waiting as connection:
             assert await connection.ping() is True
         assert pool.status().size == 20
-        assert len([lease for lease, _ in pool.server.pool.idle() if not lease.closed]) == 20
+        assert len([lease for lease, _ in standalone(pool).pool.idle() if not lease.closed]) == 20
 
 
 async def test_a_checkout_out_of_time_spoils_no_idle_connection(

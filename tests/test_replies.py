@@ -29,6 +29,7 @@ from redisutils.testing import (
     Timeline,
 )
 
+from .ours import standalone
 from .peers import DEADLINE, Wire, turns, until
 
 
@@ -178,7 +179,7 @@ async def test_late_replies(proxy: FaultProxy, server: EmbeddedServer) -> None:
     async with proxied(proxy, server) as pool:
         client = pool.client
         await client.ping()
-        connection = pool.server.lane().connection
+        connection = standalone(pool).lane().connection
         proxy.to_client.latency = 0.03
         for wave in range(3):
             early = [asyncio.ensure_future(client.echo(f"early {wave} {i}")) for i in range(50)]
@@ -194,7 +195,7 @@ async def test_late_replies(proxy: FaultProxy, server: EmbeddedServer) -> None:
             ends = await asyncio.gather(*early, *timed, return_exceptions=True)
             assert {type(end) for end in ends[:50]} == {asyncio.CancelledError}
             assert {type(end) for end in ends[50:]} == {CommandTimeout}
-        assert pool.server.lane().connection is connection
+        assert standalone(pool).lane().connection is connection
 
 
 async def test_across_lost_connections(proxy: FaultProxy, server: EmbeddedServer) -> None:
@@ -315,13 +316,13 @@ async def test_big_replies_in_between(pool: RedisPool) -> None:
 async def test_a_big_reply_nobody_waits_for_any_more(pool: RedisPool) -> None:
     client = pool.client
     await client.set("big", b"x" * 8_000_000)
-    connection = pool.server.lane().connection
+    connection = standalone(pool).lane().connection
     for _ in range(3):
         task = asyncio.ensure_future(client.get("big"))
         await turns(2)
         task.cancel()
         assert await client.echo("mine") == b"mine"
-    assert pool.server.lane().connection is connection
+    assert standalone(pool).lane().connection is connection
 
 
 # -- pushes --------------------------------------------------------------------------------------

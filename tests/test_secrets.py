@@ -170,7 +170,7 @@ async def faces(search: Search, where: str, made: Opened, client: Redis) -> None
     search.look_at(where, made, client, client.connection_pool, client.pipeline(), client.pubsub())
     search.look_at(where, client.with_timeout(1), client._source)
     search.look_at(where, client._source.options, client._source.settings, client._lane)
-    server = client._source.server()
+    server: Any = client._source.server()
     search.look_at(where, server, server.pool, server.metrics, server.pool.status())
     search.look_at(where, server.lane(), server.lane().connection)
     if isinstance(made, RedisPool):

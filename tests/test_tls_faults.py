@@ -216,7 +216,7 @@ async def test_redis_pys_files_are_read_again(clean_server: EmbeddedServer, file
         terminator.context = speaking(FOREIGN)
         files.trust(THEIRS)
         await terminator.drop_all()
-        server = client._source.server()
+        server: Any = client._source.server()
         await until(lambda: server.pool.status().size == 0, "the end of the old connection")
         assert await client.incr("k") == 2
         files.ca.unlink()

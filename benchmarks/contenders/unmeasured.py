@@ -12,6 +12,7 @@ from redisutils import RedisPool
 from redisutils.connection.reply import Issued, Reply
 from redisutils.connection.timing import Timing
 from redisutils.metrics.counters import PoolMetrics
+from redisutils.topology.standalone import Standalone
 
 
 class _Nowhere(list[tuple[int, float]]):
@@ -38,6 +39,7 @@ def unmeasured(pool: RedisPool) -> Iterator[None]:
     """Nothing on the shared connection of ``pool`` is measured meanwhile. No command may be in
     flight at either end."""
     server = pool.server
+    assert isinstance(server, Standalone)
     connection = server.lane().connection
     assert connection is not None
     timing = connection._timing

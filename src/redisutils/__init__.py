@@ -47,6 +47,7 @@ __all__ = [
     "ConnectFailed",
     "ConnectTimeout",
     "ConnectionLost",
+    "CrossSlot",
     "HealthReport",
     "LatencySnapshot",
     "LeaseReleased",

@@ -23,6 +23,7 @@ __all__ = [
     "ConnectFailed",
     "ConnectTimeout",
     "ConnectionLost",
+    "CrossSlot",
     "LeaseReleased",
     "NotSharable",
     "Outcome",
@@ -169,6 +170,13 @@ class LeaseReleased(RedisUtilsError, rpy.ConnectionError):
 class NotSharable(RedisUtilsError, rpy.DataError):
     """A command that changes its connection's state was issued on a shared one.
     The message says what to use instead."""
+
+    outcome = Outcome.NOT_SENT
+
+
+class CrossSlot(RedisUtilsError, rpy.ClusterCrossSlotError):
+    """The keys of one command, or of one transaction, live in different slots of a cluster. The
+    message names two of them."""
 
     outcome = Outcome.NOT_SENT
 

@@ -258,7 +258,7 @@ class AdapterConnection:
             return
         self.give_back()
         server = self._pool.source.server()
-        lease = await server.checkouts.patiently(self.socket_timeout)
+        lease = await server.checkouts_for(()).patiently(self.socket_timeout)
         self._lease = lease
         self._vigil.begin()
         self._retired = False

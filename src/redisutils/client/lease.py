@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -16,7 +16,7 @@ from redisutils.commands import is_blocking, lookup
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, LeaseReleased
 from redisutils.pool.pool import Lease
-from redisutils.topology.standalone import Standalone
+from redisutils.topology.server import Server
 
 __all__ = ["Checkout", "PooledConnection"]
 
@@ -99,7 +99,7 @@ class PooledConnection(Redis):
                 connection.close()  # nobody waits for it any more, and it holds up the next
             raise
 
-    async def _own_connection(self) -> OwnConnection:
+    async def _own_connection(self, args: Sequence[Any]) -> OwnConnection:
         return _Borrowed(self._holder)
 
     def with_timeout(self, seconds: float) -> Self:
@@ -255,7 +255,7 @@ class CheckoutPool(Protocol):
     """What a checkout needs of its pool."""
 
     @property
-    def server(self) -> Standalone: ...
+    def server(self) -> Server: ...
 
     @property
     def client(self) -> Redis: ...
@@ -279,7 +279,7 @@ class Checkout:
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> PooledConnection:
-        checkouts = self._pool.server.checkouts
+        checkouts = self._pool.server.checkouts_for(())
         lease = checkouts.at_once()
         if lease is None:
             lease = await checkouts.get(self._timeout)

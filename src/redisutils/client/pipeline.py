@@ -15,7 +15,7 @@ of its own as well.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import wraps
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -29,7 +29,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redisutils.client.callbacks import settled, shape
 from redisutils.client.refusals import refuse_unanswered
 from redisutils.client.source import lane_of
-from redisutils.commands import Command, block_timeout, is_blocking, lookup
+from redisutils.commands import Command, block_timeout, is_blocking, keys_of, lookup
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import pack, pack_many
 from redisutils.connection.protocol import Connection
@@ -74,7 +74,7 @@ class PipelineClient(Protocol):
 
     def _shape(self, response: Any, name: Any, options: dict[str, Any]) -> Any: ...
 
-    async def _own_connection(self) -> OwnConnection: ...
+    async def _own_connection(self, args: Sequence[Any]) -> OwnConnection: ...
 
 
 class Pipeline(redis.asyncio.client.Pipeline):
@@ -237,7 +237,8 @@ class Pipeline(redis.asyncio.client.Pipeline):
                     timeout = FOREVER if waits is None else min(FOREVER, timeout + waits)
         if apart or self._lease is not None:
             started = monotonic()
-            connection = (await self._own()).item
+            keyed = next((args for args, _ in stack if keys_of(args)), ())
+            connection = (await self._own(keyed)).item
             timeout -= monotonic() - started
             connection.tainted = connection.tainted or apart
             lane: Any = lane_of(connection)
@@ -272,14 +273,15 @@ class Pipeline(redis.asyncio.client.Pipeline):
 
     # -- watching --------------------------------------------------------------------
 
-    async def _own(self) -> OwnConnection:
-        """The connection of our own. One that died before anything was watched is replaced."""
+    async def _own(self, args: Sequence[Any]) -> OwnConnection:
+        """The connection of our own, on which ``args`` can be executed. One that died before
+        anything was watched is replaced."""
         lease = self._lease
         if lease is not None and lease.item.closed and not self.watching:
             self._lease = None
             lease.release()
         if self._lease is None:
-            self._lease = await self._client._own_connection()
+            self._lease = await self._client._own_connection(args)
         return self._lease
 
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
@@ -299,7 +301,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
             timeout = FOREVER if waits is None else min(FOREVER, timeout + waits)
         if self._lease is not None or command.stateful or blocking:
             started = monotonic()
-            connection = (await self._own()).item
+            connection = (await self._own(args)).item
             timeout -= monotonic() - started
             if command.name in _WATCHING:
                 connection.needs_reset = True

@@ -15,6 +15,7 @@ import asyncio
 import copy
 import warnings
 import weakref
+from collections.abc import Sequence
 from functools import wraps
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -42,9 +43,8 @@ from redisutils.commands import (
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import OwnPayload, pack
 from redisutils.errors import CommandTimeout, code_of
-from redisutils.pool.lane import Lane
 from redisutils.secret import hidden, hide
-from redisutils.topology.standalone import DEFAULT_LANE
+from redisutils.topology.server import DEFAULT_LANE, PrivateLane
 
 __all__ = ["Redis"]
 
@@ -114,7 +114,7 @@ class Redis(redis.asyncio.Redis):
             event_dispatcher=event_dispatcher,
         )
         self.auto_close_connection_pool = ours and auto_close_connection_pool is not False
-        self._private: Lane | None = None
+        self._private: PrivateLane | None = None
         self._origin: Redis | None = None  # of a view: whose
         self._settle(adapter.source, DEFAULT_LANE)
 
@@ -316,7 +316,7 @@ class Redis(redis.asyncio.Redis):
         attempts = 0
         while True:
             spent = monotonic() - started
-            lease = await server.checkouts.patiently(self._timeout - spent)
+            lease = await server.checkouts_for(args).patiently(self._timeout - spent)
             try:
                 spent = monotonic() - started
                 lane = lane_of(lease.item)
@@ -385,9 +385,13 @@ class Redis(redis.asyncio.Redis):
         """
         return Pipeline(self, transaction, shard_hint)
 
-    async def _own_connection(self) -> OwnConnection:
-        """A connection for a pipeline alone, until it releases it."""
-        return await self._source.server().checkouts.patiently(self._timeout)
+    async def _own_connection(self, args: Sequence[Any]) -> OwnConnection:
+        """A connection for a pipeline alone, until it releases it.
+
+        Args:
+            args: a command that it will be used for.
+        """
+        return await self._source.server().checkouts_for(args).patiently(self._timeout)
 
     def client(self) -> Self:
         """A client on a connection of its own, on the same pool."""
@@ -404,7 +408,7 @@ class Redis(redis.asyncio.Redis):
                 pass  # a server that does not know it: it is connected all the same
         return self
 
-    def _private_lane(self) -> Lane:
+    def _private_lane(self) -> PrivateLane:
         if self._origin is not None:
             return self._origin._private_lane()
         if self._private is None or self._private.closed:
@@ -427,7 +431,7 @@ class Redis(redis.asyncio.Redis):
         self.defer()
 
 
-def _close_dropped(lane: Lane) -> None:
+def _close_dropped(lane: PrivateLane) -> None:
     """Its client was collected."""
     if lane.closed or lane.loop.is_closed():
         return

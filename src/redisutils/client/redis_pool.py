@@ -20,7 +20,9 @@ from redisutils.errors import ConfigError, PoolClosed
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.secret import hide
-from redisutils.topology.standalone import DEFAULT_LANE, Standalone
+from redisutils.topology.opening import open_server
+from redisutils.topology.plan import Plan
+from redisutils.topology.server import DEFAULT_LANE, Server
 
 if TYPE_CHECKING:
     import ssl
@@ -94,7 +96,8 @@ class RedisPool:
         self.config = config
         self._options = connect_options(config, ssl_context, library)
         self._settings = pool_settings(config, timeouts, queue_mode)
-        self._server: Standalone | None = None
+        self._plan: Plan | None = None
+        self._server: Server | None = None
         self._embedded: ServerProcess | None = None
         self._client: Redis | None = None
         self._lanes: dict[str, Redis] = {}
@@ -130,7 +133,7 @@ class RedisPool:
             if self._server is None:
                 if self.config.embedded:
                     await self._start_embedded()
-                self._server = Standalone(self._options, self._settings)
+                self._server = open_server(self._options, self._settings, self._plan)
         return self
 
     async def _start_embedded(self) -> None:
@@ -175,7 +178,7 @@ class RedisPool:
         return self._closed
 
     @property
-    def server(self) -> Standalone:
+    def server(self) -> Server:
         """What the pool stands on.
 
         Raises:
@@ -291,26 +294,26 @@ class RedisPool:
     @property
     def post_create(self) -> list[Hook[Connection]]:
         """Hooks called with a new connection and its usage; raising refuses it."""
-        return self.server.pool.post_create
+        return self.server.post_create
 
     @property
     def pre_recycle(self) -> list[Hook[Connection]]:
         """Hooks called before an idle connection is checked for reuse; raising discards it."""
-        return self.server.pool.pre_recycle
+        return self.server.pre_recycle
 
     @property
     def post_recycle(self) -> list[Hook[Connection]]:
         """Hooks called after it was found fit; raising discards it."""
-        return self.server.pool.post_recycle
+        return self.server.post_recycle
 
     @property
     def timeouts(self) -> Timeouts:
         """Seconds for waiting, creating and recycling. May be replaced."""
-        return self.server.pool.timeouts
+        return self.server.timeouts
 
     @timeouts.setter
     def timeouts(self, timeouts: Timeouts) -> None:
-        self.server.pool.timeouts = timeouts
+        self.server.timeouts = timeouts
 
     def resize(self, max_size: int) -> None:
         """Change how many connections there may be, 1 to 10,000. Smaller: idle ones are closed
@@ -322,12 +325,9 @@ class RedisPool:
         given: Any = max_size
         if type(given) is not int or not 1 <= given <= 10_000:
             raise ConfigError(f"resize({max_size!r}): must be a whole number from 1 to 10,000")
-        self.server.pool.resize(max_size)
+        self.server.resize(max_size)
 
     def retain(self, predicate: Callable[[Connection, Usage], bool]) -> RetainResult:
         """Close the idle connections for which ``predicate(connection, usage)`` is false."""
-        pool = self.server.pool
-        result = pool.retain(predicate)
-        for connection in result.removed:
-            pool.discard(connection)
+        result = self.server.retain(predicate)
         return RetainResult(result.retained, len(result.removed))

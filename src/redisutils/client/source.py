@@ -12,22 +12,14 @@ from typing import Any, Protocol
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
 from redisutils.errors import ConfigError
-from redisutils.metrics.observer import Observer, Submit, SubmitMany
+from redisutils.metrics.observer import Observer
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
-from redisutils.topology.standalone import Standalone
+from redisutils.topology.opening import open_server
+from redisutils.topology.plan import Plan
+from redisutils.topology.server import LaneLike, Server
 
 __all__ = ["DeferredLane", "LaneLike", "LazySource", "OpenSource", "Source", "lane_of"]
-
-
-class LaneLike(Protocol):
-    """What a client issues commands through: a lane, or a connection of its own."""
-
-    @property
-    def submit(self) -> Submit: ...
-
-    @property
-    def submit_many(self) -> SubmitMany: ...
 
 
 def lane_of(connection: Connection) -> LaneLike:
@@ -53,7 +45,7 @@ class Source(Protocol):
     options: ConnectOptions
     settings: PoolSettings
 
-    def server(self) -> Standalone:
+    def server(self) -> Server:
         """The open server.
 
         Raises:
@@ -70,12 +62,12 @@ class Source(Protocol):
 class OpenSource:
     """A server that somebody else opened and will close."""
 
-    def __init__(self, server: Standalone) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
         self.options = server.options
         self.settings = server.settings
 
-    def server(self) -> Standalone:
+    def server(self) -> Server:
         self._server.check_usable()
         return self._server
 
@@ -93,17 +85,20 @@ class LazySource:
     """Opens a server at first use, and again at the first use after ``aclose``: a client made by
     ``Redis(…)`` goes on working after it, as redis-py's does."""
 
-    def __init__(self, options: ConnectOptions, settings: PoolSettings) -> None:
+    def __init__(
+        self, options: ConnectOptions, settings: PoolSettings, plan: Plan | None = None
+    ) -> None:
         self.options = options
         self.settings = settings
-        self._server: Standalone | None = None
+        self._plan = plan
+        self._server: Server | None = None
 
-    def server(self) -> Standalone:
+    def server(self) -> Server:
         server = self._server
         if server is None:
             # Before anything is made: clear words when there is no loop at all.
             asyncio.get_running_loop()
-            server = self._server = Standalone(self.options, self.settings)
+            server = self._server = open_server(self.options, self.settings, self._plan)
         server.check_usable()
         return server
 

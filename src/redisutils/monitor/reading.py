@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary, ref
 from redisutils.client.redis_pool import RedisPool
 from redisutils.errors import PoolClosed
 from redisutils.metrics import MetricsSnapshot
-from redisutils.topology.standalone import Standalone
+from redisutils.topology.server import Server
 
 __all__ = ["PATIENCE", "Reader", "Reading"]
 
@@ -91,7 +91,7 @@ class Reader:
                     self._last = Reading(last.snapshot, now - self._vain)
         return self._last
 
-    def _take(self, server: Standalone) -> MetricsSnapshot | None:
+    def _take(self, server: Server) -> MetricsSnapshot | None:
         """A new snapshot; None if the event loop did not take one in time."""
         loop = server.loop
         if _running() is loop:

@@ -7,10 +7,12 @@ import logging
 import os
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
+
+from redis.typing import EncodableT
 
 from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
@@ -25,11 +27,12 @@ from redisutils.pool.breaker import Breaker
 from redisutils.pool.housekeeping import Housekeeper
 from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
-from redisutils.pool.model import PoolStatus
+from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
 from redisutils.pool.pool import Pool
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
 from redisutils.topology.checkouts import Checkouts
+from redisutils.topology.server import DEFAULT_LANE
 
 if TYPE_CHECKING:
     from redisutils.topology.examining import Examiner
@@ -38,8 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["Standalone"]
 
 logger = logging.getLogger("redisutils.pool")
-
-DEFAULT_LANE = "default"
 
 
 class Standalone:
@@ -130,6 +131,46 @@ class Standalone:
         lane = self._make_lane(name)
         self._private.add(lane)
         return lane
+
+    # -- connections of one's own ----------------------------------------------------
+
+    def checkouts_for(self, args: Sequence[EncodableT]) -> Checkouts:
+        """Where a connection is had, whatever the command."""
+        return self.checkouts
+
+    @property
+    def post_create(self) -> list[Hook[Connection]]:
+        return self.pool.post_create
+
+    @property
+    def pre_recycle(self) -> list[Hook[Connection]]:
+        return self.pool.pre_recycle
+
+    @property
+    def post_recycle(self) -> list[Hook[Connection]]:
+        return self.pool.post_recycle
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """Seconds for each phase of a checkout. May be replaced."""
+        return self.pool.timeouts
+
+    @timeouts.setter
+    def timeouts(self, timeouts: Timeouts) -> None:
+        self.pool.timeouts = timeouts
+
+    def resize(self, max_size: int) -> None:
+        """Change how many connections there may be."""
+        self.pool.resize(max_size)
+
+    def retain(self, predicate: Callable[[Connection, Usage], bool]) -> Retained[Connection]:
+        """Keep the idle connections for which ``predicate`` says so, and close the others."""
+        result = self.pool.retain(predicate)
+        for connection in result.removed:
+            self.pool.discard(connection)
+        return result
+
+    # -- making lanes ----------------------------------------------------------------
 
     def _make_lane(self, name: str) -> Lane:
         return Lane(

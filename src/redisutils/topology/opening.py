@@ -1,0 +1,21 @@
+"""From a plan to what stands behind a pool."""
+
+from __future__ import annotations
+
+from redisutils.connection.options import ConnectOptions
+from redisutils.pool.settings import PoolSettings
+from redisutils.topology.plan import Plan
+from redisutils.topology.server import Server
+from redisutils.topology.standalone import Standalone
+
+__all__ = ["open_server"]
+
+
+def open_server(options: ConnectOptions, settings: PoolSettings, plan: Plan | None) -> Server:
+    """What a pool stands on, in the event loop that runs. Connects at first use.
+
+    Args:
+        options: how to connect; of many servers, to each but for its place.
+        plan: many servers; None for one.
+    """
+    return Standalone(options, settings)
