@@ -293,6 +293,9 @@ POLICIES = {
     "BGREWRITEAOF": _EACH_PRIMARY,
     # Of all that was saved, the oldest: what is older than that is safe everywhere.
     "LASTSAVE": ("all_shards", "agg_min"),
+    # Servers say all_shards. But one with FCALL_RO or EVAL_RO may run on a replica.
+    "FUNCTION KILL": ("all_nodes", "one_succeeded"),
+    "SCRIPT KILL": ("all_nodes", "one_succeeded"),
     # Each node knows its own subscribers, replicas too.
     "PUBSUB CHANNELS": ("all_nodes", "special"),
     "PUBSUB NUMPAT": ("all_nodes", "agg_sum"),

@@ -19,10 +19,17 @@ from redisutils.commands import (
     is_repeatable,
     keys_of,
     lookup,
+    may_write,
 )
 from redisutils.commands.command import _BYTES, _MAX_SPELLING, _MAX_SPELLINGS, _STR
 from scripts import generate_commands
-from scripts.command_columns import ELSEWHERE, POLICIES, Fact
+from scripts.command_columns import (
+    ELSEWHERE,
+    POLICIES,
+    REPEATABLE_WITH,
+    REPEATABLE_WRITES,
+    Fact,
+)
 
 Call = tuple[str | bytes | int | float, ...]
 Server = Callable[..., Any]
@@ -137,7 +144,7 @@ def test_the_generator_refuses_a_policy_that_it_does_not_know() -> None:
         ("MSETNX", "", ""),
         ("dbsize", "all_shards", "agg_sum"),
         ("SCRIPT LOAD", "all_nodes", "all_succeeded"),
-        ("SCRIPT KILL", "all_shards", "one_succeeded"),
+        ("SCRIPT KILL", "all_nodes", "one_succeeded"),
         ("SCRIPT EXISTS", "all_shards", "agg_logical_and"),
         ("WAIT", "all_shards", "agg_min"),
         ("LATENCY RESET", "all_nodes", "agg_sum"),
@@ -153,6 +160,13 @@ def test_policies(name: str, request_policy: str, response: str) -> None:
 def test_the_generator_refuses_a_column_about_a_command_that_nobody_has() -> None:
     with pytest.raises(SystemExit, match="HMSET"):
         generate_commands.merge({"redis 1": {"GET": Fact(readonly=True)}})
+
+
+def test_what_may_be_repeated_is_a_write_if_we_say_so() -> None:
+    for name in REPEATABLE_WRITES | REPEATABLE_WITH.keys():
+        assert may_write((*name.split(), "a", "b", "c", "REPLACE")), name
+    for asks in ("PING", "DBSIZE", "CONFIG GET", "SCRIPT EXISTS", "FUNCTION LIST", "GET", "MULTI"):
+        assert not may_write((*asks.split(), "a")), asks
 
 
 # Names
