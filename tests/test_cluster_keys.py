@@ -140,6 +140,16 @@ def test_the_one_slot_is_that_of_the_servers_keys(server: Server, call: list[Any
     assert the_slot(words) == slot
 
 
+@pytest.mark.parametrize("name", ["COUNTKEYSINSLOT", "getkeysinslot"])
+def test_the_owner_of_a_slot_is_asked_for_its_keys(name: str) -> None:
+    words = [b"cluster", name.encode(), b"16383", b"10"]
+    assert the_slot(words) == 16383
+    assert slots_in(pack(words)) == [16383]
+    for odd in (b"16384", b"-1", b"x", b"1.5", b"nan", b""):
+        assert the_slot([b"CLUSTER", name.encode(), odd]) is None
+    assert the_slot([b"CLUSTER", name.encode()]) is None
+
+
 @pytest.mark.parametrize(
     "call", [["PING"], ["EVAL", "return 1", 0, "x"], ["PUBLISH", "a", "b"], ["GET"], ["MGET"]]
 )

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from redisutils.commands import keys_of, lookup
+from redisutils.commands.words import number
 from redisutils.connection.packing import unpack
 from redisutils.errors import CrossSlot
 
@@ -104,16 +105,40 @@ def keys_in(payload: bytes) -> list[bytes]:
 
 def slots_in(payload: bytes) -> list[int]:
     """The slots that a packed run of commands touches, each once, in order of appearance."""
-    return list(dict.fromkeys(map(slot_of, keys_in(payload))))
+    slots: dict[int, None] = {}
+    for words in unpack(payload):
+        slots.update(dict.fromkeys(map(slot_of, keys_of(words))))
+        named = _slot_named(words)
+        if named is not None:
+            slots[named] = None
+    return list(slots)
+
+
+_OF_A_SLOT: Final = frozenset({"CLUSTER COUNTKEYSINSLOT", "CLUSTER GETKEYSINSLOT"})
+"""Any node answers them, but only the slot's owner answers something else than 0 or nothing."""
+
+
+def _slot_named(words: Sequence[bytes]) -> int | None:
+    """The slot of which this command asks by its number."""
+    if len(words) > 2 and lookup(words).name in _OF_A_SLOT:
+        slot = number(words[2])
+        if slot is not None and slot in range(SLOTS):
+            return int(slot)
+    return None
 
 
 def the_slot(words: Sequence[bytes]) -> int | None:
     """The slot in which all keys of this command live; None if it has no keys.
 
+    Of what asks a slot's owner for its keys (CLUSTER COUNTKEYSINSLOT), that slot.
+
     Raises:
         CrossSlot: they live in several. Also for those commands that ``splitting`` can split: ask
             that first where splitting is wanted.
     """
+    named = _slot_named(words)
+    if named is not None:
+        return named
     return _common((words,), f"{lookup(words).name or 'this command'}: ", "one command")
 
 
