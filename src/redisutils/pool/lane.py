@@ -344,7 +344,7 @@ class Lane(Owner[Connection]):
         if self._tainted and not self.closed:
             self._lose_state()
         if self.router is not None:
-            again = self.router.on_lost(self, again)
+            again = self.router.on_lost(again)
         self._parked.put_back(again)
         if self._wants_connection():
             self._connector.open()
@@ -354,7 +354,7 @@ class Lane(Owner[Connection]):
         if self.closed or reply.done():
             return False
         router = self.router
-        if router is not None and router.on_refused(self, reply, value, code):
+        if router is not None and router.on_refused(reply, value, code):
             if self._cooling is not None:
                 self._cooling.give_up(reply)
             return True
@@ -394,7 +394,7 @@ class Lane(Owner[Connection]):
     def on_partly_rejected(self, connection: Connection, batch: Batch, values: list[Any]) -> bool:
         if self.closed or self.router is None or batch.done():
             return False
-        return self.router.on_partly_refused(self, batch, values)
+        return self.router.on_partly_refused(batch, values)
 
     def _send_what_may_be(self, connection: Connection) -> None:
         """While some commands wait to be repeated, send the others."""
@@ -440,7 +440,7 @@ class Lane(Owner[Connection]):
 
     def on_silent(self, connection: Connection, seconds: float) -> None:
         if self.router is not None:
-            self.router.on_silent(self)
+            self.router.on_silent()
         self._prober.suspect(connection, seconds)
 
     # -- from lane to lane -----------------------------------------------------------

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from redisutils.connection.reply import Batch, Reply
-
-if TYPE_CHECKING:
-    from redisutils.pool.lane import Lane
 
 __all__ = ["Router"]
 
@@ -17,16 +14,16 @@ class Router(Protocol):
     """Knows several servers. Everything happens within the callback in which the lane heard of it,
     so that commands keep their order."""
 
-    def on_refused(self, lane: Lane, reply: Reply, value: Any, code: str) -> bool:
+    def on_refused(self, reply: Reply, value: Any, code: str) -> bool:
         """The server refused ``reply`` with an error of ``code``; of a batch, all of it, and
         ``value`` is the list of answers. Return True to take it over."""
 
-    def on_partly_refused(self, lane: Lane, batch: Batch, values: list[Any]) -> bool:
+    def on_partly_refused(self, batch: Batch, values: list[Any]) -> bool:
         """Errors are among the answers to ``batch``. Return True to take it over."""
 
-    def on_lost(self, lane: Lane, again: Sequence[Reply]) -> list[Reply]:
+    def on_lost(self, again: Sequence[Reply]) -> list[Reply]:
         """The connection is lost, and ``again`` are to be sent again. Return those for which this
         lane is the right one; the others are taken over."""
 
-    def on_silent(self, lane: Lane) -> None:
+    def on_silent(self) -> None:
         """The server does not answer, although an answer is due."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, Outcome, PoolTimeout
 from redisutils.pool.pool import Lease
 from redisutils.topology.checkouts import Checkouts
 from redisutils.topology.cluster.node import Node
-
-if TYPE_CHECKING:
-    from redisutils.topology.cluster.cluster import Cluster
+from redisutils.topology.cluster.roles import Known
 
 __all__ = ["ClusterCheckouts"]
 
@@ -27,7 +24,7 @@ class ClusterCheckouts:
 
     __slots__ = ("_cluster", "_node", "_slot")
 
-    def __init__(self, cluster: Cluster, slot: int | None = None, node: Node | None = None) -> None:
+    def __init__(self, cluster: Known, slot: int | None = None, node: Node | None = None) -> None:
         self._cluster = cluster
         self._slot = slot
         self._node = node

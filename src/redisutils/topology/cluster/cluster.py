@@ -59,9 +59,7 @@ class Cluster:
         plan: where it is found.
     """
 
-    def __init__(
-        self, options: ConnectOptions, settings: PoolSettings, plan: ClusterPlan
-    ) -> None:
+    def __init__(self, options: ConnectOptions, settings: PoolSettings, plan: ClusterPlan) -> None:
         self.options = options
         self.settings = settings
         self._plan = plan
@@ -89,9 +87,7 @@ class Cluster:
         self._timeouts = settings.timeouts
         self._hooks: tuple[list[Hook[Connection]], ...] = ([], [], [])
         self._observer: Observer | None = None
-        self.refresher = Refresher(
-            self, tls=options.tls is not None, addresses=plan.addresses
-        )
+        self.refresher = Refresher(self, tls=options.tls is not None, addresses=plan.addresses)
         self.everywhere = Everywhere(self)
 
     def __repr__(self) -> str:
@@ -152,13 +148,13 @@ class Cluster:
         self.check_usable()
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = ClusterLane(name, self)
+            lane = self._lanes[name] = ClusterLane(name, self, self.everywhere)
         return lane
 
     def private_lane(self, name: str) -> ClusterLane:
         """A lane for one client alone, which closes it."""
         self.check_usable()
-        lane = ClusterLane(name, self, private=True)
+        lane = ClusterLane(name, self, self.everywhere, private=True)
         self._private.add(lane)
         return lane
 
@@ -242,11 +238,7 @@ class Cluster:
                 owners[first : last + 1] = [primary] * (last + 1 - first)
         gone = [node for address, node in self.nodes.items() if address not in present]
         self.nodes = present
-        changes = {
-            slot: node
-            for slot, node in enumerate(owners)
-            if node is not self.owners[slot]
-        }
+        changes = {slot: node for slot, node in enumerate(owners) if node is not self.owners[slot]}
         self._change(changes)
         for node in gone:
             self._leave(node)
@@ -318,9 +310,7 @@ class Cluster:
         allowed = 0 if error.fatal or policy.mode == "never" else policy.max_retries
 
         def told() -> ConnectFailed:
-            own = ConnectFailed(
-                f"{error.message}; tried {reconnecting.times()}", fatal=error.fatal
-            )
+            own = ConnectFailed(f"{error.message}; tried {reconnecting.times()}", fatal=error.fatal)
             own.__cause__ = error
             return own
 
@@ -508,4 +498,3 @@ class Cluster:
         for server in self._opened():
             server.abandon()
         self.metrics.close()
-

@@ -5,17 +5,13 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redisutils.commands import Command, lookup
 from redisutils.topology.cluster.gathered import Gathered
 from redisutils.topology.cluster.gathering import Where, gather, where
 from redisutils.topology.cluster.node import Node
-
-if TYPE_CHECKING:
-    from redisutils.topology.cluster.cluster import Cluster
-    from redisutils.topology.cluster.lane import ClusterLane
+from redisutils.topology.cluster.roles import Known, LaneOver
 
 __all__ = ["Everywhere"]
 
@@ -29,11 +25,16 @@ class Everywhere:
 
     __slots__ = ("_cluster",)
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Known) -> None:
         self._cluster = cluster
 
     def submit(
-        self, lane: ClusterLane, words: Sequence[bytes], payload: bytes, decode: bool, timeout: float
+        self,
+        lane: LaneOver,
+        words: Sequence[bytes],
+        payload: bytes,
+        decode: bool,
+        timeout: float,
     ) -> Future[Any]:
         """Issue a command that names no key. The future's result is the answer of all."""
         command = lookup(words)
@@ -51,7 +52,7 @@ class Everywhere:
 
     def _ask(
         self,
-        lane: ClusterLane,
+        lane: LaneOver,
         command: Command,
         words: Sequence[bytes],
         payload: bytes,
@@ -61,17 +62,16 @@ class Everywhere:
         nodes = self.nodes(where(command))
         futures = [lane.lane_of(node).submit(payload, decode, timeout) for node in nodes]
         names = [str(node.address) for node in nodes]
-        return Gathered.of(lane.loop, futures, partial(_merged, command, words, names))
+        replicas = [str(node.address) for node in nodes if node.primary is not None]
 
-    def nodes(self, which: Where) -> list[Node]:
+        def merged(answers: list[Any]) -> Any:
+            return gather(command, words, list(zip(names, answers, strict=True)), replicas)
+
+        return Gathered.of(lane.loop, futures, merged)
+
+    def nodes(self, which: Where) -> Sequence[Node]:
         """Those to be asked."""
         cluster = self._cluster
         if which is Where.NODES:
             return [node for node in cluster.nodes.values() if node.member is not None]
         return cluster.primaries
-
-
-def _merged(
-    command: Command, words: Sequence[bytes], names: Sequence[str], answers: list[Any]
-) -> Any:
-    return gather(command, words, list(zip(names, answers, strict=True)))

@@ -13,6 +13,8 @@ from binascii import crc_hqx
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from redis.typing import EncodableT
+
 from redisutils.commands import keys_of, lookup
 from redisutils.commands.words import number
 from redisutils.connection.packing import unpack
@@ -118,7 +120,7 @@ _OF_A_SLOT: Final = frozenset({"CLUSTER COUNTKEYSINSLOT", "CLUSTER GETKEYSINSLOT
 """Any node answers them, but only the slot's owner answers something else than 0 or nothing."""
 
 
-def _slot_named(words: Sequence[bytes]) -> int | None:
+def _slot_named(words: Sequence[EncodableT]) -> int | None:
     """The slot of which this command asks by its number."""
     if len(words) > 2 and lookup(words).name in _OF_A_SLOT:
         slot = number(words[2])
@@ -127,7 +129,7 @@ def _slot_named(words: Sequence[bytes]) -> int | None:
     return None
 
 
-def the_slot(words: Sequence[bytes]) -> int | None:
+def the_slot(words: Sequence[EncodableT]) -> int | None:
     """The slot in which all keys of this command live; None if it has no keys.
 
     Of what asks a slot's owner for its keys (CLUSTER COUNTKEYSINSLOT), that slot.
@@ -142,7 +144,7 @@ def the_slot(words: Sequence[bytes]) -> int | None:
     return _common((words,), f"{lookup(words).name or 'this command'}: ", "one command")
 
 
-def the_slot_of_all(commands: Iterable[Sequence[bytes]], what: str) -> int | None:
+def the_slot_of_all(commands: Iterable[Sequence[EncodableT]], what: str) -> int | None:
     """The slot in which all keys of these commands live; None if they have no keys.
 
     Args:
@@ -155,7 +157,7 @@ def the_slot_of_all(commands: Iterable[Sequence[bytes]], what: str) -> int | Non
     return _common(commands, "", what)
 
 
-def _common(commands: Iterable[Sequence[bytes]], prefix: str, what: str) -> int | None:
+def _common(commands: Iterable[Sequence[EncodableT]], prefix: str, what: str) -> int | None:
     first: bytes | None = None
     slot: int | None = None
     before = ""

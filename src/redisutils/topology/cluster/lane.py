@@ -20,14 +20,15 @@ import asyncio
 from asyncio import Future
 from binascii import crc_hqx
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from redisutils.commands import keys_of, lookup
+from redisutils.commands import keys_of
 from redisutils.connection.packing import OwnPayload, unpack
 from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, PoolClosed
 from redisutils.pool.lane import Lane
 from redisutils.retry import RetryPolicy
+from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.fence import PATIENCE, Fence, Holding
 from redisutils.topology.cluster.gathered import Gathered
 from redisutils.topology.cluster.keys import (
@@ -41,9 +42,8 @@ from redisutils.topology.cluster.keys import (
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.redirects import MULTI, Redirects, is_asking
 from redisutils.topology.cluster.resending import Resending
-
-if TYPE_CHECKING:
-    from redisutils.topology.cluster.cluster import Cluster
+from redisutils.topology.cluster.roles import Known
+from redisutils.topology.cluster.splitting import split
 
 __all__ = ["ClusterLane"]
 
@@ -76,13 +76,17 @@ class ClusterLane:
     Args:
         name: stands in messages, and is the name of the nodes' lanes.
         cluster: whose nodes.
+        everywhere: takes commands without keys.
         private: whether it is one client's alone, with lanes of its own.
     """
 
-    def __init__(self, name: str, cluster: Cluster, *, private: bool = False) -> None:
+    def __init__(
+        self, name: str, cluster: Known, everywhere: Everywhere, *, private: bool = False
+    ) -> None:
         self.name = name
         self.closed = False
         self._cluster = cluster
+        self._everywhere = everywhere
         self._private = private
         self._owners = cluster.owners  # for ever the same list
         self._fences: dict[int, Fence] = {}
@@ -203,8 +207,14 @@ class ClusterLane:
         self.check()
         (words,) = unpack(payload)
         if not keys_of(words):
-            return self._cluster.everywhere.submit(self, words, payload, decode, timeout)
-        return self.target(the_slot(words)).submit(payload, decode, timeout)
+            return self._everywhere.submit(self, words, payload, decode, timeout)
+        split_up = split(words)
+        if split_up is None:
+            return self.target(the_slot(words)).submit(payload, decode, timeout)
+        futures = [
+            self._target(part.slot).submit(part.payload, decode, timeout) for part in split_up.parts
+        ]
+        return Gathered.of(self.loop, futures, split_up.merge)
 
     # -- where to ----------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ def from_slots(
 
 
 def _host(endpoint: object, ip: object, asked: Address) -> str:
-    """What a node prefers to be called. NULL means where it was found, "?" that it does not know."""
+    """What a node prefers to be called. NULL: as it was found; "?": it does not know."""
     if endpoint == "?" and ip:
         return str(ip)
     return asked.host if endpoint in (None, "", "?") else str(endpoint)

@@ -17,7 +17,7 @@ from asyncio import Future
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from redisutils.connection.address import Address
 from redisutils.connection.error_replies import refusal_of
@@ -34,12 +34,8 @@ from redisutils.errors import (
 from redisutils.pool.judgement import repeatable
 from redisutils.retry import TRANSIENT
 from redisutils.topology.cluster.keys import slots_in
-
-if TYPE_CHECKING:
-    from redisutils.pool.lane import Lane
-    from redisutils.topology.cluster.cluster import Cluster
-    from redisutils.topology.cluster.lane import ClusterLane
-    from redisutils.topology.cluster.node import Node
+from redisutils.topology.cluster.node import Node
+from redisutils.topology.cluster.roles import Known, LaneOver
 
 __all__ = ["MULTI", "Redirects", "is_asking", "redirection"]
 
@@ -86,26 +82,26 @@ class Redirects:
 
     __slots__ = ("_cluster", "_lane", "_node")
 
-    def __init__(self, lane: ClusterLane, node: Node, cluster: Cluster) -> None:
+    def __init__(self, lane: LaneOver, node: Node, cluster: Known) -> None:
         self._lane = lane
         self._node = node
         self._cluster = cluster
 
     # -- what the node's lane tells us ---------------------------------------------------
 
-    def on_refused(self, lane: Lane, reply: Reply, value: Any, code: str) -> bool:
+    def on_refused(self, reply: Reply, value: Any, code: str) -> bool:
         if is_asking(reply):
             return False  # looked at when it is done: see _asked
         if isinstance(reply, Batch):
             if not reply.payload.startswith(MULTI):
-                return self.on_partly_refused(lane, reply, value) or self._elsewhere(reply, code)
+                return self.on_partly_refused(reply, value) or self._elsewhere(reply, code)
             if code in _FOLLOWED:
                 value = next(each for each in value if code_of(each) == code)
         if code in _FOLLOWED:
             return self._follow(reply, value, code)
         return self._elsewhere(reply, code)
 
-    def on_partly_refused(self, lane: Lane, batch: Batch, values: list[Any]) -> bool:
+    def on_partly_refused(self, batch: Batch, values: list[Any]) -> bool:
         if is_asking(batch) or batch.payload.startswith(MULTI):
             return False
         places = [place for place, value in enumerate(values) if code_of(value) in _FOLLOWED]
@@ -121,7 +117,7 @@ class Redirects:
         self._lane.passed(batch)
         return True
 
-    def on_lost(self, lane: Lane, again: Sequence[Reply]) -> list[Reply]:
+    def on_lost(self, again: Sequence[Reply]) -> list[Reply]:
         self._cluster.suspect(self._node)
         kept: list[Reply] = []
         for reply in again:
@@ -132,7 +128,7 @@ class Redirects:
                 kept.append(reply)
         return kept
 
-    def on_silent(self, lane: Lane) -> None:
+    def on_silent(self) -> None:
         self._cluster.suspect(self._node)
 
     # -- following ---------------------------------------------------------------------
@@ -212,12 +208,11 @@ class Redirects:
 
     def answer(self, reply: Reply, answers: list[Any]) -> None:
         """These came from our node. Refusals are followed on."""
-        lane = self._lane.lane_of(self._node)
         codes = [code_of(answer) for answer in answers if isinstance(answer, Exception)]
         value: Any = answers if isinstance(reply, Batch) else answers[0]
         code = refusal_of(answers, codes) if codes else None
         if code is not None:
-            if self.on_refused(lane, reply, value, code):
+            if self.on_refused(reply, value, code):
                 return
             slots = slots_in(reply.payload)
             policy = self._cluster.settings.retry

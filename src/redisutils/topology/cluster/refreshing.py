@@ -128,7 +128,7 @@ class Refresher:
             self._wanted.clear()
             try:
                 reconnecting = await self._round(reconnecting)
-            except Exception as error:  # noqa: BLE001  # it is told, and the next may do better
+            except Exception as error:  # it is told, and the next may do better
                 self._cluster.metrics.background_errors += 1
                 with HARMLESS:
                     logger.error("the map of %s: %s", self._cluster.name, error, exc_info=error)
@@ -193,9 +193,8 @@ class Refresher:
         raise _nobody(self._cluster.name, failures)
 
     async def _ask(self, node: Node) -> ClusterMap:
-        """
-        Raises:
-            ConnectFailed: for whatever reason.
+        """Raises:
+        ConnectFailed: for whatever reason.
         """
         try:
             async with asyncio.timeout(ASK_FOR):
@@ -260,5 +259,3 @@ def _nobody(name: str, failures: dict[str, ConnectFailed]) -> ConnectFailed:
     return ConnectFailed(
         f"no node of {name} tells who owns which slots: {told or 'none is known'}", fatal=fatal
     )
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redisutils.connection.packing import OwnPayload
 from redisutils.connection.reply import Batch, Reply
@@ -13,10 +13,7 @@ from redisutils.errors import ConnectionLost, Outcome
 from redisutils.pool.judgement import repeatable
 from redisutils.topology.cluster.gathered import Gathered
 from redisutils.topology.cluster.keys import commands_in
-
-if TYPE_CHECKING:
-    from redisutils.topology.cluster.cluster import Cluster
-    from redisutils.topology.cluster.lane import ClusterLane
+from redisutils.topology.cluster.roles import Known, LaneOver
 
 __all__ = ["Resending"]
 
@@ -31,7 +28,7 @@ class Resending:
 
     __slots__ = ("_cluster", "_lane")
 
-    def __init__(self, lane: ClusterLane, cluster: Cluster) -> None:
+    def __init__(self, lane: LaneOver, cluster: Known) -> None:
         self._lane = lane
         self._cluster = cluster
 
@@ -106,8 +103,8 @@ class Resending:
 
 
 def _detached(reply: Reply, loop: AbstractEventLoop) -> Reply:
-    """What the caller of ``reply`` awaits, as a reply of its own. The place of ``reply`` among those
-    that are owed stays; what comes there is dropped."""
+    """What the caller of ``reply`` awaits, as a reply of its own. The place of ``reply`` among
+    those that are owed stays; what comes there is dropped."""
     again: Reply
     if isinstance(reply, Batch):
         again = Batch(
