@@ -31,7 +31,7 @@ from redisutils.errors import (
     outcome_of,
     with_outcome,
 )
-from redisutils.pool.judgement import repeatable
+from redisutils.pool.judgement import refused_by_the_server, repeatable
 from redisutils.retry import TRANSIENT
 from redisutils.topology.cluster.keys import slots_in
 from redisutils.topology.cluster.node import Node
@@ -102,8 +102,14 @@ class Redirects:
         return self._elsewhere(reply, code)
 
     def on_partly_refused(self, batch: Batch, values: list[Any]) -> bool:
-        if is_asking(batch) or batch.payload.startswith(MULTI):
+        if is_asking(batch):
             return False
+        if batch.payload.startswith(MULTI):
+            # Valkey refuses the EXEC alone: nothing was executed.
+            code = code_of(values[-1])
+            return (code in _FOLLOWED and self._follow(batch, values[-1], code)) or self._pause(
+                batch, code
+            )
         places = [place for place, value in enumerate(values) if code_of(value) in _FOLLOWED]
         if not places:
             return False
@@ -214,15 +220,29 @@ class Redirects:
         if code is not None:
             if self.on_refused(reply, value, code):
                 return
-            slots = slots_in(reply.payload)
-            policy = self._cluster.settings.retry
-            if slots and policy.may_repeat_rejected(code) and reply.tries() <= policy.max_retries:
-                self._lane.hold(slots[0], reply, policy.backoff.delay(reply.attempts))
+            if self._pause(reply, code):
                 return
         if isinstance(value, Exception):
             reply.fail(value, self._cluster.metrics)
         else:
             reply.future.set_result(value)
+
+    def _pause(self, reply: Reply, code: str) -> bool:
+        """Refused for the moment by who was asked by way of exception, or as a transaction: issue
+        it again after a while."""
+        policy = self._cluster.settings.retry
+        if not (policy.may_repeat_rejected(code) and refused_by_the_server(reply)):
+            return False
+        slots = slots_in(reply.payload)
+        if not slots or reply.tries() > policy.max_retries:
+            return False
+        delay = policy.backoff.delay(reply.attempts)
+        self._cluster.metrics.retried(code, (reply,), delay)
+        if isinstance(reply, Batch):
+            reply.values = []
+        self._lane.hold(slots[0], reply, delay)
+        self._lane.passed(reply)
+        return True
 
     def _asked_in_vain(self, reply: Reply, error: BaseException) -> None:
         policy = self._cluster.settings.retry
