@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis.typing import EncodableT
 
-from redisutils.connection.address import Address
+from redisutils.address import Address
 from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection

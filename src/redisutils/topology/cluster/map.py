@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redisutils.connection.address import Address, AddressMap
+from redisutils.address import Address, AddressMap
 
 __all__ = ["ClusterMap", "Member", "Shard", "from_shards", "from_slots"]
 

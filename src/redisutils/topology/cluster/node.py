@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from redisutils.connection.address import Address
+from redisutils.address import Address
 from redisutils.topology.cluster.map import Member
 from redisutils.topology.standalone import Standalone
 

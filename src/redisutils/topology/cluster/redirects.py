@@ -19,7 +19,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 
-from redisutils.connection.address import Address
+from redisutils.address import Address
 from redisutils.connection.error_replies import refusal_of
 from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.reply import Batch, Reply

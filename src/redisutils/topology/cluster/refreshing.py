@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 
 from redis.exceptions import RedisError, ResponseError
 
-from redisutils.connection.address import AddressMap
+from redisutils.address import AddressMap
 from redisutils.connection.packing import OwnPayload, pack_many
 from redisutils.errors import ConnectFailed, RedisUtilsError, code_of
 from redisutils.metrics.counters import PoolMetrics

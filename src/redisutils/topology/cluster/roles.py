@@ -6,7 +6,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from redisutils.connection.address import Address
+from redisutils.address import Address
 from redisutils.connection.reply import Batch, Reply
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.model import Timeouts
