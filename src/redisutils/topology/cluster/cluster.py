@@ -79,6 +79,8 @@ class Cluster:
         """The owner of slots whose owner is not known."""
         self.owners: list[Node] = [self.nowhere] * SLOTS
         """The owner of each slot. The same list for ever."""
+        self.version = 0
+        """Grows whenever a slot changes its owner."""
         self.primaries: list[Node] = []
         """Those that own slots, by their lowest slot."""
         self._lanes: dict[str, ClusterLane] = {}
@@ -261,6 +263,9 @@ class Cluster:
 
     def _change(self, changes: dict[int, Node]) -> None:
         """Slots have other owners now."""
+        if not changes:
+            return
+        self.version += 1
         left: dict[Node, set[int]] = {}
         for slot, node in changes.items():
             left.setdefault(self.owners[slot], set()).add(slot)

@@ -48,6 +48,8 @@ class Known(Protocol):
     owners: list[Node]
     """The owner of each slot. The same list for ever."""
     primaries: list[Node]
+    version: int
+    """Grows whenever a slot changes its owner."""
 
     @property
     def loop(self) -> AbstractEventLoop: ...
