@@ -23,7 +23,6 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from redisutils.commands import keys_of
 from redisutils.connection.packing import OwnPayload, unpack
 from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, PoolClosed, RedisUtilsError, with_outcome
@@ -36,14 +35,13 @@ from redisutils.topology.cluster.keys import (
     keyed_first,
     slot_of,
     slots_in,
-    the_slot,
     the_slot_of_all,
 )
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.redirects import MULTI, Redirects, is_asking
 from redisutils.topology.cluster.resending import Resending
-from redisutils.topology.cluster.roles import Known
-from redisutils.topology.cluster.splitting import split
+from redisutils.topology.cluster.roles import Known, Taker
+from redisutils.topology.cluster.splitting import route
 
 __all__ = ["ClusterLane"]
 
@@ -208,15 +206,15 @@ class ClusterLane:
         """A command whose keys stand elsewhere, or in several slots, or that has none."""
         self.check()
         (words,) = unpack(payload)
-        if not keys_of(words):
+        found = route(words)
+        if found is None:
             return self._everywhere.submit(self, words, payload, decode, timeout)
-        split_up = split(words)
-        if split_up is None:
-            return self.target(the_slot(words)).submit(payload, decode, timeout)
+        if isinstance(found, int):
+            return self._target(found).submit(payload, decode, timeout)
         futures = [
-            self._target(part.slot).submit(part.payload, decode, timeout) for part in split_up.parts
+            self._target(part.slot).submit(part.payload, decode, timeout) for part in found.parts
         ]
-        return Gathered.of(self.loop, futures, split_up.merge)
+        return Gathered.of(self.loop, futures, found.merge)
 
     # -- where to ----------------------------------------------------------------------
 
@@ -275,7 +273,7 @@ class ClusterLane:
             return
         self.hand_over(reply, partial(self.target, slots[0] if slots else None))
 
-    def hand_over(self, reply: Reply, target: Callable[[], Target]) -> None:
+    def hand_over(self, reply: Reply, target: Callable[[], Taker]) -> None:
         """Let what ``target()`` gives issue what was issued before."""
         try:
             target().take_over(reply)

@@ -83,8 +83,8 @@ class Resending:
             issue(place, reply)
 
     def settle(self, node: str, late: Sequence[Reply]) -> None:
-        """``node``, which has lost a slot does not answer these. What it may answer later is nobody's;
-        those that may be repeated are."""
+        """``node``, which has lost a slot, does not answer these. What it may answer later is
+        nobody's; those that may be repeated are."""
         policy = self._cluster.settings.retry
         for reply in late:
             again = _detached(reply, self._lane.loop)
