@@ -244,7 +244,7 @@ async def test_a_wrong_password_is_said_to_be_one(clean_server: EmbeddedServer) 
 async def test_one_who_may_not_ask_for_the_map_is_told_what_to_allow() -> None:
     async with played_cluster(max_retries=0) as (cluster, pool):
         refusal = b"-NOPERM User app has no permissions to run the 'cluster|slots' command\r\n"
-        cluster.told = lambda _: refusal  # type: ignore[method-assign]
+        cluster.told = lambda number: refusal  # type: ignore[method-assign]
         with pytest.raises(ConnectFailed, match=r"\+cluster\|shards"):
             await pool.client.get(IN_A)
 
