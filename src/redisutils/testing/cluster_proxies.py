@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from redisutils.connection.address import Address
+from redisutils.address import Address
 
 from ._checks import check_count
 from .server import EmbeddedServer
