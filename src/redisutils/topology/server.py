@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from redis.typing import EncodableT
 
@@ -21,7 +21,7 @@ from redisutils.retry import RetryPolicy
 if TYPE_CHECKING:
     from redisutils.topology.health import HealthReport
 
-__all__ = ["DEFAULT_LANE", "LaneLike", "Leasing", "PrivateLane", "Server"]
+__all__ = ["DEFAULT_LANE", "LaneLike", "Leasing", "PrivateLane", "Redirected", "Server"]
 
 DEFAULT_LANE = "default"
 """The lane of all who name none."""
@@ -78,6 +78,15 @@ class Leasing(Protocol):
         """A connection, tried for again and again within ``budget`` seconds."""
 
 
+class Redirected(NamedTuple):
+    """Another server is to be asked."""
+
+    checkouts: Leasing
+    """Where a connection to it is had."""
+    lane_over: Callable[[LaneLike], LaneLike]
+    """What commands are issued through on that connection: they may need a word before them."""
+
+
 class Server(Protocol):
     """One server or many, bound to the event loop in which it was made."""
 
@@ -126,6 +135,10 @@ class Server(Protocol):
     def checkouts_for(self, args: Sequence[EncodableT]) -> Leasing:
         """Where a connection is had on which this command can be executed; for one without keys,
         any."""
+
+    def redirected(self, error: Exception) -> Redirected | None:
+        """Where a command is to be sent that a server refused with ``error``, since another one
+        is to be asked; None if it is not."""
 
     def resize(self, max_size: int) -> None:
         """Change how many connections there may be to each server."""

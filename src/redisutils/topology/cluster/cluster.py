@@ -20,7 +20,7 @@ from redisutils.address import Address
 from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
-from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, PoolClosed, WrongLoop
+from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, PoolClosed, WrongLoop, code_of
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.observer import Observer
@@ -28,15 +28,17 @@ from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Reconnecting, RetryPolicy
+from redisutils.topology.cluster.asking import AskingLane
 from redisutils.topology.cluster.checkouts import ClusterCheckouts
 from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.keys import SLOTS, the_slot
 from redisutils.topology.cluster.lane import ClusterLane
 from redisutils.topology.cluster.map import ClusterMap, Member
 from redisutils.topology.cluster.node import Node
+from redisutils.topology.cluster.redirects import FOLLOWED, redirection
 from redisutils.topology.cluster.refreshing import Refresher
 from redisutils.topology.plan import ClusterPlan
-from redisutils.topology.server import DEFAULT_LANE
+from redisutils.topology.server import DEFAULT_LANE, LaneLike, Redirected
 from redisutils.topology.standalone import Standalone
 
 if TYPE_CHECKING:
@@ -375,6 +377,19 @@ class Cluster:
         """
         return ClusterCheckouts(self, the_slot(args) if args else None)
 
+    def redirected(self, error: Exception) -> Redirected | None:
+        """Where a command is to be sent that was refused with MOVED or ASK; else None."""
+        code = code_of(error)
+        named = redirection(error, self.options.address) if code in FOLLOWED else None
+        if named is None:
+            return None
+        slot, announced = named
+        node = self.node_at(announced)
+        if code == "MOVED":
+            self.moved(slot, node)
+        lane_over = AskingLane if code == "ASK" else _itself
+        return Redirected(ClusterCheckouts(self, node=node), lane_over)
+
     @property
     def post_create(self) -> list[Hook[Connection]]:
         return self._hooks[0]
@@ -498,3 +513,7 @@ class Cluster:
         for server in self._opened():
             server.abandon()
         self.metrics.close()
+
+
+def _itself(lane: LaneLike) -> LaneLike:
+    return lane

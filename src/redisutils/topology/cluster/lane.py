@@ -134,8 +134,10 @@ class ClusterLane:
             key = parts[4][:size]
         except (IndexError, ValueError):  # without a key: for a server to refuse
             return self._submit_otherwise(payload, decode, timeout)
-        if b"{" in key or len(key) < size:
+        if len(key) < size:  # it reaches beyond the head
             slot = _slot_of_first(payload)
+        elif b"{" in key:
+            slot = slot_of(key)
         else:
             slot = crc_hqx(key, 0) & 16383
         if self._fences and slot in self._fences:
@@ -426,9 +428,9 @@ def _simple_slot(payload: bytes) -> int | None:
         key = parts[4][:size]
     except (IndexError, ValueError):
         return None
-    if b"{" in key or len(key) < size:
+    if len(key) < size:
         return _slot_of_first(payload)
-    return crc_hqx(key, 0) & 16383
+    return slot_of(key) if b"{" in key else crc_hqx(key, 0) & 16383
 
 
 class _NodeLanes(dict[Node, Target]):

@@ -37,7 +37,7 @@ from redisutils.topology.cluster.keys import slots_in
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.roles import Known, LaneOver
 
-__all__ = ["MULTI", "Redirects", "is_asking", "redirection"]
+__all__ = ["FOLLOWED", "MULTI", "Redirects", "is_asking", "redirection"]
 
 AT_ONCE: Final = 3
 """How often one command is handed on without a pause."""
@@ -48,9 +48,11 @@ MOST: Final = 16
 MULTI: Final = pack(("MULTI",))
 """How a transaction begins."""
 
-_ASKING: Final = pack(("ASKING",))
+ASKING: Final = pack(("ASKING",))
+"""What goes before a command that is sent to a node by way of exception."""
 
-_FOLLOWED: Final = frozenset({"MOVED", "ASK"})
+FOLLOWED: Final = frozenset({"MOVED", "ASK"})
+"""The refusals that name another node."""
 
 
 def redirection(refusal: object, asked: Address) -> tuple[int, Address] | None:
@@ -68,7 +70,7 @@ def redirection(refusal: object, asked: Address) -> tuple[int, Address] | None:
 
 def is_asking(reply: Reply) -> bool:
     """Whether it was made for an ASK, of another reply."""
-    return reply.payload.startswith(_ASKING)
+    return reply.payload.startswith(ASKING)
 
 
 class Redirects:
@@ -95,9 +97,9 @@ class Redirects:
         if isinstance(reply, Batch):
             if not reply.payload.startswith(MULTI):
                 return self.on_partly_refused(reply, value) or self._elsewhere(reply, code)
-            if code in _FOLLOWED:
+            if code in FOLLOWED:
                 value = next(each for each in value if code_of(each) == code)
-        if code in _FOLLOWED:
+        if code in FOLLOWED:
             return self._follow(reply, value, code)
         return self._elsewhere(reply, code)
 
@@ -107,10 +109,10 @@ class Redirects:
         if batch.payload.startswith(MULTI):
             # Valkey refuses the EXEC alone: nothing was executed.
             code = code_of(values[-1])
-            return (code in _FOLLOWED and self._follow(batch, values[-1], code)) or self._pause(
+            return (code in FOLLOWED and self._follow(batch, values[-1], code)) or self._pause(
                 batch, code
             )
-        places = [place for place, value in enumerate(values) if code_of(value) in _FOLLOWED]
+        places = [place for place, value in enumerate(values) if code_of(value) in FOLLOWED]
         if not places:
             return False
 
@@ -190,7 +192,7 @@ class Redirects:
         loop = self._lane.loop
         asking = Batch(
             Future(loop=loop),
-            OwnPayload(_ASKING + reply.payload),
+            OwnPayload(ASKING + reply.payload),
             reply.decode,
             reply.issued,
             reply.timeout,
