@@ -4,6 +4,7 @@ or lost beyond what the servers themselves have lost."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from time import monotonic
 
@@ -89,9 +90,10 @@ async def test_a_killed_primary_costs_the_others_nothing(guarded: EmbeddedCluste
             await load.goes_on(20)
         await load.audit(lost_before=elected)
     before, meanwhile = pace(well, began, killed), pace(well, killed, elected)
-    print(
-        f"elected after {elected - killed:.2f} s, first success {back - elected:.2f} s later; "
-        f"the others did {before:.0f} a second before, {meanwhile:.0f} meanwhile"
+    logging.getLogger(__name__).warning(
+        "elected after %.2f s, first success %.2f s later; the others did %.0f a second before, "
+        "%.0f meanwhile",
+        *(elected - killed, back - elected, before, meanwhile),
     )
     assert load.complaints == []
     assert [worker.failures for worker in well] == [[]] * len(well)
