@@ -455,7 +455,7 @@ class Lane(Owner[Connection]):
         elif self._cooling is not None and self.unwatched == self._submit_cooling:
             self._send_or_park(reply)
         else:
-            self._parked.put_back((reply,))
+            self._parked.insert(reply)
             if self._connection is None:
                 self._connector.open()
 

@@ -82,7 +82,7 @@ class Holding:
 
     def take_over(self, reply: Reply) -> None:
         """What was issued before has to wait, in the order of issue."""
-        self.parked.put_back((reply,))
+        self.parked.insert(reply)
         self._on_parked()
 
     def close(self, error: Callable[[], RedisUtilsError]) -> None:
