@@ -74,9 +74,8 @@ class Parking:
         self._expect_expiry(reply.deadline)
 
     def put_back(self, replies: Collection[Reply]) -> None:
-        """``replies`` have to wait after all, and all stand in the order of issue again. (Those of
-        one moment, which were issued together, as they are put back.)"""
-        self._replies = deque(sorted((*self._replies, *replies), key=_ISSUED))
+        """``replies`` have to wait after all, and all stand in the order of issue again."""
+        self._replies = deque(sorted((*replies, *self._replies), key=_ISSUED))
         self._expect_expiry(min((reply.deadline for reply in replies), default=inf))
 
     def insert(self, reply: Reply) -> None:
