@@ -169,7 +169,9 @@ class SentinelServer(Standalone):
         if not _DEPOSED.isdisjoint(codes) and not connection.held:
             connection.hold()
             self.watch.doubt()
-            self._drop(connection, self._loop.time() + _LAST_ANSWERS)
+            # Not now: its owner is about to hear of this refusal.
+            end = self._loop.time() + _LAST_ANSWERS
+            self._loop.call_soon(self._drop, connection, end)
 
     def lost(self, connection: Connection) -> None:
         self.watch.doubt()

@@ -206,6 +206,8 @@ class Watch:
         self._waiting.append(told)
         self._wake()
         await told
+        if self._closed:
+            raise self._is_closed()
 
     async def _run(self) -> None:
         while not self._home.forked:
@@ -386,7 +388,7 @@ class Watch:
             text = "%s: nothing is written for a moment: %s"
             self._metrics.events.note("held", logging.WARNING, text, self.name, why, error=why)
             self.on_suspected(why)
-        else:  # never longer than the longest
+        elif informant is not self._suspect:  # nobody prolongs what he has begun
             latest = self._suspect_since + PROMOTION
             self._suspect_until = min(max(self._suspect_until, until), latest)
 
@@ -492,7 +494,7 @@ class Watch:
             self._task.cancel()
         for told in self._waiting:
             if not told.done():
-                told.set_exception(self._is_closed())
+                told.set_result(None)
         self._waiting.clear()
         for informant in self._informants:
             informant.abandon()
