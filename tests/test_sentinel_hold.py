@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import redis
@@ -17,7 +18,7 @@ from .ours import pool_at, standalone, until
 
 
 async def test_what_is_issued_while_held_leaves_in_its_order(
-    clean_server: EmbeddedServer, admin: redis.Redis
+    clean_server: EmbeddedServer, admin: Any
 ) -> None:
     async with pool_at(clean_server) as pool, pool.get() as own:
         connection = own._lease.item
@@ -41,7 +42,7 @@ async def test_what_is_issued_while_held_leaves_in_its_order(
 
 
 async def test_what_was_kept_when_it_ends_was_never_sent(
-    clean_server: EmbeddedServer, admin: redis.Redis
+    clean_server: EmbeddedServer, admin: Any
 ) -> None:
     async with pool_at(clean_server) as pool, pool.get() as own:
         connection = own._lease.item

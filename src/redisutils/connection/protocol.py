@@ -82,6 +82,10 @@ bounded by this times the former."""
 _WRITE_BUFFER: Final = 1024 * 1024
 """Bytes in the transport's buffer at which it asks us to pause."""
 
+_OF_SENTINELS: Final = (
+    "set REDIS_MODE=sentinel and REDIS_SENTINEL_MASTER to use the primary that it watches"
+)
+
 _INCOMPLETE: Final = object()  # hiredis' default, False, is also a RESP3 value
 _Push: Final[type] = hiredis.PushNotification
 
@@ -638,6 +642,8 @@ class Connection(asyncio.Protocol):
         if code is not None and self.owner.on_rejected(self, reply, value, code):
             return True
         if isinstance(value, BaseException):
+            if self.server.get("mode") == "sentinel" and "unknown command" in str(value):
+                value.args = (f"{value} ({self.peer} is a sentinel: {_OF_SENTINELS})",)
             reply.fail(value, self.metrics)
             return True
         if not (reply.done() or reply.is_own):  # the caller is told by what it is given

@@ -104,7 +104,8 @@ class Standalone:
         _alive.add(self)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.options.peer}: {self.pool!r}, lanes {sorted(self._lanes)}>"
+        kind, lanes = type(self).__name__, sorted(self._lanes)
+        return f"<{kind} {self.options.peer}: {self.pool!r}, lanes {lanes}>"
 
     @property
     def closed(self) -> bool:

@@ -69,8 +69,9 @@ class Answer:
 def read(
     where: Any, master: Any, replicas: Any, sentinels: Any, myid: Any, *, here: str, via: AddressMap
 ) -> Answer:
-    """The answers to SENTINEL GET-MASTER-ADDR-BY-NAME, MASTER, REPLICAS, SENTINELS and MYID, as they
-    came in RESP2 or RESP3, decoded; an error for one that was refused.
+    """The answers to SENTINEL GET-MASTER-ADDR-BY-NAME, MASTER, REPLICAS, SENTINELS and MYID.
+
+    Each is as it came in RESP2 or RESP3, decoded; or the error with which it was refused.
 
     Args:
         here: where the sentinel itself is.

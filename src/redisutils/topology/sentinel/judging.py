@@ -36,6 +36,12 @@ def with_sentinels(report: HealthReport, master: str, survey: Survey) -> HealthR
 
 
 def _wrong(master: str, survey: Survey) -> Iterator[Reason]:
+    if survey.suspicion is not None:
+        yield Reason(
+            f"{master} may be moving: {survey.suspicion}; nothing is written until that is known, "
+            "for some seconds at most",
+            "failover",
+        )
     answering, size = len(survey.answers), survey.size
     if 2 * answering <= size:
         yield Reason(

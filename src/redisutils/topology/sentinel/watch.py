@@ -79,6 +79,9 @@ RUMOUR: Final = 1.0
 DISTRUST: Final = 60.0
 """Seconds for which the word of one who has raised a false alarm does not count alone."""
 
+HASTE: Final = 5.0
+"""Seconds for which it is urgent that a failover is on, or that one contradicts the others."""
+
 BEHIND: Final = 10.0
 """Seconds after which an older epoch is taken, if a majority of all sentinels stays with it: they
 were set up anew. Who has just not heard of a failover does within two."""
@@ -98,6 +101,8 @@ class Survey:
     """Of those that answer, by name."""
     troubles: tuple[str, ...]
     """Why the others do not."""
+    suspicion: str | None
+    """Why nothing is written at this moment, if that is so."""
 
 
 class Watch:
@@ -136,8 +141,10 @@ class Watch:
         self._heard_any = True  # in the last round
         self._answers: tuple[Answer, ...] = ()
         self._suspect: Informant | None = None
+        self._suspicion = ""
         self._suspect_since = self._suspect_until = 0.0
         self._behind_since: float | None = None
+        self._unsettled_since: float | None = None
 
     def __repr__(self) -> str:
         return f"<Watch of {self.name}: {self.present}, {len(self._informants)} sentinels>"
@@ -185,6 +192,7 @@ class Watch:
             quorum=next((each.quorum for each in answers if each.quorum is not None), None),
             answers=tuple((name, answer) for name, answer in told),
             troubles=tuple(each.trouble for each in self._informants if each.trouble),
+            suspicion=self._suspicion if self.suspicious else None,
         )
 
     # -- the task --------------------------------------------------------------------
@@ -233,22 +241,29 @@ class Watch:
         """Seconds until the next round."""
         if self.suspicious:
             return URGENT
-        if any(answer.failing_over for answer in self._answers) or self._disagreement():
+        now = monotonic()
+        unsettled = any(
+            answer.failing_over or self._contradicts(answer) for answer in self._answers
+        )
+        if not unsettled:
+            self._unsettled_since = None
+        elif self._unsettled_since is None:
+            self._unsettled_since = now
+        elif now - self._unsettled_since > HASTE:
+            return WRONG * (0.75 + random.random() / 2)
+        if unsettled:
             return URGENT * (0.5 + random.random())
         enough = 2 * len(self._answers) > system_size(self._answers, len(self._informants))
         down = any({"s_down", "o_down"} & answer.flags for answer in self._answers)
         wrong = self.present is None or self._doubted or down or not enough
         return (WRONG if wrong or self._behind_since else QUIET) * (0.75 + random.random() / 2)
 
-    def _disagreement(self) -> bool:
-        return any(self._contradicts(answer) for answer in self._answers)
-
     async def _round(self) -> None:
         """Ask all, and draw the conclusions."""
         asked = {each.ask(): each for each in self._informants}
         answers: dict[str, Answer] = {}
         pending = set(asked)
-        end = monotonic() + ROUND
+        end = monotonic() + (GRACE if self.suspicious else ROUND)
         decided = False
         while pending and not decided:
             done, pending = await asyncio.wait(
@@ -384,7 +399,7 @@ class Watch:
         until = now + seconds
         if self._suspect is None:
             self._suspect, self._suspect_since, self._suspect_until = informant, now, until
-            why = f"{informant.options.peer} {what}"
+            self._suspicion = why = f"{informant.options.peer} {what}"
             text = "%s: nothing is written for a moment: %s"
             self._metrics.events.note("held", logging.WARNING, text, self.name, why, error=why)
             self.on_suspected(why)
