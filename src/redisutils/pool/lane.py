@@ -288,6 +288,10 @@ class Lane(Owner[Connection]):
             return False
         return self._connector.open_at_once()
 
+    def hurry(self) -> None:
+        """To connect is worth while now, if it is waiting to."""
+        self._connector.hurry()
+
     def refuse_waiting(self) -> None:
         """No connection is to be had: the breaker has opened."""
         if self._connection is None:
