@@ -59,7 +59,7 @@ class ClusterStage(Stage):
     def describe(self) -> str:
         """Their number, name and version."""
         version = describe(self.server_for(STANDALONE))
-        return f"{version}: {PRIMARIES} primaries without replicas, and one server beside them"
+        return f"{version}, {PRIMARIES} primaries"
 
     @contextmanager
     def around(self, workload: Workload[Any]) -> Iterator[None]:

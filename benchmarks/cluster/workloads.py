@@ -39,7 +39,7 @@ _ALL: tuple[Workload[ClusterClient], ...] = (
         measures.pipelines,
         tasks=4,
     ),
-    Workload("mget", speed("MGET of 50 keys, 4 tasks, in keys"), of_clusters.mget, tasks=4),
+    Workload("mget", speed("MGET of 50 keys, 4 tasks"), of_clusters.mget, tasks=4),
     Workload(
         MOVING,
         (
@@ -52,7 +52,7 @@ _ALL: tuple[Workload[ClusterClient], ...] = (
     Workload(
         OUTAGE,
         (
-            Metric("ops", "GET, 48 tasks, one of 3 nodes dead: on the others", "/s"),
+            Metric("ops", "GET, 48 tasks, a node dead", "/s"),
             Metric("share", "… of what it was before", "%"),
         ),
         of_clusters.outage,

@@ -1,0 +1,96 @@
+"""How often the map of a cluster is asked for when all pods lose the same primary at once.
+
+Each primary that is left answers one look after the other; a look costs it processor time, and
+commands wait behind it. Networks are quick and lose nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from benchmarks.simulation.server_costs import COSTS
+
+GAP = 0.2
+"""Seconds between two looks of a process while the dead node has no successor."""
+
+_NOTICE = 0.002
+"""Seconds within which all pods hear of a primary's death: its host resets their connections."""
+
+
+class Asking(Enum):
+    """Who asks for the map, and when."""
+
+    CALLS = "every call that fails, each 100 ms"
+    STEP = "one look at a time per process, every 200 ms"
+    JITTER = "the same, with a random half of the gap"
+
+
+OURS = Asking.STEP
+"""What redisutils does."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the nodes that are left had to do."""
+
+    total: int
+    peak: int
+    """At one node in 10 ms, at most."""
+    stall: float
+    """Seconds that a command may have waited behind looks."""
+    later_stall: float
+    """The same, once a second has passed since the primary's death."""
+    processor: float
+    """Share of a node's processor, over the outage."""
+    timeline: list[float]
+    """Looks at all nodes in each 10 ms."""
+
+
+def simulate(
+    asking: Asking, *, pods: int, tasks: int, nodes: int, outage: float, seed: int
+) -> Looks:
+    """``pods`` processes with ``tasks`` callers of the dead node each, until it has a successor."""
+    chance = random.Random(seed)
+    moments = sorted(
+        moment for _ in range(pods) for moment in _process(asking, tasks, outage, chance)
+    )
+    bins = int(outage * 100) + 20
+    timeline = [0.0] * bins
+    per_node = [[0] * bins for _ in range(nodes)]
+    free = [0.0] * nodes
+    stall = later = 0.0
+    for moment in moments:
+        node = chance.randrange(nodes)
+        timeline[int(moment * 100)] += 1
+        per_node[node][int(moment * 100)] += 1
+        free[node] = max(free[node], moment) + COSTS.look
+        stall = max(stall, free[node] - moment)
+        if moment > 1:
+            later = max(later, free[node] - moment)
+    return Looks(
+        total=len(moments),
+        peak=max(map(max, per_node)),
+        stall=stall,
+        later_stall=later,
+        processor=len(moments) * COSTS.look / nodes / outage,
+        timeline=timeline,
+    )
+
+
+def _process(asking: Asking, tasks: int, outage: float, chance: random.Random) -> Iterator[float]:
+    """When one process asks. The last look finds the successor."""
+    if asking is Asking.CALLS:
+        for _ in range(tasks):
+            moment = chance.random() * _NOTICE
+            while moment < outage:
+                yield moment
+                moment += 0.1
+        return
+    moment = chance.random() * _NOTICE
+    yield moment
+    while moment < outage:
+        moment += GAP if asking is Asking.STEP else GAP * (1 + chance.random()) / 2
+        yield moment
