@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from redisutils.address import Address
+
 __all__ = ["ConnectOptions", "Credentials", "Dialect"]
 
 Credentials = Callable[[], Awaitable[tuple[str, ...]]]
@@ -74,6 +76,11 @@ class ConnectOptions:
     """Socket options of TCP level; None for ours: idle 30 s, every 5 s, 3 times."""
     library: tuple[str, str] | None = ("redisutils", "")
     """Name and version for CLIENT SETINFO; None sends none."""
+
+    @property
+    def address(self) -> Address:
+        """Host and port, also of one that is reached by a socket's path."""
+        return Address(self.host, self.port)
 
     @property
     def peer(self) -> str:

@@ -92,6 +92,8 @@ class Breaker:
         self._home = Home.of(self._loop)
         self.on_open: Callable[[], None] = lambda: None
         """Called as it opens: whoever waits for a connection is to be refused."""
+        self.on_failed: Callable[[], None] = lambda: None
+        """Called when an attempt to connect has failed, of which the endpoint knows nothing."""
         self.probe: Callable[[], Awaitable[None]] = _nothing
         """Connects, by way of :meth:`attempt`, and puts the connection to use."""
         self.ready: Callable[[], bool] = lambda: False
@@ -221,6 +223,7 @@ class Breaker:
         self._failures += 1
         self._last = now
         self._error = cut(error)
+        self.on_failed()
         dead = self._failures >= FEWEST and now - self._first >= self._seconds
         if dead and self.state == "closed" and not self._stopped:
             self._open()

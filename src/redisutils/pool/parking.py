@@ -93,6 +93,16 @@ class Parking:
         self._replies.clear()
         return taken
 
+    def withdraw(self, wanted: Callable[[Reply], bool]) -> list[Reply]:
+        """Those that are wanted elsewhere, in the order of issue; the others stay."""
+        withdrawn: list[Reply] = []
+        kept: deque[Reply] = deque()
+        for reply in self._replies:
+            (withdrawn if wanted(reply) else kept).append(reply)
+        self._replies = kept
+        withdrawn.sort(key=_ISSUED)
+        return withdrawn
+
     # -- failing -------------------------------------------------------------------
 
     def expired(self, reply: Reply, now: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redisutils.connection.options import ConnectOptions
 from redisutils.pool.settings import PoolSettings
-from redisutils.topology.plan import Plan
+from redisutils.topology.plan import ClusterPlan, Plan
 from redisutils.topology.server import Server
 from redisutils.topology.standalone import Standalone
 
@@ -18,4 +18,9 @@ def open_server(options: ConnectOptions, settings: PoolSettings, plan: Plan | No
         options: how to connect; of many servers, to each but for its place.
         plan: many servers; None for one.
     """
+    if isinstance(plan, ClusterPlan):
+        # Imported by those who have one.
+        from redisutils.topology.cluster.cluster import Cluster
+
+        return Cluster(options, settings, plan)
     return Standalone(options, settings)

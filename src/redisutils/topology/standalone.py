@@ -138,6 +138,9 @@ class Standalone:
         """Where a connection is had, whatever the command."""
         return self.checkouts
 
+    def redirected(self, error: Exception) -> None:
+        """There is no other server."""
+
     @property
     def post_create(self) -> list[Hook[Connection]]:
         return self.pool.post_create
