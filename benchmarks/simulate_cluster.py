@@ -95,7 +95,7 @@ def _connections(pictures: Path | None) -> None:
             "at each primary",
             "while deploying",
             "maxclients",
-            "memory, idle to busy",
+            "memory, idle to busy, MiB",
             "sockets in a pod, 3 primaries",
             "12 primaries",
         ],
@@ -105,8 +105,9 @@ def _connections(pictures: Path | None) -> None:
                 f"{fleet.at_node:,.0f}",
                 f"{fleet.at_node_rolling:,.0f}",
                 f"{connections.maxclients_for(fleet.at_node_rolling, replicas=2):,}",
-                f"{_mib(fleet.at_node * COSTS.idle_bytes)} to "
-                f"{_mib(fleet.at_node * COSTS.busy_bytes)} MiB",
+                " to ".join(
+                    _mib(fleet.at_node * each) for each in (COSTS.idle_bytes, COSTS.busy_bytes)
+                ),
                 f"{fleet.in_pod(3):,.0f}",
                 f"{fleet.in_pod(12):,.0f}",
             ]

@@ -41,8 +41,8 @@ def _picture(path: Path, title: str, subtitle: str, x: str, y: str) -> Iterator[
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def _lines(axes: Axes, series: Mapping[str, Series], ours: str, *, labels: bool = True) -> None:
-    """Lines with their names at the legend; ``ours`` in the strong colour and on top."""
+def _lines(axes: Axes, series: Mapping[str, Series], ours: str, place: str = "best") -> None:
+    """Lines with a legend at ``place``; ``ours`` in the strong colour and on top."""
     others = iter(_OTHERS)
     for name, points in series.items():
         own = name == ours
@@ -54,8 +54,7 @@ def _lines(axes: Axes, series: Mapping[str, Series], ours: str, *, labels: bool 
             zorder=4 if own else 3,
             label=name,
         )
-    if labels:
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK, loc="best")
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK, loc=place)
 
 
 def _thousands(axes: Axes, which: str) -> None:
@@ -130,8 +129,8 @@ def looks(path: Path, series: Mapping[str, Series], ours: str, subtitle: str) ->
         "seconds since its death",
         "looks in 10 ms, at all nodes",
     ) as axes:
-        _lines(axes, series, ours)
+        _lines(axes, series, ours, "upper right")
         axes.set_yscale("symlog", linthresh=10)
-        axes.set_ylim(0, None)
+        axes.set_ylim(0, 3e6)  # room for the legend
         axes.set_xlim(0, None)
         _thousands(axes, "y")

@@ -25,7 +25,7 @@ class Asking(Enum):
 
     CALLS = "every call that fails, each 100 ms"
     STEP = "one look at a time per process, every 200 ms"
-    JITTER = "the same, with a random half of the gap"
+    JITTER = "the same, every 150 to 250 ms"
 
 
 OURS = Asking.STEP
@@ -92,5 +92,5 @@ def _process(asking: Asking, tasks: int, outage: float, chance: random.Random) -
     moment = chance.random() * _NOTICE
     yield moment
     while moment < outage:
-        moment += GAP if asking is Asking.STEP else GAP * (1 + chance.random()) / 2
+        moment += GAP if asking is Asking.STEP else GAP * (0.75 + chance.random() / 2)
         yield moment
