@@ -30,8 +30,11 @@ NAME_SETS = 100
 SYMBOL_NAMING = slots.NAMINGS[2].title
 """The naming that the document recommends."""
 
-STORM = {"pods": 500, "lanes": 2, "down": 3.0}
-REFRESH = {"pods": 500, "tasks": 50, "nodes": 2, "outage": 3.0}
+PODS, LANES, CALLERS = 500, 2, 50
+DOWN = 3.0
+"""Seconds for which a server is gone."""
+LEFT = 2
+"""Of three primaries, when one has died."""
 
 MIB = 2**20
 
@@ -200,18 +203,25 @@ def _ticks(path: Path) -> None:
 
 
 def _storm(seed: int, pictures: Path | None) -> None:
-    for title, file, connect in (
-        ("without TLS", "scaling-storm.svg", COSTS.connect),
-        ("with TLS", "scaling-storm-tls.svg", COSTS.connect_tls),
+    for title, file, connect, per_turn in (
+        ("without TLS", "scaling-storm.svg", COSTS.connect, storm.PER_TURN),
+        ("with TLS", "scaling-storm-tls.svg", COSTS.connect_tls, storm.PER_TURN_TLS),
     ):
         outcomes = {}
         for policy in storm.POLICIES:
             random.seed(seed)  # of the policies, which are the library's own
-            run = storm.Storm(policy, **STORM, connect=connect, seed=seed)  # type: ignore[arg-type]
-            outcomes[policy.title] = run.run()
-        count = STORM["pods"] * STORM["lanes"]
+            outcomes[policy.title] = storm.Storm(
+                policy,
+                pods=PODS,
+                lanes=LANES,
+                down=DOWN,
+                connect=connect,
+                per_turn=per_turn,
+                seed=seed,
+            ).run()
+        count = PODS * LANES
         table(
-            f"A server of {count:,.0f} connections is gone for {STORM['down']:g} s, {title} "
+            f"A server of {count:,} connections is gone for {DOWN:g} s, {title} "
             f"({connect * 1e6:,.0f} µs for a connection)",
             [
                 "clients try again",
@@ -219,7 +229,7 @@ def _storm(seed: int, pictures: Path | None) -> None:
                 "at most in 10 ms",
                 "dropped by the kernel",
                 "prepared in vain",
-                "longest stall",
+                "busy with it",
                 "half connected",
                 "all",
             ],
@@ -230,7 +240,7 @@ def _storm(seed: int, pictures: Path | None) -> None:
                     f"{found.peak:,}",
                     f"{found.dropped:,}",
                     f"{found.wasted:,}",
-                    f"{found.stall * 1000:,.1f} ms",
+                    f"{found.busy:.2f} s",
                     f"{found.half:.2f} s",
                     f"{found.last:.2f} s",
                 ]
@@ -246,19 +256,21 @@ def _storm(seed: int, pictures: Path | None) -> None:
                     if name != "every 50 ms"
                 },
                 "redisutils",
-                f"{STORM['pods']:.0f} pods, {STORM['lanes']:.0f} lanes each, gone for "
-                f"{STORM['down']:g} s; {connect * 1e6:,.0f} µs of the server for each, {title}",
+                f"{PODS} pods, {LANES} lanes each, gone for {DOWN:g} s; "
+                f"{connect * 1e6:,.0f} µs of the server for each, {title}",
             )
 
 
 def _refresh(seed: int, pictures: Path | None) -> None:
     found = {
-        asking: refresh.simulate(asking, **REFRESH, seed=seed)  # type: ignore[arg-type]
+        asking: refresh.simulate(
+            asking, pods=PODS, tasks=CALLERS, nodes=LEFT, outage=DOWN, seed=seed
+        )
         for asking in refresh.Asking
     }
     table(
-        f"{REFRESH['pods']:.0f} pods with {REFRESH['tasks']:.0f} callers each lose a primary for "
-        f"{REFRESH['outage']:g} s; {REFRESH['nodes']:.0f} others answer",
+        f"{PODS} pods with {CALLERS} callers each lose a primary for {DOWN:g} s; "
+        f"{LEFT} others answer",
         [
             "who looks at the map",
             "looks",
@@ -287,8 +299,8 @@ def _refresh(seed: int, pictures: Path | None) -> None:
                 for asking, looks in found.items()
             },
             refresh.OURS.value,
-            f"{REFRESH['pods']:.0f} pods, {REFRESH['tasks']:.0f} callers each, "
-            f"{REFRESH['outage']:g} s until its replica has taken over; logarithmic",
+            f"{PODS} pods, {CALLERS} callers each, {DOWN:g} s until its replica has taken over; "
+            "logarithmic",
         )
 
 

@@ -27,7 +27,7 @@ def _picture(path: Path, title: str, subtitle: str, x: str, y: str) -> Iterator[
     # Text as outlines looks the same everywhere; the salt makes the file reproducible.
     mpl.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "redisutils"})
     figure = Figure(figsize=(8.6, 4.6), facecolor="white")
-    axes = figure.add_axes((0.085, 0.13, 0.885, 0.68))
+    axes = figure.add_axes((0.1, 0.13, 0.87, 0.68))
     yield axes
     figure.text(0.02, 0.965, title, fontsize=13, fontweight="bold", color=_INK, va="top")
     figure.text(0.02, 0.895, subtitle, fontsize=9, color=_FAINT, va="top")

@@ -57,7 +57,7 @@ def simulate(
     moments = sorted(
         moment for _ in range(pods) for moment in _process(asking, tasks, outage, chance)
     )
-    bins = int(outage * 100) + 20
+    bins = int((outage + 2 * GAP) * 100)
     timeline = [0.0] * bins
     per_node = [[0] * bins for _ in range(nodes)]
     free = [0.0] * nodes

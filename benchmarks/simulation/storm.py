@@ -2,9 +2,9 @@
 
 All clients lose their connections at the same moment, since the server was killed, and try again
 by one of several policies. Until the server is back they are refused at once. Then it works as
-Valkey and Redis do: it accepts all that wait, then serves them one after the other; meanwhile the
-kernel lets so many more wait as the backlog has room for and drops the rest, whose kernels try
-again after 1 s, 2 s, 4 s. Commands of those that are connected already wait with them.
+Valkey 9 and Redis 7.4 do: in each turn of its loop it accepts a few, serves them, and looks after
+those who are connected already. Meanwhile the kernel lets so many more wait as the backlog has room
+for and drops the rest, whose kernels try again after 1 s, 2 s, 4 s.
 
 Left out: the commands themselves, lost packets, and that a refused attempt costs anything.
 """
@@ -22,6 +22,10 @@ from redisutils.retry import Backoff, Reconnecting, RetryPolicy
 
 BACKLOG = 511
 """``tcp-backlog``, by default."""
+
+PER_TURN, PER_TURN_TLS = 10, 1
+"""``max-new-connections-per-cycle`` and ``max-new-tls-connections-per-cycle``, by default. Older
+servers accept up to 1,000 in a turn."""
 
 _BASE, _CAP = 0.1, 5.0
 """Seconds: REDIS_RETRY_DELAY_MS and REDIS_RETRY_MAX_DELAY_MS by default."""
@@ -97,8 +101,8 @@ class Outcome:
     """Connections that the server prepared for clients who had given up."""
     peak: int = 0
     """Attempts in 10 ms, at most, once the server was back."""
-    stall: float = 0.0
-    """The longest time in which the server did nothing but prepare connections of one batch."""
+    busy: float = 0.0
+    """For how long the server had connections to prepare without a break, at most."""
     half: float = 0.0
     """Until half of the clients are connected."""
     last: float = 0.0
@@ -120,14 +124,34 @@ class _Attempt:
 
 
 class Storm:
-    """One run. ``pods`` with ``lanes`` each; ``down`` and ``connect`` are seconds."""
+    """One run.
+
+    Args:
+        policy: of all clients.
+        pods: how many.
+        lanes: of each.
+        down: seconds for which the server is gone.
+        connect: seconds that a connection takes of it.
+        per_turn: how many it accepts in a turn.
+        seed: of what is left to chance, but for the policy's own.
+    """
 
     def __init__(
-        self, policy: Policy, *, pods: int, lanes: int, down: float, connect: float, seed: int
+        self,
+        policy: Policy,
+        *,
+        pods: int,
+        lanes: int,
+        down: float,
+        connect: float,
+        per_turn: int,
+        seed: int,
     ) -> None:
         self._policy = policy
         self._down = down
         self._connect = connect
+        self._per_turn = per_turn
+        self._busy_since = 0.0
         self._chance = random.Random(seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -153,6 +177,8 @@ class Storm:
             if self._now > self._down + 60:
                 break
             act()
+        if self._busy:
+            self.outcome.busy = max(self.outcome.busy, self._now - self._busy_since)
         self.outcome.peak = max(self._arrivals.values(), default=0)
         if self._missing:
             self.outcome.last = float("inf")
@@ -242,16 +268,16 @@ class Storm:
         self._queue.append(attempt)
         if not self._busy:
             self._busy = True
+            self._busy_since = self._now
             self._later(_TRIP, self._accept)
 
     def _accept(self) -> None:
-        """A turn of the server's loop: all that wait are accepted, and served in turn."""
-        batch = list(self._queue)
-        self._queue.clear()
+        """A turn of the server's loop."""
+        batch = [self._queue.popleft() for _ in range(min(self._per_turn, len(self._queue)))]
         if not batch:
             self._busy = False
+            self.outcome.busy = max(self.outcome.busy, self._now - self._busy_since)
             return
-        self.outcome.stall = max(self.outcome.stall, len(batch) * self._connect)
         for number, attempt in enumerate(batch, 1):
             self._later(number * self._connect, self._serve, attempt)
         self._later(len(batch) * self._connect, self._accept)
