@@ -79,6 +79,8 @@ class Cluster:
         """The owner of slots whose owner is not known."""
         self.owners: list[Node] = [self.nowhere] * SLOTS
         """The owner of each slot. The same list for ever."""
+        self.version = 0
+        """Grows whenever a slot changes its owner."""
         self.primaries: list[Node] = []
         """Those that own slots, by their lowest slot."""
         self._lanes: dict[str, ClusterLane] = {}
@@ -186,7 +188,13 @@ class Cluster:
         server.pool.timeouts = self._timeouts
         server.pool.post_create, server.pool.pre_recycle, server.pool.post_recycle = self._hooks
         server.observe(self._observer)
+        server.breaker.on_failed = partial(self._connect_failed, address)
         return server
+
+    def _connect_failed(self, address: Address) -> None:
+        node = self.nodes.get(address)
+        if node is not None and node in self.primaries:
+            self.suspect(node)
 
     def _open_nowhere(self, _: Address) -> Standalone:
         raise ConnectFailed(self.why_unknown())
@@ -261,6 +269,9 @@ class Cluster:
 
     def _change(self, changes: dict[int, Node]) -> None:
         """Slots have other owners now."""
+        if not changes:
+            return
+        self.version += 1
         left: dict[Node, set[int]] = {}
         for slot, node in changes.items():
             left.setdefault(self.owners[slot], set()).add(slot)
@@ -312,7 +323,7 @@ class Cluster:
         allowed = 0 if error.fatal or policy.mode == "never" else policy.max_retries
 
         def told() -> ConnectFailed:
-            own = ConnectFailed(f"{error.message}; tried {reconnecting.times()}", fatal=error.fatal)
+            own = type(error)(f"{error.message}; tried {reconnecting.times()}", fatal=error.fatal)
             own.__cause__ = error
             return own
 
@@ -507,6 +518,8 @@ class Cluster:
             return
         self._closed = True
         self.refresher.stop()
+        for task in self._leaving:
+            task.cancel()
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()

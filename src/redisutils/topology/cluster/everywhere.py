@@ -12,6 +12,7 @@ from redisutils.topology.cluster.gathered import Gathered
 from redisutils.topology.cluster.gathering import Where, gather, where
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.roles import Known, LaneOver
+from redisutils.topology.cluster.walk import scan
 
 __all__ = ["Everywhere"]
 
@@ -38,6 +39,8 @@ class Everywhere:
     ) -> Future[Any]:
         """Issue a command that names no key. The future's result is the answer of all."""
         command = lookup(words)
+        if command.name == "SCAN":
+            return lane.loop.create_task(scan(self._cluster, lane, words, decode, timeout))
         which = where(command)
         if which is Where.ANY:
             return lane.target(None).submit(payload, decode, timeout)

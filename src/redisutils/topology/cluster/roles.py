@@ -48,6 +48,8 @@ class Known(Protocol):
     owners: list[Node]
     """The owner of each slot. The same list for ever."""
     primaries: list[Node]
+    version: int
+    """Grows whenever a slot changes its owner."""
 
     @property
     def loop(self) -> AbstractEventLoop: ...
@@ -123,6 +125,9 @@ class LaneOver(Protocol):
 
     def reroute(self, reply: Reply) -> None:
         """Issue again what was issued before, wherever its slot is now."""
+
+    def hand_over(self, reply: Reply, target: Callable[[], Taker]) -> None:
+        """Let what ``target()`` gives issue what was issued before."""
 
     def hold(self, slot: int, reply: Reply, seconds: float) -> None:
         """``reply`` is issued again in so many seconds, and what is issued for its slot meanwhile
