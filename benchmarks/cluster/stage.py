@@ -13,7 +13,7 @@ import redis
 from benchmarks import reference
 from benchmarks.cluster.keys import MOVING_SLOTS, keys_of_slot, moving, tag
 from benchmarks.cluster.workloads import MOVING, OUTAGE
-from benchmarks.contenders import STANDALONE
+from benchmarks.contenders import OURS, REFERENCE, STANDALONE
 from benchmarks.hosting import admin, describe, members, seed
 from benchmarks.machine import Cores, pinned
 from benchmarks.server import KEYS, Node, Server, key_name, small_value
@@ -39,9 +39,14 @@ class ClusterStage(Stage):
         self._cluster = cluster
         self._alone = alone
         self._cpu = cpu
+        self._filled = False
+        """Whether redis-benchmark's keys, of which there are many, are there."""
 
     def server_for(self, contender: str) -> Server:
         """The one server for ours without a cluster, else the cluster."""
+        if contender == REFERENCE and not self._filled:
+            self._filled = True
+            reference.fill(self.server_for(OURS))
         if contender == STANDALONE:
             return Server(self._alone.host, self._alone.port, None, self._alone.password)
         nodes = tuple(
@@ -75,10 +80,10 @@ class ClusterStage(Stage):
                 asyncio.run(self._revive())
 
     def fill(self) -> None:
-        """Set all keys, those of redis-benchmark too."""
+        """Set all keys, but for redis-benchmark's."""
         with admin(self.server_for(STANDALONE)) as client:
             seed(client)
-        cluster = self.server_for("")
+        cluster = self.server_for(OURS)
         pairs = [(key_name(number), small_value(number)) for number in range(KEYS)] + moving()
         with ExitStack() as stack:
             clients = {place.port: stack.enter_context(admin(place)) for place in members(cluster)}
@@ -87,14 +92,13 @@ class ClusterStage(Stage):
                 pipes[self._cluster.node_for(key).port].set(key, value)
             for pipe in pipes.values():
                 pipe.execute()
-        if reference.available():
-            reference.fill(cluster)
 
     async def _revive(self) -> None:
         """Start the nodes that are dead, which come back empty, and fill them."""
         for node in self._cluster.nodes:
             if not node.running:
-                await node.kill()
+                self._filled = False
+                await node.kill()  # was killed by a worker: what is left of it goes, too
                 with pinned(self._cpu):
                     await node.start()
         await self._cluster.wait_until_ok()

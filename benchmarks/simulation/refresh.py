@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from benchmarks.simulation.server_costs import COSTS
-
-GAP = 0.2
-"""Seconds between two looks of a process while the dead node has no successor."""
+from redisutils.topology.cluster.refreshing import GAP_OF_SUSPICION, gap_of_suspicion
 
 _NOTICE = 0.002
 """Seconds within which all pods hear of a primary's death: its host resets their connections."""
@@ -23,12 +21,12 @@ _NOTICE = 0.002
 class Asking(Enum):
     """Who asks for the map, and when."""
 
-    CALLS = "every call that fails, each 100 ms"
-    STEP = "one look at a time per process, every 200 ms"
-    JITTER = "the same, every 150 to 250 ms"
+    CALLS = "every failing call looks each 100 ms"
+    STEP = "a process looks every 200 ms"
+    JITTER = "redisutils: a process looks every 150 to 250 ms"
 
 
-OURS = Asking.STEP
+OURS = Asking.JITTER
 """What redisutils does."""
 
 
@@ -57,7 +55,7 @@ def simulate(
     moments = sorted(
         moment for _ in range(pods) for moment in _process(asking, tasks, outage, chance)
     )
-    bins = int((outage + 2 * GAP) * 100)
+    bins = int((outage + 2 * GAP_OF_SUSPICION) * 100)
     timeline = [0.0] * bins
     per_node = [[0] * bins for _ in range(nodes)]
     free = [0.0] * nodes
@@ -92,5 +90,5 @@ def _process(asking: Asking, tasks: int, outage: float, chance: random.Random) -
     moment = chance.random() * _NOTICE
     yield moment
     while moment < outage:
-        moment += GAP if asking is Asking.STEP else GAP * (0.75 + chance.random() / 2)
+        moment += GAP_OF_SUSPICION if asking is Asking.STEP else gap_of_suspicion(chance.random)
         yield moment
