@@ -523,15 +523,19 @@ class Connection(asyncio.Protocol):
             )
             return
         if self.one_of_many and came > 1 and self._out:
-            # What the others' answers of this turn bring for this server goes with it.
-            self._flush_at = FLUSH_AT_MOST
-            if not scheduled:
-                self._loop.call_soon(self._flush_turn)
+            self._await_others(scheduled)
         else:
             self.flush()
             self._stay_awake()
         if self.blocked:
             self.resume_writing()
+
+    def _await_others(self, scheduled: bool) -> None:
+        """What other servers' answers of this turn bring for this one is to go with what its own
+        have brought: write at the end of the turn, unless that is ``scheduled`` already."""
+        self._flush_at = FLUSH_AT_MOST
+        if not scheduled:
+            self._loop.call_soon(self._flush_turn)
 
     def _hand_out(self, direct: bool) -> None:  # noqa: PLR0912, PLR0915  # a call costs more
         """Parse what has arrived and complete the replies it answers. The hot loop.
