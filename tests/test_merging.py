@@ -7,14 +7,23 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import count
 from math import inf
+from time import monotonic
 from typing import Any, Literal
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redisutils.errors import CircuitOpen, ConnectionLost, Outcome
-from redisutils.metrics import BreakerStatus, Gauges, LaneMetrics, PoolMetrics
+from redisutils.metrics import (
+    BreakerStatus,
+    Gauges,
+    LaneMetrics,
+    LatencyHistogram,
+    PoolMetrics,
+)
+from redisutils.metrics.latency import bucket_of
 from redisutils.metrics.measures import CODES
 from redisutils.metrics.merging import Counted, merged
 from redisutils.metrics.slow import KEPT
@@ -117,6 +126,16 @@ def test_merged_is_what_one_pool_would_have_counted(made: list[Any]) -> None:
     asyncio.run(compare())
 
 
+def test_what_waits_to_be_folded_is_counted() -> None:
+    one, other = LatencyHistogram(), LatencyHistogram()
+    one.pending += [0.001, 0.5]
+    other.pending += [0.2, 0.001]
+    one.absorb(other)
+    assert one.snapshot().counts == {bucket_of(0.001): 2, bucket_of(0.2): 1, bucket_of(0.5): 1}
+    assert one.snapshot().total == pytest.approx(0.702)
+    assert other.snapshot().count == 2
+
+
 @one_loop
 async def test_every_figure_is_told_of_all() -> None:
     """A field that somebody adds is told of all servers as well, or is named here."""
@@ -159,13 +178,19 @@ async def test_every_figure_is_told_of_all() -> None:
 async def test_what_is_known_of_no_server_in_particular_is_counted_too() -> None:
     cluster = own()
     cluster.commands = 3
+    cluster._since -= 100
+    cluster.events.failed = 2
     cluster.failures["ConnectFailed", "NOT_SENT"] += 1
     known = WHOLE._replace(uncounted=2, in_flight=4)
     metrics, gauges = node("a:1", in_flight=1)
     metrics.commands = 10
+    metrics.background_errors = 1
+    metrics.events.failed = 3
     found = merged((cluster, known), [(metrics, gauges)])
     assert (found.commands, found.in_flight, found.endpoint) == (15, 5, WHOLE.endpoint)
     assert found.failures == {("ConnectFailed", "NOT_SENT"): 1}
+    assert found.background_errors == 6
+    assert 100 <= found.seconds < 160
     nobody = together(cluster)
     assert (nobody.commands, nobody.nodes, nobody.breaker.state) == (3, (), "closed")
     assert nobody.utilisation == 0.0
@@ -203,17 +228,25 @@ def slow(seconds: float, command: str = "GET") -> SlowCommand:
 @one_loop
 async def test_the_slowest_of_all_are_shown() -> None:
     cluster, (a, at_a), (b, at_b) = own(), node("a:1"), node("b:2")
+    now = monotonic()
+    for metrics in (cluster, a, b):
+        metrics.measures.slow._clock = lambda: now  # no new minute begins
+        metrics.measures.slow.turn()
     for n in range(KEPT):
         a.measures.slow.add(slow(1.0 + n))
         b.measures.slow.add(slow(1.5 + n))
-        cluster.measures.slow.add(slow(1.0))  # as long as another: they cannot be compared
+        cluster.measures.slow.add(slow(0.5))
+    for log in (a.measures.slow, b.measures.slow):
+        log.add(slow(100.0))  # as long as another, and commands cannot be compared
     found = together(cluster, (a, at_a), (b, at_b)).slow
-    every = sorted([1.0 + n for n in range(KEPT)] + [1.5 + n for n in range(KEPT)], reverse=True)
+    every = [1.0 + n for n in range(KEPT)] + [1.5 + n for n in range(KEPT)] + [100.0, 100.0]
+    every.sort(reverse=True)
     assert [one.seconds for one in found] == every[:KEPT]
     cluster.adopt(a)
     assert [one.seconds for one in together(cluster, (b, at_b)).slow] == every[:KEPT]
-    # What is not among the slowest any more is not looked at.
-    assert cluster.measures.slow.floor == min(1.0 + n for n in range(KEPT))
+    # What is not among the slowest any more is neither kept nor looked at.
+    assert cluster.measures.slow.floor == 2.0
+    assert all(len(minute) <= KEPT for minute in cluster.measures.slow._minutes.values())
 
 
 @one_loop
@@ -427,18 +460,19 @@ async def test_one_server_is_a_node_too(clean_server: EmbeddedServer) -> None:
 async def test_two_servers_are_one_whole(clean_server: EmbeddedServer) -> None:
     async with pool_at(clean_server) as one, pool_at(clean_server) as other:
         await asyncio.gather(*(one.client.set(f"k{n}", n) for n in range(5)))
-        await asyncio.gather(*(other.client.get(f"k{n}") for n in range(7)))
+        await asyncio.gather(*(other.client.get(f"k{n}") for n in range(6)))
+        with pytest.raises(redis.ResponseError):
+            await other.client.lpush("k1", 1)
         servers: list[Any] = [one.server, other.server]
         counted = [
-            (server.metrics, server.gauges()._replace(endpoint=name))
+            (server.metrics, server.gauges()._replace(endpoint=name, size=3, in_use=2))
             for server, name in zip(servers, ("a:1", "b:2"), strict=True)
         ]
         found = together(own(), *counted)
         apart = [one.metrics(), other.metrics()]
         assert found.commands == 12 == found.latency.count
         assert found.bytes_in == sum(each.bytes_in for each in apart)
-        assert found.size == sum(each.size for each in apart) == 2
-        assert set(found.by_command) == {"GET", "SET"}
+        assert set(found.by_command) == {"GET", "LPUSH", "SET"}
         samples = {
             (each.name, *values): value
             for each in NODES
@@ -446,7 +480,9 @@ async def test_two_servers_are_one_whole(clean_server: EmbeddedServer) -> None:
         }
         assert samples["redisutils_node_commands", "a:1"] == 5
         assert samples["redisutils_node_commands", "b:2"] == 7
-        assert samples["redisutils_node_connections", "b:2"] == 1
+        assert samples["redisutils_node_errors", "b:2"] == 1
+        assert samples["redisutils_node_connections", "b:2"] == 3
+        assert samples["redisutils_node_in_use_connections", "b:2"] == 2
         assert samples["redisutils_node_breaker_state", "a:1", "closed"] == 1.0
         assert samples["redisutils_node_breaker_state", "a:1", "open"] == 0.0
         latency = samples["redisutils_node_command_duration_seconds", "b:2"]
