@@ -50,15 +50,20 @@ class Standalone:
         options: how to connect.
         settings: the pool's figures.
         dial: makes a connection, where that takes more than ``options``.
+        whole: of one server of many, what counts for all of them.
     """
 
     def __init__(
-        self, options: ConnectOptions, settings: PoolSettings, dial: Dial | None = None
+        self,
+        options: ConnectOptions,
+        settings: PoolSettings,
+        dial: Dial | None = None,
+        whole: PoolMetrics | None = None,
     ) -> None:
         self.options = options
         self.settings = settings
         self._loop = asyncio.get_running_loop()
-        self.metrics = PoolMetrics(self._loop, options.peer)
+        self.metrics = PoolMetrics(self._loop, options.peer, whole)
         self._home = Home.of(self._loop)
         self._pid = os.getpid()
         self._forked = False
