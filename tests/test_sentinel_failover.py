@@ -141,6 +141,7 @@ async def test_an_answer_that_is_late_is_not_believed(group: EmbeddedSentinels) 
             assert str(proxies[address_of(new)].port) in repr(watched(pool).watch)
 
 
+@one_loop
 async def test_all_that_is_connected_moves(group: EmbeddedSentinels) -> None:
     async with pool_for(group, command_timeout=15.0) as pool:
         client: Any = pool.client
@@ -194,6 +195,7 @@ async def test_a_node_that_comes_back_is_taken_for_what_it_is(group: EmbeddedSen
         assert await writing == 2
 
 
+@one_loop
 async def test_a_primary_demoted_by_hand_is_left_at_once(group: EmbeddedSentinels) -> None:
     async with pool_for(group, command_timeout=15.0) as pool:
         assert await pool.client.set("k", 1)
@@ -213,6 +215,7 @@ def nobody_named(admin: Any, name: str) -> bool:
     return not clients_named(admin, name)
 
 
+@one_loop
 async def test_nothing_is_left_after_a_failover_and_the_end(group: EmbeddedSentinels) -> None:
     tasks = our_tasks()
     async with pool_for(group, plan_for(group, group.addresses[:1]), client_name="left") as pool:
