@@ -45,6 +45,8 @@ class Fact(NamedTuple):
     keys: tuple[int, int, int] = (0, 0, 0)
     numkeys: tuple[int, int] | None = None
     after: tuple[tuple[str, int, int, int], ...] = ()
+    request: str = ""
+    response: str = ""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -253,6 +255,53 @@ STATEFUL = {
 KEYWORDS = {
     "MIGRATE": (("KEYS", 6, -1, 0),),
     "SORT": (("STORE", 2, 0, 0),),
+}
+
+# What may stand in the columns of policies.
+POLICIES_OF = {
+    "request": ("", "all_nodes", "all_shards", "multi_shard", "special"),
+    "response": (
+        "",
+        "one_succeeded",
+        "all_succeeded",
+        "agg_logical_and",
+        "agg_logical_or",
+        "agg_min",
+        "agg_max",
+        "agg_sum",
+        "special",
+    ),
+}
+
+_EACH_NODE = ("all_nodes", "all_succeeded")
+_EACH_PRIMARY = ("all_shards", "all_succeeded")
+
+# Request and response policy of a command in a cluster, where servers say none, where they
+# disagree, or where we know better. (What only one server tells is taken from it.)
+POLICIES = {
+    # Its answer is a number of events, which Redis 7.0 forgets: Valkey's sum is right.
+    "LATENCY RESET": ("all_nodes", "agg_sum"),
+    # All or nothing: in parts, one node could set its keys while another refuses. Redis 7.0
+    # lets clients split it; Valkey does not, and neither do we.
+    "MSETNX": ("", ""),
+    # Changes the users of the node that is asked. One that keeps the old ones would let in
+    # whom it should not; servers say so of ACL SETUSER, and this replaces all users.
+    "ACL LOAD": _EACH_NODE,
+    # To save one node of several and answer OK would read as if the data were safe.
+    "SAVE": _EACH_PRIMARY,
+    "BGSAVE": _EACH_PRIMARY,
+    "BGREWRITEAOF": _EACH_PRIMARY,
+    # Of all that was saved, the oldest: what is older than that is safe everywhere.
+    "LASTSAVE": ("all_shards", "agg_min"),
+    # Servers say all_shards. But one with FCALL_RO or EVAL_RO may run on a replica.
+    "FUNCTION KILL": ("all_nodes", "one_succeeded"),
+    "SCRIPT KILL": ("all_nodes", "one_succeeded"),
+    # Each node knows its own subscribers, replicas too.
+    "PUBSUB CHANNELS": ("all_nodes", "special"),
+    "PUBSUB NUMPAT": ("all_nodes", "agg_sum"),
+    "PUBSUB NUMSUB": ("all_nodes", "special"),
+    "PUBSUB SHARDCHANNELS": ("all_nodes", "special"),
+    "PUBSUB SHARDNUMSUB": ("all_nodes", "special"),
 }
 
 _ONE = (1, 1, 1)

@@ -101,7 +101,7 @@ def read_server(url: str) -> dict[str, Fact]:
 def _walk(entries: Any) -> Iterator[tuple[str, Fact]]:
     # One entry: name, arity, flags, first key, last key, step, ACL categories, tips,
     # key specifications, subcommands (redis.io/commands/command).
-    for name, _, flags, first, last, step, _, _, specs, subcommands, *_ in entries:
+    for name, _, flags, first, last, step, _, tips, specs, subcommands, *_ in entries:
         full = name.upper().replace("|", " ")
         numkeys, after = _movable(full, specs) if "movablekeys" in flags else (None, ())
         yield (
@@ -112,9 +112,20 @@ def _walk(entries: Any) -> Iterator[tuple[str, Fact]]:
                 keys=(first, last, step),
                 numkeys=numkeys,
                 after=ours.KEYWORDS.get(full, after),
+                request=_policy("request", full, tips),
+                response=_policy("response", full, tips),
             ),
         )
         yield from _walk(subcommands)
+
+
+def _policy(kind: str, name: str, tips: list[str]) -> str:
+    """See redis.io/docs/latest/develop/reference/command-tips."""
+    begin = f"{kind}_policy:"
+    found = "".join(tip.removeprefix(begin) for tip in tips if tip.startswith(begin))
+    if found not in ours.POLICIES_OF[kind]:
+        raise SystemExit(f"{name}: a {kind} policy of a new kind: {found}")
+    return found
 
 
 def _movable(
@@ -152,16 +163,29 @@ def merge(servers: Mapping[str, Mapping[str, Fact]]) -> dict[str, Fact]:
     merged: dict[str, Fact] = {}
     for name_of_server in sorted(servers):
         for name, fact in servers[name_of_server].items():
-            known = merged.setdefault(name, fact)
-            # Redis 7.0 does not flag WAIT, which blocks there as anywhere.
-            blocking = fact.blocking or known.blocking
-            merged[name] = fact._replace(blocking=blocking)
-            if known._replace(blocking=blocking) != merged[name]:
+            known = merged.get(name, fact)
+            one, other = (_completed(name, *pair) for pair in ((known, fact), (fact, known)))
+            if one != other:
                 raise SystemExit(f"{name}: {name_of_server} says {fact}, another {known}")
+            merged[name] = one
     for name, fact in ours.ELSEWHERE.items():
         merged.setdefault(name, fact)
     _check(merged)
     return merged
+
+
+def _completed(name: str, fact: Fact, other: Fact) -> Fact:
+    """``fact`` with what it does not tell from ``other``, and with what we decide."""
+    request, response = ours.POLICIES.get(
+        name, (fact.request or other.request, fact.response or other.response)
+    )
+    return fact._replace(
+        # Redis 7.0 does not flag WAIT, which blocks there as anywhere; nor does it tell all
+        # policies.
+        blocking=fact.blocking or other.blocking,
+        request=request,
+        response=response,
+    )
 
 
 def _check(facts: Mapping[str, Fact]) -> None:
@@ -174,6 +198,7 @@ def _check(facts: Mapping[str, Fact]) -> None:
         ours.TIMEOUTS,
         ours.STATEFUL,
         ours.KEYWORDS,
+        ours.POLICIES,
     ):
         named.update(column)
     if unknown := named - facts.keys():
@@ -206,6 +231,10 @@ def _row(name: str, fact: Fact) -> str:
         fields.append(f"timeout={ours.TIMEOUTS[name]}")
     if name in ours.STATEFUL:
         fields.append(f'stateful="{ours.STATEFUL[name]}"')
+    if fact.request:
+        fields.append(f'request="{fact.request}"')
+    if fact.response:
+        fields.append(f'response="{fact.response}"')
     line = f'    "{name}": Row({", ".join(fields)}),'
     if len(line) <= _WIDTH:
         return line
@@ -226,12 +255,19 @@ judgements behind them; changes belong there. ``redisutils.commands`` reads it.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-__all__ = ["SOURCES", "TABLE", "Row"]
+__all__ = ["SOURCES", "TABLE", "Request", "Response", "Row"]
 
 SOURCES: Final = {names}
 """The servers asked: kind and series."""
+
+Request: TypeAlias = Literal[{requests}]
+"""See redis.io/docs/latest/develop/reference/command-tips."""
+
+Response: TypeAlias = Literal[
+{responses}
+]
 
 
 class Row(NamedTuple):
@@ -265,6 +301,12 @@ class Row(NamedTuple):
     stateful: str = ""
     """The kind of advice, for commands that change their connection."""
 
+    request: Request = ""
+    """Which nodes of a cluster it is for, beyond what follows from its keys."""
+
+    response: Response = ""
+    """What the answers of several nodes make together."""
+
 
 TABLE: Final[dict[str, Row]] = {{
 '''
@@ -275,6 +317,8 @@ def render(sources: list[str], facts: Mapping[str, Fact]) -> str:
     header = _HEADER.format(
         sources=" and ".join(name.title() for name in sorted(sources)),
         names=_quoted(tuple(sorted(sources))),
+        requests=", ".join(map(_quoted, ours.POLICIES_OF["request"])),
+        responses="\n".join(f"    {_quoted(name)}," for name in ours.POLICIES_OF["response"]),
     )
     return header + "\n".join(_row(name, facts[name]) for name in sorted(facts)) + "\n}\n"
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import hiredis
 
-from redisutils.connection.address import Address
+from redisutils.address import Address
 
 __all__ = ["Liar"]
 

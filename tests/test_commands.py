@@ -19,10 +19,17 @@ from redisutils.commands import (
     is_repeatable,
     keys_of,
     lookup,
+    may_write,
 )
 from redisutils.commands.command import _BYTES, _MAX_SPELLING, _MAX_SPELLINGS, _STR
 from scripts import generate_commands
-from scripts.command_columns import ELSEWHERE, Fact
+from scripts.command_columns import (
+    ELSEWHERE,
+    POLICIES,
+    REPEATABLE_WITH,
+    REPEATABLE_WRITES,
+    Fact,
+)
 
 Call = tuple[str | bytes | int | float, ...]
 Server = Callable[..., Any]
@@ -80,6 +87,10 @@ def test_every_command_of_a_live_server_is_in_the_table_with_its_flags_and_keys(
             fact.after,
         ), name
         assert row.timeout is not None or not fact.blocking, name
+        # What it tells of its policies is not to be overlooked, but where we decide.
+        if name not in POLICIES:
+            assert fact.request in ("", row.request), name
+            assert fact.response in ("", row.response), name
 
 
 def test_the_table_is_what_its_generator_writes() -> None:
@@ -105,9 +116,57 @@ def test_servers_that_disagree_stop_the_generator() -> None:
         generate_commands.merge({"redis 1": one, "redis 2": other})
 
 
+def test_servers_that_disagree_about_a_policy_stop_the_generator() -> None:
+    one, other = Fact(request="all_nodes"), Fact(request="all_shards")
+    with pytest.raises(SystemExit, match="ECHO"):
+        generate_commands.merge({"redis 1": {"ECHO": one}, "redis 2": {"ECHO": other}})
+
+
+def test_what_one_server_alone_tells_of_a_policy_is_taken_unless_we_decide() -> None:
+    one, other = Fact(response="agg_sum"), Fact(request="all_nodes")
+    for name, expected in (("ECHO", ("all_nodes", "agg_sum")), ("MSETNX", ("", ""))):
+        for pair in ((one, other), (other, one)):
+            fact = generate_commands._completed(name, *pair)
+            assert (fact.request, fact.response) == expected
+
+
+def test_the_generator_refuses_a_policy_that_it_does_not_know() -> None:
+    with pytest.raises(SystemExit, match="a request policy of a new kind: some"):
+        generate_commands._policy("request", "ECHO", ["request_policy:some"])
+
+
+@pytest.mark.parametrize(
+    ("name", "request_policy", "response"),
+    [
+        ("GET", "", ""),
+        ("mget", "multi_shard", ""),
+        ("DEL", "multi_shard", "agg_sum"),
+        ("MSETNX", "", ""),
+        ("dbsize", "all_shards", "agg_sum"),
+        ("SCRIPT LOAD", "all_nodes", "all_succeeded"),
+        ("SCRIPT KILL", "all_nodes", "one_succeeded"),
+        ("SCRIPT EXISTS", "all_shards", "agg_logical_and"),
+        ("WAIT", "all_shards", "agg_min"),
+        ("LATENCY RESET", "all_nodes", "agg_sum"),
+        ("ACL SETUSER", "all_nodes", "all_succeeded"),
+        ("nobody.knows", "", ""),
+    ],
+)
+def test_policies(name: str, request_policy: str, response: str) -> None:
+    command = lookup((name,))
+    assert (command.request, command.response) == (request_policy, response)
+
+
 def test_the_generator_refuses_a_column_about_a_command_that_nobody_has() -> None:
     with pytest.raises(SystemExit, match="HMSET"):
         generate_commands.merge({"redis 1": {"GET": Fact(readonly=True)}})
+
+
+def test_what_may_be_repeated_is_a_write_if_we_say_so() -> None:
+    for name in REPEATABLE_WRITES | REPEATABLE_WITH.keys():
+        assert may_write((*name.split(), "a", "b", "c", "REPLACE")), name
+    for asks in ("PING", "DBSIZE", "CONFIG GET", "SCRIPT EXISTS", "FUNCTION LIST", "GET", "MULTI"):
+        assert not may_write((*asks.split(), "a")), asks
 
 
 # Names

@@ -85,6 +85,17 @@ def test_defaults() -> None:
         "password": None,
         "password_file": None,
         "database": 0,
+        "mode": "standalone",
+        "nodes": (),
+        "sentinel_master": None,
+        "sentinel_username": None,
+        "sentinel_password": None,
+        "address_map": (),
+        "read_from": "primary",
+        "read_max_lag_seconds": None,
+        "read_zone": None,
+        "read_own_writes_seconds": 0.0,
+        "read_hedge": 0.0,
         "pool_max_size": 10,
         "pool_min_idle": 0,
         "pool_max_idle_seconds": None,
@@ -137,17 +148,41 @@ EVERY_VARIABLE: dict[str, tuple[str, object]] = {
 }
 
 
+OF_MANY_SERVERS: dict[str, tuple[str, object]] = {
+    "mode": ("Sentinel", "sentinel"),
+    "nodes": ("10.0.0.1, [::1]:7000", (("10.0.0.1", 26379), ("::1", 7000))),
+    "sentinel_master": ("mymaster", "mymaster"),
+    "sentinel_username": ("watcher", "watcher"),
+    "sentinel_password": ("s3cret", SecretStr("s3cret")),
+    "address_map": ("10.0.0.1:7=h:8", ((("10.0.0.1", 7), ("h", 8)),)),
+    "read_from": ("Prefer-Replica", "prefer-replica"),
+    "read_max_lag_seconds": ("0.5", 0.5),
+    "read_zone": ("eu-1", "eu-1"),
+    "read_own_writes_seconds": ("2", 2.0),
+    "read_hedge": ("0.05", 0.05),
+}
+
+
 def test_every_variable_is_tried_below() -> None:
-    assert EVERY_VARIABLE.keys() | {"url", "password_file"} == RedisConfig.model_fields.keys()
+    tried = EVERY_VARIABLE.keys() | OF_MANY_SERVERS.keys() | {"url", "password_file"}
+    assert tried == RedisConfig.model_fields.keys()
 
 
+MANY_SERVERS = {
+    name: both for name, both in EVERY_VARIABLE.items() if name not in ("host", "port")
+} | OF_MANY_SERVERS
+
+
+@pytest.mark.parametrize("variables", [EVERY_VARIABLE, MANY_SERVERS], ids=["one", "many"])
 @pytest.mark.parametrize("source", ["environment", "dotenv"])
-def test_every_variable_is_read(source: str, env: Setenv, dotenv: Setenv) -> None:
+def test_every_variable_is_read(
+    source: str, variables: dict[str, tuple[str, object]], env: Setenv, dotenv: Setenv
+) -> None:
     put = env if source == "environment" else dotenv
-    put(**{name.upper(): text for name, (text, _) in EVERY_VARIABLE.items()})
+    put(**{name.upper(): text for name, (text, _) in variables.items()})
     found = RedisConfig()
-    assert {name: getattr(found, name) for name in EVERY_VARIABLE} == {
-        name: value for name, (_, value) in EVERY_VARIABLE.items()
+    assert {name: getattr(found, name) for name in variables} == {
+        name: value for name, (_, value) in variables.items()
     }
 
 
@@ -225,7 +260,7 @@ def test_example_file_shows_every_variable_with_its_default() -> None:
     assert shown.pop("REDIS_LOG")
     assert shown.keys() == {f"REDIS_{name.upper()}" for name in RedisConfig.model_fields}
     for name, field in RedisConfig.model_fields.items():
-        if field.default is not None:
+        if field.default not in (None, ()):
             value = shown[f"REDIS_{name.upper()}"]
             assert getattr(config(**{name: value}), name) == field.default
 

@@ -79,11 +79,22 @@ def test_the_template_works_as_a_file(tmp_path: Path) -> None:
     done = env()
     assert done.exit_code == 0
     lines = [line.removeprefix("#") for line in done.stdout.splitlines() if "#REDIS_" in line]
-    kept = [line for line in lines if "_URL" not in line and "_FILE" not in line]
-    Path(".env").write_text("\n".join(kept).replace("ENABLED=false", "ENABLED=true"), "utf-8")
+    away = {"REDIS_URL", "REDIS_PASSWORD_FILE", "REDIS_HOST", "REDIS_PORT"}
+    text = "\n".join(line for line in lines if line.partition("=")[0] not in away)
+    for default, other in (
+        ("TLS_ENABLED=false", "TLS_ENABLED=true"),
+        ("MODE=standalone", "MODE=sentinel"),
+        ("READ_FROM=primary", "READ_FROM=nearest"),
+    ):
+        assert default in text
+        text = text.replace(default, other)
+    Path(".env").write_text(text, "utf-8")
     found = RedisConfig()
-    assert found.model_fields_set >= RedisConfig.model_fields.keys() - {"url", "password_file"}
+    assert found.model_fields_set == {
+        name for name in RedisConfig.model_fields if f"REDIS_{name.upper()}" not in away
+    }
     assert found.password == SecretStr("secret")
+    assert found.nodes[2] == ("fd00::3", 7000)
 
 
 def test_the_template_as_json() -> None:
@@ -92,7 +103,7 @@ def test_the_template_as_json() -> None:
     assert port == {
         "name": "port",
         "variable": "REDIS_PORT",
-        "meaning": "The server's port.",
+        "meaning": "The server's port; 26379 when not set and the host is a sentinel.",
         "allowed": "a whole number between 1 and 65,535",
         "default": "6379",
         "example": None,
@@ -145,6 +156,25 @@ def test_parts_of_a_url_name_it_and_secrets_stay_hidden() -> None:
     assert {settings[name]["given_by"] for name in ("host", "port", "username")} == {"REDIS_URL"}
     for shown in (env("--effective").stdout, json.dumps(told)):
         assert NEEDLE not in shown
+
+
+def test_many_servers_are_shown_as_they_are_written() -> None:
+    code, told, settings = in_force(
+        REDIS_URL=f"redis+sentinel://alice:{ENCODED}@[::1]:7000,db/mymaster/3",
+        REDIS_SENTINEL_PASSWORD=NEEDLE,
+        REDIS_ADDRESS_MAP="10.0.0.1:7=h:8, [::1]:7=h:9",
+    )
+    assert (code, told["problems"]) == (0, [])
+    shown = {name: settings[name]["value"] for name in ("mode", "nodes", "address_map")}
+    assert shown == {
+        "mode": "sentinel",
+        "nodes": "[::1]:7000,db:26379",
+        "address_map": "10.0.0.1:7=h:8,[::1]:7=h:9",
+    }
+    assert settings["sentinel_password"]["value"] == "***"
+    assert settings["nodes"]["given_by"] == settings["sentinel_master"]["given_by"] == "REDIS_URL"
+    assert settings["url"]["value"] == "redis+sentinel://alice:***@[::1]:7000,db/mymaster/3"
+    assert NEEDLE not in json.dumps(told)
 
 
 @pytest.mark.parametrize("width", ["60", "200"])
@@ -256,6 +286,29 @@ DIGITS = "48151623"
         ("URL", "unix:///no/such.sock?password={}"),
         ("URL", "u:{}@127.0.0.1"),
         ("URL", "http://127.0.0.1/{}x"),
+        ("URL", "redis+cluster://u:{}@127.0.0.1:1,127.0.0.1:2"),
+        ("URL", "redis+cluster://127.0.0.1:2,u:{}@127.0.0.1:1"),
+        ("URL", "redis+cluster://127.0.0.1:{}"),
+        ("URL", "redis+cluster://127.0.0.1:1,127.0.0.1:{}"),
+        ("URL", "redis+cluster://127.0.0.1:1/{}x"),
+        ("URL", "redis+cluster://127.0.0.1:1?password={}"),
+        ("URL", "redis+cluster://127.0.0.1:1,x={}"),
+        ("URL", "redis+cluster://u:x,{}"),
+        ("URL", "redis+sentinel://u:{}@127.0.0.1:1/m"),
+        ("URL", "redis+sentinel://u:x/{}"),
+        ("URL", "redis+sentinel://u:{}/x@127.0.0.1:1/m"),
+        ("URL", "redis+sentinel://127.0.0.1:1/m/x{}"),
+        ("URL", "redis+sentinel://127.0.0.1:1/m?password={}"),
+        ("URL", "redis+nonsense://127.0.0.1:1,u:{}@h"),
+        ("NODES", "u:{}@127.0.0.1:1"),
+        ("NODES", "127.0.0.1:1,127.0.0.1:{}"),
+        ("NODES", "redis://127.0.0.1:1,redis://u:{}@127.0.0.1:2"),
+        ("NODES", "127.0.0.1:1?password={}"),
+        ("ADDRESS_MAP", "a:1=u:{}@b:2"),
+        ("ADDRESS_MAP", "a:1=b:{}"),
+        ("SENTINEL_PASSWORD", "{}"),
+        ("SENTINEL_MASTER", "redis://u:{}@127.0.0.1"),
+        ("READ_ZONE", "redis://u:{}@127.0.0.1"),
         ("HOST", "u:{}@127.0.0.1"),
         ("HOST", "{}@127.0.0.1"),
         ("HOST", "127.0.0.1/{}x"),

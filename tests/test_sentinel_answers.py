@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redisutils.connection.address import Address
+from redisutils.address import Address
 from redisutils.errors import ProtocolError
 from redisutils.topology.sentinel.answers import Answer, Peer, Primary, Replica, decide, read
 

@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 import redis
 
-from redisutils.connection.address import Address
+from redisutils.address import Address
 from redisutils.errors import CommandTimeout, ConnectFailed, PoolClosed
 from redisutils.testing import EmbeddedSentinels, EmbeddedServer, FaultProxy
 from redisutils.topology.plan import SentinelPlan

@@ -11,7 +11,7 @@ from typing import Any, Self
 import redis
 
 from redisutils import RedisPool, create_redis_pool
-from redisutils.connection.address import Address, AddressMap
+from redisutils.address import Address, AddressMap
 from redisutils.connection.options import ConnectOptions
 from redisutils.errors import Outcome, outcome_of
 from redisutils.testing import EmbeddedSentinels, FaultProxy

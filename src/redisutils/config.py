@@ -8,36 +8,25 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self, TypedDict, Unpack
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack
 
 from pydantic import SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from redisutils.address import SENTINEL_PORT, Address, AddressesLike, AddressMapLike
+from redisutils.config_checks import cross_checks
 from redisutils.errors import ConfigError
-from redisutils.files import is_pipe, piped_variables
 from redisutils.password_file import read_password
 from redisutils.secret import hidden
-from redisutils.settings import (
-    PREFIX,
-    Given,
-    Layer,
-    from_constructor,
-    from_environment,
-    merge,
-    nearest,
-)
+from redisutils.settings import PREFIX, Given, Layer, from_constructor, merge, nearest
 from redisutils.url import DEFAULT_HOST, DEFAULT_PORT, ServerUrl, parse_url
 from redisutils.values import (
+    AddressPairs,
     ClientName,
     Host,
+    Master,
+    Nodes,
     OptionalPath,
     OptionalSecret,
     OptionalText,
@@ -47,12 +36,14 @@ from redisutils.values import (
     in_any_case,
     number,
 )
+from redisutils.variables import DOTENV, variables
 
 __all__ = ["ConfigArgs", "RedisConfig", "Sources", "allowed", "sources"]
 
 _log = logging.getLogger("redisutils.config")
 
-_DOTENV = ".env"
+_MOST_SHOWN: Final = 3
+"""Of many servers, in messages."""
 
 
 class ConfigArgs(TypedDict, total=False):
@@ -65,6 +56,17 @@ class ConfigArgs(TypedDict, total=False):
     password: str | SecretStr | None
     password_file: str | Path | None
     database: int
+    mode: Literal["standalone", "sentinel", "cluster"]
+    nodes: AddressesLike
+    sentinel_master: str | None
+    sentinel_username: str | None
+    sentinel_password: str | SecretStr | None
+    address_map: AddressMapLike
+    read_from: Literal["primary", "replica", "prefer-replica", "nearest"]
+    read_max_lag_seconds: float | None
+    read_zone: str | None
+    read_own_writes_seconds: float
+    read_hedge: float
     pool_max_size: int
     pool_min_idle: int
     pool_max_idle_seconds: float | None
@@ -109,7 +111,7 @@ class RedisConfig(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_file=_DOTENV,
+        env_file=DOTENV,
         env_file_encoding="utf-8-sig",  # UTF-8, and a byte order mark is no part of a name
         frozen=True,
         extra="forbid",
@@ -118,14 +120,16 @@ class RedisConfig(BaseSettings):
 
     url: OptionalText = None
     """``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``valkeys://`` or ``embedded://``;
-    what is special in user name and password is percent-encoded.
+    ``redis+cluster://host:port,host:port/database`` and
+    ``redis+sentinel://host:port,host:port/master/database`` for many servers, the same with rediss,
+    valkey and valkeys; what is special in user name and password is percent-encoded.
 
     Its parts go into the fields below; what stays here is scheme and place.
     """
     host: Host = DEFAULT_HOST
     """A name, an IPv4 or an IPv6 address."""
     port: Annotated[int, number(1, 65_535, whole=True)] = DEFAULT_PORT
-    """The server's port."""
+    """The server's port; 26379 when not set and the host is a sentinel."""
     username: OptionalUser = None
     """The ACL user; not set for the server's default user."""
     password: OptionalSecret = None
@@ -133,7 +137,39 @@ class RedisConfig(BaseSettings):
     password_file: OptionalPath = None
     """A file with the password, read again at each connect, so that it can be rotated."""
     database: Annotated[int, number(0, 2**31 - 1, whole=True)] = 0
-    """The number of the database."""
+    """The number of the database. Of a cluster, servers before Valkey 9 have 0 alone."""
+
+    mode: Annotated[Literal["standalone", "sentinel", "cluster"], in_any_case] = "standalone"
+    """One server; one that sentinels watch over; or a cluster. ``redis+sentinel://`` and
+    ``redis+cluster://`` set it."""
+    nodes: Nodes = ()
+    """The sentinels, or nodes of the cluster, to ask first; they know the others. A port that is
+    left out is 26379 or 6379; an IPv6 address stands in brackets. Without it, ``host`` and
+    ``port`` are the one to ask."""
+    sentinel_master: Master = None
+    """The name under which the sentinels know the primary."""
+    sentinel_username: OptionalUser = None
+    """The ACL user at the sentinels; ``username`` and ``password`` are for the servers."""
+    sentinel_password: OptionalSecret = None
+    """The password at the sentinels, where they want one."""
+    address_map: AddressPairs = ()
+    """For NAT and containers: where the addresses that sentinels and nodes announce are reached
+    from here. What is not in it is taken as it is."""
+    read_from: Annotated[
+        Literal["primary", "replica", "prefer-replica", "nearest"], in_any_case
+    ] = "primary"
+    """Where commands that only read are sent: the primary; a replica; a replica while there is one
+    that can answer; or whichever answers soonest."""
+    read_max_lag_seconds: Annotated[float | None, number(0, above=True, off=None)] = None
+    """Seconds that a replica may be behind its primary to be read from; None, or "off", for any."""
+    read_zone: OptionalText = None
+    """The availability zone whose replicas are preferred, where servers tell theirs."""
+    read_own_writes_seconds: Annotated[float, number(0, off=0.0)] = 0.0
+    """Seconds after a write to a slot in which a client reads of it from the primary; 0, or "off",
+    for none."""
+    read_hedge: Annotated[float, number(0, 1)] = 0.0
+    """The share of reads, 0 to 1, that may be asked of a second replica as well when the first has
+    not answered within the p95."""
 
     pool_max_size: Annotated[int, number(1, 10_000, whole=True)] = 10
     """Connections at most, lanes included."""
@@ -184,12 +220,12 @@ class RedisConfig(BaseSettings):
     """
 
     def __init__(
-        self, *, _env_file: str | Path | None = _DOTENV, **values: Unpack[ConfigArgs]
+        self, *, _env_file: str | Path | None = DOTENV, **values: Unpack[ConfigArgs]
     ) -> None:
         given = from_constructor(values)
         del values  # a frame's locals are shown by trackers of errors
-        variables, unknown = _variables(type(self), _env_file)
-        self._settle(given, variables)
+        read, unknown = variables(type(self), _env_file)
+        self._settle(given, read)
         if unknown:
             hints = [f"{name} (did you mean {near}?)" if near else name for name, near in unknown]
             message = f"no setting of redisutils, ignored: {', '.join(hints)}"
@@ -229,22 +265,29 @@ class RedisConfig(BaseSettings):
         problems += found
         wrong = {"url"} if found else set()
         try:
-            super().__init__(_env_file=None, **{name: one.value for name, one in given.items()})
+            self._fill({name: one.value for name, one in given.items()})
         except ValidationError as error:
             for detail in error.errors(include_url=False, include_input=False):
                 name = str(detail["loc"][0])
                 problems.append(f"{given[name]}: {complaint(detail)}")
                 wrong.add(name)
             # Without them the rest can still be checked against each other.
-            given_well = {name: one for name, one in given.items() if name not in wrong}
-            super().__init__(
-                _env_file=None, **{name: one.value for name, one in given_well.items()}
-            )
-        problems += _cross_checks(self, _Names(given, self), url, wrong)
+            self._fill({name: one.value for name, one in given.items() if name not in wrong})
+        problems += cross_checks(dict(self), given, url, wrong)
         if problems:
             many = f"{len(problems)} settings are wrong:\n  " if len(problems) > 1 else ""
             # "from None": pydantic's error would show the values, secrets among them.
             raise ConfigError(many + "\n  ".join(problems)) from None
+
+    def _fill(self, values: dict[str, Any]) -> None:
+        """Check each value by itself. The port of a sentinel has a default of its own."""
+        sentinel = str(values.get("mode")).strip().lower() == "sentinel"
+        if sentinel and not values.get("nodes"):
+            super().__init__(_env_file=None, **{"port": SENTINEL_PORT} | values)
+            if "port" not in values:
+                self.model_fields_set.discard("port")
+        else:
+            super().__init__(_env_file=None, **values)
 
     @classmethod
     def settings_customise_sources(
@@ -281,13 +324,25 @@ class RedisConfig(BaseSettings):
         return self.tls_enabled
 
     @property
+    def seeds(self) -> tuple[Address, ...]:
+        """Where to begin: ``nodes``, or ``host`` and ``port``."""
+        return self.nodes or (Address(self.host, self.port),)
+
+    @property
     def endpoint(self) -> str:
-        """The server for a message: ``host:port`` or a socket's path; no secrets."""
+        """The server for a message: ``host:port`` or a socket's path; no secrets. Of many, what
+        they are and the first of them."""
+        if self.mode != "standalone":
+            few = ", ".join(map(str, self.seeds[:_MOST_SHOWN]))
+            more = ", …" if len(self.seeds) > _MOST_SHOWN else ""
+            if self.mode == "cluster":
+                return f"the cluster of {few}{more}"
+            return f"{self.sentinel_master} at sentinels {few}{more}"
         if self.embedded:
             return "embedded server"
         if self.unix_socket_path:  # as ConnectOptions.peer says it
             return self.unix_socket_path.encode(errors="backslashreplace").decode()
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return str(Address(self.host, self.port))
 
     @property
     def wait_timeout(self) -> float:
@@ -315,7 +370,7 @@ class Sources(NamedTuple):
     """Variables that are no settings, and for each the nearest right name or ""."""
 
 
-def sources(env_file: str | Path | None = _DOTENV, **values: Unpack[ConfigArgs]) -> Sources:
+def sources(env_file: str | Path | None = DOTENV, **values: Unpack[ConfigArgs]) -> Sources:
     """Where each setting comes from, by the rules of :mod:`redisutils.settings`.
 
     Wrong values are no trouble here: ``RedisConfig()`` names them.
@@ -327,7 +382,7 @@ def sources(env_file: str | Path | None = _DOTENV, **values: Unpack[ConfigArgs])
     Raises:
         ConfigError: the file cannot be read.
     """
-    layer, unknown = _variables(RedisConfig, env_file)
+    layer, unknown = variables(RedisConfig, env_file)
     given, _, _ = merge(from_constructor(values), layer)
     return Sources(given, unknown)
 
@@ -335,72 +390,3 @@ def sources(env_file: str | Path | None = _DOTENV, **values: Unpack[ConfigArgs])
 def allowed(name: str) -> str:
     """What the setting may be, in words: ``a whole number between 1 and 10,000``."""
     return described(RedisConfig.model_fields[name])
-
-
-def _variables(
-    cls: type[RedisConfig], env_file: str | Path | None
-) -> tuple[Layer, list[tuple[str, str]]]:
-    """The settings in the environment and the file, and the unknown ones with a hint each."""
-    if env_file not in (_DOTENV, None):
-        env_file = Path(env_file or "").expanduser()
-        if not (env_file.is_file() or is_pipe(env_file)):
-            raise ConfigError(f"_env_file={env_file}: there is no such file")
-    wrong = ""
-    dotenv: Mapping[str, str | None] = {}
-    try:
-        dotenv = (
-            piped_variables(env_file)
-            if env_file is not None and is_pipe(env_file)
-            else DotEnvSettingsSource(cls, env_file=env_file).env_vars
-        )
-    except TimeoutError as error:
-        wrong = str(error)
-    except OSError as error:
-        wrong = f"cannot be read: {error.strerror}"
-    except UnicodeDecodeError:
-        wrong = "is not UTF-8 text"
-    if wrong:  # outside, for the decoder's error with the file's bytes not to be the context
-        raise ConfigError(f"{env_file}: {wrong}")
-    environment = EnvSettingsSource(cls).env_vars
-    layer, unknown = from_environment(environment, dotenv, cls.model_fields, str(env_file))
-    return layer, sorted(unknown.items())
-
-
-class _Names:
-    """How to name a setting in a message: as it was given, or as the default that it is."""
-
-    def __init__(self, given: Layer, config: RedisConfig) -> None:
-        self._given = given
-        self._config = config
-
-    def __getitem__(self, name: str) -> str:
-        if name in self._given:
-            return str(self._given[name])
-        value = getattr(self._config, name)
-        return f"{PREFIX}{name.upper()}={value} (the default)"
-
-
-def _cross_checks(
-    config: RedisConfig, names: _Names, url: ServerUrl | None, wrong: set[str]
-) -> Iterator[str]:
-    """What is wrong between settings that are right each by itself; ``wrong`` ones are left out."""
-    for low, high in (("pool_min_idle", "pool_max_size"), ("retry_delay_ms", "retry_max_delay_ms")):
-        if wrong.isdisjoint((low, high)) and getattr(config, low) > getattr(config, high):
-            yield f"{names[low]}: must not be more than {names[high]}"
-    if config.password is not None and config.password_file is not None:
-        yield f"{names['password']} and {names['password_file']}: set one of them"
-
-    tls_files = ("tls_cert_path", "tls_key_path")
-    for one, other in (tls_files, tls_files[::-1]):
-        if wrong.isdisjoint(tls_files) and getattr(config, one) and not getattr(config, other):
-            yield f"{names[one]}: needs {PREFIX}{other.upper()} too"
-    local = url is not None and (url.embedded or url.path is not None)
-    if local and config.tls_enabled:
-        yield f"{names['tls_enabled']}: there is no TLS on {names['url']}"
-    if "tls_enabled" not in wrong and not config.tls and "url" not in wrong:
-        for name in (*tls_files, "tls_ca_path"):
-            if getattr(config, name):
-                yield f"{names[name]}: TLS is off; set REDIS_TLS_ENABLED=true or use rediss://"
-        if not config.tls_check_hostname:
-            name = names["tls_check_hostname"]
-            yield f"{name}: TLS is off; set REDIS_TLS_ENABLED=true or use rediss://"

@@ -73,12 +73,18 @@ def hidden(value: _T) -> _T:
 def hide(arguments: _M) -> _M:
     """A copy of keyword arguments in which those that may be secret are hidden."""
     copy = {
-        name: hidden(value) if _NAMES.fullmatch(name) or _is_url(value) else value
+        name: hidden(value) if _NAMES.fullmatch(name) else _hidden_user(value)
         for name, value in arguments.items()
     }
     return cast(_M, copy)  # of the same names and types
 
 
-def _is_url(value: object) -> bool:
-    """Whether ``value`` is a URL with a user in it, whatever it was meant as."""
-    return isinstance(value, str) and "://" in value and "@" in value
+def _hidden_user(value: object) -> object:
+    """Text with a user in it, a URL or a place, whatever it was meant as; also in a list."""
+    if isinstance(value, str) and "@" in value:
+        return Secret(value)
+    if type(value) is list:
+        return [_hidden_user(item) for item in value]
+    if type(value) is tuple:
+        return tuple(_hidden_user(item) for item in value)
+    return value

@@ -5,28 +5,34 @@ This is the one place where precedence is decided:
 1. A constructor's argument goes before the environment, and the environment before ``.env``,
    which before the defaults. ``.env`` only adds the variables that the environment lacks; from
    there on the two are one. An empty variable counts as not set.
-2. A URL is one value. A ``url``, ``host`` or ``port`` given to the constructor drops the
-   environment's ``REDIS_URL`` whole, with the user, password and database in it; a ``url`` drops
-   ``REDIS_HOST`` and ``REDIS_PORT`` too. So no password goes to a server that it was not meant for.
-3. What the URL is silent about (user, password, database, TLS) the separate settings fill in. Where
-   both speak on the same level and differ, that is an error: nobody can know which was meant.
-   A URL without a host or port means ``localhost`` and 6379.
-4. ``rediss://`` and ``valkeys://`` are ``tls_enabled=True``; ``redis://`` is silent about it.
+2. A URL is one value. A ``url``, ``host``, ``port`` or ``nodes`` given to the constructor drops the
+   environment's ``REDIS_URL`` whole, with the user, password and database in it, and what else the
+   environment has of ``REDIS_HOST``, ``REDIS_PORT`` and ``REDIS_NODES``, but for the other half of
+   host and port. So no password goes to a server that it was not meant for.
+3. What the URL is silent about (user, password, database, TLS, mode, master) the separate settings
+   fill in. Where both speak on the same level and differ, that is an error: nobody can know which
+   was meant. A URL without a host or port means ``localhost`` and 6379. Host and port say one
+   server, nodes say several: on one level there is either.
+4. ``rediss://`` and ``valkeys://`` are ``tls_enabled=True``; ``redis://`` is silent about it, and
+   about the mode: ``redis+cluster://`` and ``redis+sentinel://`` say it.
 5. A ``password`` or ``password_file`` from the constructor drops the environment's other one.
    ``tls_enabled=False``, or a URL to a Unix socket or a private server, in the constructor drops
-   the environment's ``REDIS_TLS_*``.
+   the environment's ``REDIS_TLS_*``. Such a URL, or another ``mode`` than the environment's, drops
+   what means nothing to it: a URL of another mode, the nodes, ``REDIS_SENTINEL_*``, and for one
+   server ``REDIS_READ_*`` and the address map. ``read_from="primary"`` drops ``REDIS_READ_*``.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from redisutils.url import ServerUrl, masked, parse_url
+from redisutils.address import CLUSTER_PORT, SENTINEL_PORT, Address, addresses
+from redisutils.url import DEFAULT_HOST, DEFAULT_PORT, ServerUrl, masked, masked_nodes, parse_url
 
 __all__ = ["PREFIX", "Given", "Layer", "from_constructor", "from_environment", "merge", "nearest"]
 
@@ -46,12 +52,18 @@ _LINK = re.compile(r"(tcp|udp)://", re.IGNORECASE)
 
 # Names from other clients that no likeness of letters would lead to ours.
 _SYNONYMS = {
+    "address_remap": "address_map",
     "auth": "password",
     "db": "database",
     "dsn": "url",
+    "master": "sentinel_master",
+    "master_name": "sentinel_master",
     "max_connections": "pool_max_size",
     "pass": "password",
     "pool_size": "pool_max_size",
+    "read_from_replicas": "read_from",
+    "sentinels": "nodes",
+    "service_name": "sentinel_master",
     "socket_connect_timeout": "connection_timeout",
     "socket_timeout": "command_timeout",
     "ssl": "tls_enabled",
@@ -59,13 +71,27 @@ _SYNONYMS = {
     "ssl_certfile": "tls_cert_path",
     "ssl_check_hostname": "tls_check_hostname",
     "ssl_keyfile": "tls_key_path",
+    "startup_nodes": "nodes",
     "timeout": "command_timeout",
     "tls": "tls_enabled",
     "uri": "url",
     "user": "username",
 }
 
-_URL_PARTS = ("host", "port", "username", "password", "database", "tls_enabled")
+_URL_PARTS = (
+    "mode",
+    "nodes",
+    "sentinel_master",
+    "host",
+    "port",
+    "username",
+    "password",
+    "database",
+    "tls_enabled",
+)
+_PASSWORDS = frozenset({"password", "sentinel_password"})
+_OF_MANY = ("mode", "nodes", "sentinel_", "read_", "address_map")
+"""How the settings begin that mean nothing to one server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +157,20 @@ def merge(constructor: Layer, environment: Layer) -> tuple[Layer, ServerUrl | No
     url = _expand(above, problems)
 
     below = {name: given for name, given in environment.items() if name not in above}
-    if not above.keys().isdisjoint(("url", "host", "port")):
-        below.pop("url", None)
+    _drop_places(above, below)
     for one, other in (("password", "password_file"), ("password_file", "password")):
         if one in above and above[one].value:
             below.pop(other, None)
     no_tls = "tls_enabled" in above and _is_false(above["tls_enabled"].value)
     if no_tls or (url is not None and (url.path is not None or url.embedded)):
-        below = {name: given for name, given in below.items() if not name.startswith("tls_")}
+        below = _without(below, "tls_")
+    if url is not None and (url.path is not None or url.embedded):
+        below = _without(below, *_OF_MANY)
+    below = _of_the_mode(above, below, environment.get("mode"))
 
     if "port" in below and _LINK.match(str(below["port"].value)):
         port = below.pop("port")
-        if "url" not in below:
+        if below.keys().isdisjoint(("url", "nodes")):
             problems.append(
                 f"{port}: is not a port. Kubernetes and Docker set it for a service named redis; "
                 "set REDIS_URL, or give the service another name, or turn its links off "
@@ -150,7 +178,56 @@ def merge(constructor: Layer, environment: Layer) -> tuple[Layer, ServerUrl | No
             )
     if "url" in below:
         url = _expand(below, problems, taken=above)
+    problems += [*_two_places(above), *_two_places(below)]
     return below | above, url, problems
+
+
+def _drop_places(above: Layer, below: Layer) -> None:
+    """Of where the server is, the constructor's word stands alone."""
+    if not above.keys().isdisjoint(("url", "host", "port", "nodes")):
+        below.pop("url", None)
+    if not above.keys().isdisjoint(("host", "port")):
+        below.pop("nodes", None)
+    if "nodes" in above and above["nodes"].value:
+        below.pop("host", None)
+        below.pop("port", None)
+
+
+def _two_places(layer: Layer) -> Iterator[str]:
+    nodes = layer.get("nodes")
+    for part, default in (("host", DEFAULT_HOST), ("port", DEFAULT_PORT)):
+        one = layer.get(part)
+        if one and nodes and nodes.value and str(one.value) not in ("", str(default)):
+            yield f"{one} contradicts {nodes}: set one of them"
+            break
+
+
+def _of_the_mode(above: Layer, below: Layer, before: Given | None) -> Layer:
+    """The environment's settings, whose mode was that of ``before``, without those that mean
+    nothing in the constructor's."""
+    if "read_from" in above and _word(above["read_from"].value) == "primary":
+        below = _without(below, "read_")
+    if "mode" not in above:
+        return below
+    mode = _word(above["mode"].value)
+    url = below.get("url")
+    scheme, _, _ = str(url.value).strip().partition("://") if url is not None else ("", "", "")
+    of_url = scheme.lower().partition("+")[2]
+    if of_url not in ("", mode):
+        below = _without(below, "url")
+    if before is not None and _word(before.value) != mode:
+        below = _without(below, "nodes")
+    if mode != "sentinel":
+        below = _without(below, "sentinel_")
+    return _without(below, *_OF_MANY) if mode == "standalone" else below
+
+
+def _without(layer: Layer, *beginnings: str) -> Layer:
+    return {name: given for name, given in layer.items() if not name.startswith(beginnings)}
+
+
+def _word(value: Any) -> str:
+    return str(value).strip().lower()
 
 
 def nearest(name: str, fields: Collection[str]) -> str:
@@ -189,20 +266,28 @@ def _expand(
         if other is None or other.value is None:
             hidden = part == "username" and url.password is None
             layer[part] = Given(value, given.name, given.shown, given.where, hidden)
-        elif _plain(part, other.value) != _plain(part, value):
+        elif _plain(part, other.value, url) != _plain(part, value, url):
             problems.append(f"{other} contradicts {given}: set one of them, or both alike")
     layer["url"] = Given(url.place, given.name, given.shown, given.where)
     return url
 
 
-def _plain(part: str, value: Any) -> str:
-    """``value`` in the form in which two ways to say the same are equal."""
+def _plain(part: str, value: Any, url: ServerUrl) -> str:
+    """``value`` in the form in which two ways to say the same as ``url`` are equal."""
     reveal: Callable[[], str] | None = getattr(value, "get_secret_value", None)
     text = reveal() if reveal is not None else str(value)
     if part == "tls_enabled":
         return str(not _is_false(value))
     if part == "host":
         return text.strip().strip("[]").lower()
+    if part == "mode":
+        return _word(text)
+    if part == "nodes":
+        try:
+            nodes = addresses(value, SENTINEL_PORT if url.mode == "sentinel" else CLUSTER_PORT)
+        except ValueError:
+            return text
+        return ",".join(sorted(str(node).lower() for node in nodes))
     if part in ("port", "database"):
         return text.strip().lstrip("0") or "0"
     return text
@@ -213,13 +298,38 @@ def _is_false(value: Any) -> bool:
 
 
 def _shown(name: str, value: Any) -> str:
-    if name == "password":
+    if name in _PASSWORDS:
         return "***" if value is not None else "None"
-    text = str(value)
-    # A URL in the wrong place, or a piece of one, has its password with it.
-    piece = name == "host" and _PIECE.fullmatch(text)
-    if name == "url" or "://" in text or "@" in text or piece:
-        text = masked(text)
+    if name in ("nodes", "address_map"):
+        text = _shown_addresses(name, value)
+    else:
+        text = str(value)
+        # A URL in the wrong place, or a piece of one, has its password with it.
+        piece = name == "host" and _PIECE.fullmatch(text)
+        if name == "url" or "://" in text or "@" in text or piece:
+            text = masked(text)
     if not text.isprintable() or text != text.strip():
         text = repr(text)
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _shown_addresses(name: str, value: Any) -> str:
+    """As a variable would have them."""
+    if isinstance(value, Mapping):
+        value = [*value.items()]
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        value = ",".join(map(_shown_address, value))
+    elif not isinstance(value, str):
+        return "***" if value is not None else "None"
+    if name == "nodes" or "@" in value:
+        return masked_nodes(value)
+    return ",".join("=".join(map(masked_nodes, item.split("="))) for item in value.split(","))
+
+
+def _shown_address(item: Any) -> str:
+    match item:
+        case (str() as host, int() as port):
+            return str(Address(host, port))
+        case (one, other):
+            return f"{_shown_address(one)}={_shown_address(other)}"
+    return str(item)

@@ -7,6 +7,12 @@ Accepted, with everything percent-decoded::
     unix://[[user]:password@]/path/to/socket[?db=N]
     embedded://[/database][?db=N]                               a private server
 
+    redis+cluster://[[user]:password@]host[:port][,host[:port]...][/database][?db=N]
+    redis+sentinel://[[user]:password@]host[:port][,host[:port]...][/master[/database]][?db=N]
+
+The last two also with rediss, valkey and valkeys. Their hosts are nodes to ask first, or the
+sentinels; user and password are the servers'.
+
 redis-py's parser is not used: it reads connection arguments from the query,
 and takes an unknown one in silence.
 """
@@ -14,24 +20,39 @@ and takes an unknown one in silence.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final, Literal
 from urllib.parse import unquote
+
+from redisutils.address import CLUSTER_PORT, SENTINEL_PORT, Address, check_host, split_address
 
 __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_PORT",
     "SCHEMES",
+    "ManyMode",
     "ServerUrl",
-    "check_host",
     "masked",
+    "masked_nodes",
     "parse_url",
 ]
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 6379
 
-_TLS_SCHEMES = frozenset({"rediss", "valkeys"})
-SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys", "embedded")
+ManyMode = Literal["sentinel", "cluster"]
+
+_ONE_SERVER: Final = ("redis", "rediss", "unix", "valkey", "valkeys", "embedded")
+_PORTS: Final[dict[ManyMode, int]] = {"sentinel": SENTINEL_PORT, "cluster": CLUSTER_PORT}
+_MANY_SERVERS: Final = {
+    f"{base}+{mode}": (mode, port)
+    for mode, port in _PORTS.items()
+    for base in ("redis", "rediss", "valkey", "valkeys")
+}
+"""What the servers behind each are, and the port of a host that is written without one."""
+_BEGINNINGS: Final = ", ".join(f"{name}://" for name in (*_ONE_SERVER, "redis+sentinel"))
+SCHEMES = (*_ONE_SERVER, *_MANY_SERVERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +60,28 @@ class ServerUrl:
     """What a URL says. None where it is silent."""
 
     scheme: str
-    host: str = DEFAULT_HOST
-    port: int = DEFAULT_PORT
+    host: str | None = DEFAULT_HOST
+    port: int | None = DEFAULT_PORT
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     database: int | None = None
     path: str | None = None
     """The socket of a ``unix://`` URL."""
     place: str = ""
-    """The URL as it was written, less user, password and database."""
+    """The URL as it was written, less user, password, database and master."""
+    nodes: tuple[Address, ...] | None = None
+    """Of many servers, those to ask first; they stand in for host and port."""
+    sentinel_master: str | None = None
 
     @property
     def tls_enabled(self) -> bool | None:
         """True when the scheme asks for TLS, else None: it is silent about it."""
-        return True if self.scheme in _TLS_SCHEMES else None
+        return True if self.scheme.partition("+")[0] in ("rediss", "valkeys") else None
+
+    @property
+    def mode(self) -> ManyMode | None:
+        """What the servers are when the scheme says it, else None: it is silent about it."""
+        return _MANY_SERVERS[self.scheme][0] if self.scheme in _MANY_SERVERS else None
 
     @property
     def embedded(self) -> bool:
@@ -68,7 +97,7 @@ def parse_url(text: str) -> ServerUrl:
     given_scheme, separator, rest = text.partition("://")
     scheme = given_scheme.lower()
     if not separator or scheme not in SCHEMES:
-        raise ValueError(f"must begin with {', '.join(f'{name}://' for name in SCHEMES)}")
+        raise ValueError(f"must begin with {_BEGINNINGS} or redis+cluster://")
     if any(char <= " " or char == "\x7f" for char in text):
         raise ValueError("must not hold spaces or control characters: percent-encode them")
     if "#" in rest:
@@ -94,6 +123,10 @@ def parse_url(text: str) -> ServerUrl:
             path=_decoded("/" + path),
             place=f"{scheme}:///{path}",
         )
+    master = None
+    if scheme.endswith("+sentinel"):
+        raw_master, _, path = path.partition("/")
+        master = _decoded(raw_master)
     in_path = _database(path) if path else None
     if in_path is not None and in_query is not None and in_path != in_query:
         raise ValueError(f"names two databases: /{in_path} and ?db={in_query}")
@@ -102,35 +135,21 @@ def parse_url(text: str) -> ServerUrl:
         if authority:
             raise ValueError("embedded:// takes no host, user or password")
         return ServerUrl(scheme, database=database, place=f"{scheme}://")
-    host, port = _host_and_port(place)
-    return ServerUrl(scheme, host, port, username, password, database, place=f"{scheme}://{place}")
-
-
-def check_host(host: str) -> str:
-    """``host`` as a socket takes it: a name, an IPv4 or an IPv6 address without brackets.
-
-    Raises ``ValueError`` when it is something else, such as a URL or ``host:port``.
-    """
-    if "://" in host:
-        raise ValueError("must be a host alone: a URL belongs into REDIS_URL")
-    if "/" in host:
-        raise ValueError("must be a host alone: for a Unix socket set REDIS_URL=unix:///path")
-    if not host or any(char <= " " or char in "@?#\x7f" for char in host):
-        raise ValueError("must be a host name or an IP address")
-    inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if ":" not in inner:
-        if inner is not host:
-            raise ValueError("only an IPv6 address stands in brackets")
-        return host
-    import ipaddress  # only here: few need it, and importing it takes a millisecond
-
-    try:
-        ipaddress.IPv6Address(inner)
-    except ValueError:
-        if inner.count(":") == 1 and inner is host:
-            raise ValueError("must be a host alone: the port belongs into REDIS_PORT") from None
-        raise ValueError("is not an IPv6 address") from None
-    return inner
+    whole = f"{scheme}://{place}"
+    if scheme in _MANY_SERVERS:
+        if "@" in userinfo:
+            raise ValueError(
+                "takes user and password once, before the first host; an @ in them must be "
+                "percent-encoded as %40"
+            )
+        nodes = tuple(_nodes(place, _MANY_SERVERS[scheme][1]))
+        return ServerUrl(
+            scheme, None, None, username, password, database, None, whole, nodes, master
+        )
+    if "," in place:
+        raise ValueError("names several hosts: begin it with redis+cluster:// or redis+sentinel://")
+    host, port = _host_and_port(place, DEFAULT_PORT)
+    return ServerUrl(scheme, host, port, username, password, database, place=whole)
 
 
 def masked(text: str) -> str:
@@ -153,9 +172,17 @@ def masked(text: str) -> str:
     address, question, query = rest.partition("?")
     if not socket:
         address = re.sub(r"(?i)^.*%40", "***%40", address)
-        # What stands where a port should, and is none, may be a password without its @.
-        address = re.sub(r"^(\[[^\]]*\]|[^:/]*):(?!\d{0,5}(?:/|$))[^/]*", r"\1:***", address)
-        address = re.sub(r"/(?!\d{0,9}$).*", "/***", address)
+        place, slash, path = address.partition("/")
+        if "+" in scheme:
+            place = masked_nodes(place)
+        else:
+            # What stands where a port should, and is none, may be a password without its @.
+            place = re.sub(r"(?s)^(\[[^\]]*\]|[^:]*):(?!\d{0,5}\Z).*", r"\1:***", place)
+        master = r"([\w.-]+/?)?" if scheme.lower().endswith("+sentinel") else ""
+        # Behind a place that is none, a path may be the second half of a password.
+        if "***" in place or not re.fullmatch(rf"{master}\d{{0,9}}", path):
+            path = path and "***"
+        address = f"{place}{slash}{path}"
         address = re.sub(r"\s+\S.*", " ***", address)
     if question:
         query = "&".join(
@@ -165,6 +192,21 @@ def masked(text: str) -> str:
     return f"{scheme}{separator}{shown}{address}{question}{query}{sharp and '#***'}"
 
 
+def masked_nodes(text: str) -> str:
+    """Hosts with commas between them, each ``host:port``, with what may be secret as ``***``."""
+    if "@" in text or "://" in text:
+        return masked(text)
+    shown = []
+    for item in text.split(","):
+        host = re.match(r"\s*(\[[^\]]*\]|[^:/?#=\s]*)", item)
+        known = host[0] if host else ""
+        if not re.fullmatch(r"(:\d{0,5})?\s*", item[len(known) :]):
+            shown.append(f"{known}:***")
+            break  # what follows may be the rest of a password
+        shown.append(item)
+    return ",".join(shown)
+
+
 def _decoded(text: str) -> str | None:
     try:
         return unquote(text, errors="strict") or None
@@ -172,24 +214,19 @@ def _decoded(text: str) -> str | None:
         raise ValueError("its percent-encoding is not UTF-8") from None
 
 
-def _host_and_port(place: str) -> tuple[str, int]:
+def _nodes(place: str, default_port: int) -> Iterator[Address]:
+    for item in place.split(","):
+        if "," in place and not item:
+            raise ValueError("names no host between two commas, or after the last")
+        host, port = _host_and_port(item, default_port)
+        yield Address(host, port)
+
+
+def _host_and_port(place: str, default_port: int) -> tuple[str, int]:
     if not place:
-        return DEFAULT_HOST, DEFAULT_PORT
-    if place.startswith("["):
-        host, bracket, after = place[1:].partition("]")
-        if not bracket or (after and not after.startswith(":")):
-            raise ValueError("an IPv6 address is written in brackets: redis://[::1]:6379")
-        host, colon, port = f"[{host}]", after[:1], after[1:]
-    else:
-        host, colon, port = place.partition(":")
-        if ":" in port:
-            raise ValueError("an IPv6 address is written in brackets: redis://[::1]:6379")
-    number = DEFAULT_PORT
-    if colon:
-        if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65_535):
-            raise ValueError("its port must be between 1 and 65,535")
-        number = int(port)
-    return check_host(_decoded(host) or DEFAULT_HOST), number
+        return DEFAULT_HOST, default_port
+    host, port = split_address(place, default_port)
+    return check_host(_decoded(host) or DEFAULT_HOST), port
 
 
 def _database_in(query: str) -> int | None:

@@ -13,14 +13,25 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 from pydantic import BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
-from redisutils.url import check_host
+from redisutils.address import (
+    CLUSTER_PORT,
+    SENTINEL_PORT,
+    Address,
+    address_pairs,
+    addresses,
+    check_host,
+)
 
 if TYPE_CHECKING:
+    from pydantic import ValidationInfo
     from pydantic_core import ErrorDetails
 
 __all__ = [
+    "AddressPairs",
     "ClientName",
     "Host",
+    "Master",
+    "Nodes",
     "OptionalPath",
     "OptionalSecret",
     "OptionalText",
@@ -102,6 +113,22 @@ def _client_name(value: object) -> object:
     return value
 
 
+def _nodes(value: object, info: ValidationInfo) -> object:
+    """A port that is left out is the one of what the mode, checked before, makes of the nodes."""
+    port = SENTINEL_PORT if info.data.get("mode") == "sentinel" else CLUSTER_PORT
+    return addresses(value, port)
+
+
+def _address_pairs(value: object) -> object:
+    return address_pairs(value)
+
+
+def _master(value: object) -> object:
+    if isinstance(value, str) and any(char <= " " or char == "\x7f" for char in value):
+        raise ValueError("must be the name of a primary as the sentinels have it, without spaces")
+    return _empty_is_none(value)
+
+
 def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -111,9 +138,16 @@ OptionalText = Annotated[str | None, BeforeValidator(_empty_is_none)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_credential)]
 OptionalUser = Annotated[str | None, BeforeValidator(_credential)]
 Host = Annotated[str, BeforeValidator(_host)]
+Master = Annotated[str | None, BeforeValidator(_master)]
+Nodes = Annotated[tuple[Address, ...], BeforeValidator(_nodes)]
+"""To be declared below the field ``mode``."""
+AddressPairs = Annotated[tuple[tuple[Address, Address], ...], BeforeValidator(_address_pairs)]
 ClientName = Annotated[str, BeforeValidator(_client_name)]
 in_any_case = BeforeValidator(_lower)
 """A word that is known however it is written: ``TRUE``, ``Safe``."""
+
+_ALLOWED[_nodes] = "host:port or host, with commas between them"
+_ALLOWED[_address_pairs] = "announced=reachable, both host:port, with commas between the pairs"
 
 # What pydantic's own errors are called in our words; ours come as "value_error".
 _MUST_BE = {

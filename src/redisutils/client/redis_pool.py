@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from redisutils.client.adapter import AdapterPool
 from redisutils.client.arguments import LIBRARY, redis_py_kwargs
-from redisutils.client.configured import connect_options, pool_settings
+from redisutils.client.configured import connect_options, plan, pool_settings
 from redisutils.client.lease import Checkout
 from redisutils.client.redis import Redis
 from redisutils.client.source import OpenSource
@@ -21,7 +21,6 @@ from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.secret import hide
 from redisutils.topology.opening import open_server
-from redisutils.topology.plan import Plan
 from redisutils.topology.server import DEFAULT_LANE, Server
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class RedisPool:
         self.config = config
         self._options = connect_options(config, ssl_context, library)
         self._settings = pool_settings(config, timeouts, queue_mode)
-        self._plan: Plan | None = None
+        self._plan = plan(config, self._options)
         self._server: Server | None = None
         self._embedded: ServerProcess | None = None
         self._client: Redis | None = None

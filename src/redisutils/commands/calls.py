@@ -14,6 +14,14 @@ from redisutils.commands.words import encoded, folded, number, split
 
 __all__ = ["block_timeout", "is_blocking", "is_repeatable", "keys_of", "may_write"]
 
+# Those that may be repeated.
+_KEYLESS_WRITES: Final = frozenset(
+    {
+        "CLIENT SETINFO", "CLIENT SETNAME", "CONFIG SET", "FUNCTION LOAD", "FUNCTION RESTORE",
+        "MEMORY PURGE", "SCRIPT LOAD",
+    }
+)  # fmt: skip
+
 _BRACKETS: Final = frozenset({"MULTI", "EXEC", "WATCH", "UNWATCH", "DISCARD"})
 
 
@@ -23,7 +31,9 @@ def may_write(args: Sequence[EncodableT]) -> bool:
     command = lookup(args)
     if command.readonly or command.name in _BRACKETS:
         return False
-    # Without a key, what may be repeated only asks: PING, INFO, CLIENT LIST.
+    if command.name in _KEYLESS_WRITES:
+        return True
+    # Without a key, what else may be repeated only asks: PING, INFO, CLIENT LIST.
     return not is_repeatable(command, args) or bool(keys_of(args))
 
 

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from redis.typing import EncodableT
 
-from redisutils._command_table import TABLE, Row
+from redisutils._command_table import TABLE, Request, Response, Row
 from redisutils.commands.words import folded
 
 __all__ = ["Command", "is_container", "is_unanswered", "lookup"]
@@ -85,6 +85,13 @@ class Command:
     (relative to the first; negative: from the end), and n if only the first n-th
     of what follows the word are keys."""
 
+    request: Request = ""
+    """Which nodes of a cluster it is for, beyond what follows from its keys: its request policy,
+    see redis.io/docs/latest/develop/reference/command-tips."""
+
+    response: Response = ""
+    """What the answers of several nodes make together: its response policy, ibid."""
+
     subcommands: Mapping[bytes, Command] | None = field(default=None, repr=False, compare=False)
     """Of a container such as CLIENT; under ``b""`` the container by itself, which also stands
     for subcommands that the table does not have. ``lookup`` looks into it for you."""
@@ -134,6 +141,8 @@ def _build(name: str, row: Row) -> Command:
         step=row.keys[2],
         numkeys=row.numkeys,
         keys_after=tuple((word.encode(), start, last, n) for word, start, last, n in row.after),
+        request=row.request,
+        response=row.response,
     )
 
 

@@ -23,6 +23,15 @@ _OF_EXEC: Final = frozenset({"EXECABORT", "ERR"})
 """How EXEC answers when its commands, or MULTI itself, were refused."""
 
 
+_OF_A_CLUSTER: Final = {
+    "MOVED": "(this server is one node of a cluster, and another one owns the slot: set "
+    "REDIS_MODE=cluster; for a connection of your own, pool.get(key=…))",
+    "ASK": "(the slot is being moved from this node of a cluster to another: set "
+    "REDIS_MODE=cluster)",
+}
+"""What is added for the one who is told: those who follow redirections tell nobody."""
+
+
 class ErrorReplies:
     """Those that have been parsed and not yet been told to anybody."""
 
@@ -39,6 +48,8 @@ class ErrorReplies:
         except ValueError:  # MOVED or ASK without an address
             error = ResponseError(message)
         code = message.split(" ", 1)[0]
+        if code in _OF_A_CLUSTER:
+            error.args = (f"{error} {_OF_A_CLUSTER[code]}",)
         if not re.fullmatch(_CODE, code):  # a script may answer anything: it shall not make names
             code = OTHER
         with_outcome(with_code(error, code), Outcome.REJECTED)

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from redisutils.address import Address
+
 __all__ = ["ConnectOptions", "Credentials", "Dialect"]
 
 Credentials = Callable[[], Awaitable[tuple[str, ...]]]
@@ -78,6 +80,11 @@ class ConnectOptions:
     """What stands there, for messages, beside its place: ``mymaster``. Without a host, alone."""
     settings: str = "REDIS"
     """With what the settings of user name and password begin, for messages."""
+
+    @property
+    def address(self) -> Address:
+        """Host and port, also of one that is reached by a socket's path."""
+        return Address(self.host, self.port)
 
     @property
     def peer(self) -> str:

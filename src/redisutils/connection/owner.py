@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from redisutils.connection.reply import Reply
+from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, Outcome, ProtocolError
 from redisutils.metrics.counters import PoolMetrics
 
@@ -36,6 +36,10 @@ class Owner(Generic[C]):
 
     def on_rejected(self, connection: C, reply: Reply, value: Any, code: str) -> bool:
         """The server refused ``reply`` with an error of ``code``. Return True to take it over."""
+        return False
+
+    def on_partly_rejected(self, connection: C, batch: Batch, values: list[Any]) -> bool:
+        """Errors are among the answers to ``batch``. Return True to take it over."""
         return False
 
     def on_lost(

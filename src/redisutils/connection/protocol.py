@@ -639,7 +639,10 @@ class Connection(asyncio.Protocol):
             code = refusal_of(value, codes)
         elif not isinstance(value, BaseException):
             code = None
-        if code is not None and self.owner.on_rejected(self, reply, value, code):
+        if code is not None:
+            if self.owner.on_rejected(self, reply, value, code):
+                return True
+        elif isinstance(reply, Batch) and self.owner.on_partly_rejected(self, reply, value):
             return True
         if isinstance(value, BaseException):
             if self.server.get("mode") == "sentinel" and "unknown command" in str(value):

@@ -43,7 +43,17 @@ their order. Nearly every one is, and a tuple is made in a quarter of the time o
 class Reply:
     """The answer that one command is owed."""
 
-    __slots__ = ("attempts", "decode", "fate", "future", "issued", "payload", "sent", "timeout")
+    __slots__ = (
+        "attempts",
+        "decode",
+        "fate",
+        "future",
+        "issued",
+        "payload",
+        "redirects",
+        "sent",
+        "timeout",
+    )
 
     def __init__(
         self, future: Future[Any], payload: bytes, decode: bool, issued: float, timeout: float
@@ -62,6 +72,8 @@ class Reply:
         """Its budget in seconds."""
         self.attempts = 0
         """How often it has been tried in vain."""
+        self.redirects = 0
+        """How often a server has named another one to be asked."""
         self.fate = Outcome.NOT_SENT
         """What is known of it while it is not on the wire: what became of it when it was."""
 

@@ -92,6 +92,8 @@ class Breaker:
         self._home = Home.of(self._loop)
         self.on_open: Callable[[], None] = lambda: None
         """Called as it opens: whoever waits for a connection is to be refused."""
+        self.on_failed: Callable[[], None] = lambda: None
+        """Called when an attempt to connect has failed, of which the endpoint knows nothing."""
         self.probe: Callable[[], Awaitable[None]] = _nothing
         """Connects, by way of :meth:`attempt`, and puts the connection to use."""
         self.ready: Callable[[], bool] = lambda: False
@@ -105,7 +107,6 @@ class Breaker:
         self._error = ""  # what the last failed of
         self._heard = 0  # bytes, as the first failed
         self._reached = 0.0  # when it last was
-        self._trips = 0
         self._probing: asyncio.Task[None] | None = None
         self._probes: set[asyncio.Task[None]] = set()  # with those that are being cancelled
         self._stopped = False
@@ -120,10 +121,8 @@ class Breaker:
             state=self.state,
             seconds=monotonic() - self._changed,
             failures=self._failures,
-            trips=self._trips,
-            refused=sum(
-                count for (error, _), count in self._metrics.failures.items() if error == _REFUSAL
-            ),
+            trips=self._metrics.trips,
+            refused=self._metrics.refused,
             error=None if self.state == "closed" else self._error,
         )
 
@@ -221,6 +220,7 @@ class Breaker:
         self._failures += 1
         self._last = now
         self._error = cut(error)
+        self.on_failed()
         dead = self._failures >= FEWEST and now - self._first >= self._seconds
         if dead and self.state == "closed" and not self._stopped:
             self._open()
@@ -256,7 +256,7 @@ class Breaker:
 
     def _open(self) -> None:
         self._enter("open")
-        self._trips += 1
+        self._metrics.trips += 1
         if self._probing is not None:
             self._probing.cancel()
         self._begin()

@@ -118,6 +118,13 @@ class Cooling:
         """The server refused ``reply``, which will not be repeated. It did not run."""
         self._given_up.add(reply)
 
+    def forget(self, replies: Iterable[Reply]) -> None:
+        """``replies`` are not parked any more: another server gets them."""
+        for reply in replies:
+            self._refused.pop(reply, None)
+            self._waiting.pop(reply, None)
+            self._given_up.add(reply)
+
     def holds_back(self, reply: Reply) -> bool:
         """Whether a command that is issued now must wait for one that was refused. If not, it is
         about to be sent. O(its keys)."""
@@ -195,7 +202,7 @@ class Cooling:
         """The last command that has to be answered before this phase may end. O(sent) at worst,
         once or twice a phase."""
         for reply in reversed(self._sent if self._trial is None else self._trial):
-            if not reply.done() and reply not in self._refused:
+            if not (reply.done() or reply in self._refused or reply in self._given_up):
                 return reply
         return None
 

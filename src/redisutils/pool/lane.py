@@ -41,7 +41,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
@@ -61,6 +61,7 @@ from redisutils.pool.judgement import refused_by_the_server, repeatable
 from redisutils.pool.parking import Parking
 from redisutils.pool.pool import Pool
 from redisutils.pool.probing import Prober
+from redisutils.pool.router import Router
 from redisutils.retry import RetryPolicy
 
 __all__ = ["Lane"]
@@ -97,6 +98,7 @@ class Lane(Owner[Connection]):
         "name",
         "peer",
         "policy",
+        "router",
         "submit",
         "submit_many",
         "unwatched",
@@ -130,6 +132,8 @@ class Lane(Owner[Connection]):
         self._home = Home.of(self._loop)
         self._pool = pool
         self.policy = policy
+        self.router: Router | None = None
+        """Asked about what another server should do; None where there is but one."""
         self._metrics = metrics
         self._connection: Connection | None = None
         self._parked = Parking(f"{peer} (lane {name!r})", metrics, self._why_waiting)
@@ -185,6 +189,7 @@ class Lane(Owner[Connection]):
             in_flight=connection.in_flight if connection is not None else 0,
             waiting=len(self._parked),
             blocked=connection is not None and connection.blocked,
+            endpoint=self.peer,
         )
 
     @property
@@ -343,13 +348,22 @@ class Lane(Owner[Connection]):
             cooling.drop_overtaken()
         if self._tainted and not self.closed:
             self._lose_state()
+        if self.router is not None:
+            again = self.router.on_lost(again)
         self._parked.put_back(again)
         if self._wants_connection():
             self._connector.open()
 
     def on_rejected(self, connection: Connection, reply: Reply, value: Any, code: str) -> bool:
         policy = self.policy
-        if self.closed or reply.done() or not policy.may_repeat_rejected(code):
+        if self.closed or reply.done():
+            return False
+        router = self.router
+        if router is not None and router.on_refused(reply, value, code):
+            if self._cooling is not None:
+                self._cooling.give_up(reply)
+            return True
+        if not policy.may_repeat_rejected(code):
             return False
         if not refused_by_the_server(reply):
             return False
@@ -381,6 +395,11 @@ class Lane(Owner[Connection]):
             self._send_what_may_be(connection)
         cooling.refuse(reply, value, delay)
         return True
+
+    def on_partly_rejected(self, connection: Connection, batch: Batch, values: list[Any]) -> bool:
+        if self.closed or self.router is None or batch.done():
+            return False
+        return self.router.on_partly_refused(batch, values)
 
     def _send_what_may_be(self, connection: Connection) -> None:
         """While some commands wait to be repeated, send the others."""
@@ -425,7 +444,36 @@ class Lane(Owner[Connection]):
         self._release(connection)
 
     def on_silent(self, connection: Connection, seconds: float) -> None:
+        if self.router is not None:
+            self.router.on_silent()
         self._prober.suspect(connection, seconds)
+
+    # -- from lane to lane -----------------------------------------------------------
+
+    def take_over(self, reply: Reply) -> None:
+        """Issue what was issued before, on another lane: it goes out now, or waits in the order of
+        issue. Its clock runs on."""
+        if self.closed or self._draining:
+            reply.fail(with_outcome(self._is_closed(), reply.fate), self._metrics)
+        elif self._connection is not None and self.unwatched == self._connection.submit:
+            self._connection.send(reply)
+        elif self._cooling is not None and self.unwatched == self._submit_cooling:
+            self._send_or_park(reply)
+        else:
+            self._parked.insert(reply)
+            if self._connection is None:
+                self._connector.open()
+
+    def withdraw(self, wanted: Callable[[Reply], bool]) -> list[Reply]:
+        """Of what waits to be sent, take out what is wanted, in the order of issue. O(waiting)."""
+        withdrawn = self._parked.withdraw(wanted)
+        if self._cooling is not None:
+            self._cooling.forget(withdrawn)
+        return withdrawn
+
+    def owed(self) -> Sequence[Reply]:
+        """What is in flight, oldest first. O(in flight)."""
+        return () if self._connection is None else self._connection.owed()
 
     # -- renewal -------------------------------------------------------------------
 

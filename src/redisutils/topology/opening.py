@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redisutils.connection.options import ConnectOptions
 from redisutils.pool.settings import PoolSettings
-from redisutils.topology.plan import Plan, SentinelPlan
+from redisutils.topology.plan import ClusterPlan, Plan, SentinelPlan
 from redisutils.topology.server import Server
 from redisutils.topology.standalone import Standalone
 
@@ -18,8 +18,12 @@ def open_server(options: ConnectOptions, settings: PoolSettings, plan: Plan | No
         options: how to connect; of many servers, to each but for its place.
         plan: many servers; None for one.
     """
+    if isinstance(plan, ClusterPlan):
+        # What it needs takes some milliseconds to import: only for those who have one.
+        from redisutils.topology.cluster.cluster import Cluster
+
+        return Cluster(options, settings, plan)
     if isinstance(plan, SentinelPlan):
-        # What it needs takes some milliseconds to import: only for those who have sentinels.
         from redisutils.topology.sentinel.server import SentinelServer
 
         return SentinelServer(options, settings, plan)

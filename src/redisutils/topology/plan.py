@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
-from redisutils.connection.address import Address, AddressMap
+from redisutils.address import Address, AddressMap
 from redisutils.connection.options import ConnectOptions
 
 __all__ = ["ClusterPlan", "Plan", "ReadFrom", "Reading", "SentinelPlan"]

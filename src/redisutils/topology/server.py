@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from redis.typing import EncodableT
 
@@ -14,14 +14,14 @@ from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.observer import Observer, Submit, SubmitMany
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
+from redisutils.pool.pool import Lease
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
-from redisutils.topology.checkouts import Checkouts
 
 if TYPE_CHECKING:
     from redisutils.topology.health import HealthReport
 
-__all__ = ["DEFAULT_LANE", "LaneLike", "PrivateLane", "Server"]
+__all__ = ["DEFAULT_LANE", "LaneLike", "Leasing", "PrivateLane", "Redirected", "Server"]
 
 DEFAULT_LANE = "default"
 """The lane of all who name none."""
@@ -63,6 +63,28 @@ class PrivateLane(LaneLike, Protocol):
 
     def close(self) -> None:
         """Give back what it holds; what waits or is in flight fails."""
+
+
+class Leasing(Protocol):
+    """The ways to a connection of one's own: see ``topology.checkouts.Checkouts``."""
+
+    def at_once(self) -> Lease[Connection] | None:
+        """A connection if one is idle and fit; else None."""
+
+    async def get(self, wait: float | None = None) -> Lease[Connection]:
+        """A connection, within ``wait`` seconds."""
+
+    async def patiently(self, budget: float) -> Lease[Connection]:
+        """A connection, tried for again and again within ``budget`` seconds."""
+
+
+class Redirected(NamedTuple):
+    """Another server is to be asked."""
+
+    checkouts: Leasing
+    """Where a connection to it is had."""
+    lane_over: Callable[[LaneLike], LaneLike]
+    """What commands are issued through on that connection: they may need a word before them."""
 
 
 class Server(Protocol):
@@ -110,9 +132,13 @@ class Server(Protocol):
     def private_lane(self, name: str) -> PrivateLane:
         """A lane for one client alone, which closes it."""
 
-    def checkouts_for(self, args: Sequence[EncodableT]) -> Checkouts:
+    def checkouts_for(self, args: Sequence[EncodableT]) -> Leasing:
         """Where a connection is had on which this command can be executed; for one without keys,
         any."""
+
+    def redirected(self, error: Exception) -> Redirected | None:
+        """Where a command is to be sent that a server refused with ``error``, since another one
+        is to be asked; None if it is not."""
 
     def resize(self, max_size: int) -> None:
         """Change how many connections there may be to each server."""

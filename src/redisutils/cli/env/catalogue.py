@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from redisutils.address import Address
 from redisutils.cli.log import LEVELS
 from redisutils.config import RedisConfig, allowed
 from redisutils.settings import PREFIX
@@ -19,6 +20,7 @@ __all__ = ["Section", "Setting", "as_written", "catalogue"]
 
 _SECTIONS: Final = {
     "url": "The server: a URL, or its parts; both together must not contradict each other",
+    "mode": "Many servers: the nodes of a cluster, or a primary and what sentinels know of it",
     "pool_max_size": "The pool",
     "pool_timeout": "Time",
     "tls_enabled": "TLS; the files are read again when they change",
@@ -32,6 +34,12 @@ _EXAMPLES: Final = {
     "username": "trader",
     "password": "secret",
     "password_file": "/run/secrets/redis",
+    "nodes": "10.0.0.1:7000,10.0.0.2:7000,[fd00::3]:7000",
+    "sentinel_master": "mymaster",
+    "sentinel_username": "watcher",
+    "sentinel_password": "secret",
+    "address_map": "10.0.0.1:7000=127.0.0.1:17000,10.0.0.2:7000=127.0.0.1:17001",
+    "read_zone": "eu-west-1a",
     "tls_cert_path": "/etc/redisutils/client.crt",
     "tls_key_path": "/etc/redisutils/client.key",
     "tls_ca_path": "/etc/redisutils/ca.crt",
@@ -92,11 +100,17 @@ def as_written(value: object, *, off: str = "") -> str | None:
     """A value as a variable has it. None for none, unless the setting named ``off`` can be off."""
     if value is None:
         return "off" if off and allowed(off).endswith("or off") else None
+    if isinstance(value, tuple):  # addresses, or pairs of them
+        return ",".join(map(_address_written, value)) or None
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)
+
+
+def _address_written(item: Address | tuple[Address, Address]) -> str:
+    return str(item) if isinstance(item, Address) else f"{item[0]}={item[1]}"
 
 
 def _meanings() -> Iterator[tuple[str, str]]:

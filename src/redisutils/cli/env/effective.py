@@ -96,7 +96,7 @@ def _values(config: RedisConfig | None, found: Sources) -> Iterator[Value]:
 
 
 def _in_force(name: str, value: object, given: Given | None) -> str | None:
-    if name == "password":
+    if name in ("password", "sentinel_password"):
         return None if value is None else "***"
     if given is not None and given.hidden:
         return "***"
@@ -109,7 +109,7 @@ def _in_force(name: str, value: object, given: Given | None) -> str | None:
 
 def _as_given(name: str, given: Given) -> str | None:
     """Of a configuration that is wrong as a whole."""
-    if name == "password" or given.hidden:
+    if name in ("password", "sentinel_password") or given.hidden:
         return "***"
     if name != "url" and given.name == "REDIS_URL":
         return as_written(given.value)  # its part, not all of it

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from redisutils.connection.address import Address, AddressMap
+from redisutils.address import Address, AddressMap
 from redisutils.errors import ProtocolError
 
 __all__ = ["Answer", "Peer", "Primary", "Replica", "backers", "decide", "read", "system_size"]

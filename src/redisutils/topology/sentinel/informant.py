@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from redisutils.connection.address import Address, AddressMap
+from redisutils.address import Address, AddressMap
 from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions, Dialect
 from redisutils.connection.owner import NOBODY, Owner

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from redisutils.connection.address import Address
+from redisutils.address import Address
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions

@@ -38,7 +38,7 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from redisutils.connection.address import Address
+from redisutils.address import Address
 from redisutils.connection.home import Home
 from redisutils.errors import ConnectFailed, PoolClosed, RedisUtilsError
 from redisutils.metrics.counters import PoolMetrics

@@ -1,0 +1,538 @@
+"""A cluster: who owns which slot, and a pool for each node that something goes to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import weakref
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from redis.typing import EncodableT
+
+from redisutils.address import Address
+from redisutils.connection.home import Home
+from redisutils.connection.options import ConnectOptions
+from redisutils.connection.protocol import Connection
+from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, PoolClosed, WrongLoop, code_of
+from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.events import HARMLESS
+from redisutils.metrics.observer import Observer
+from redisutils.metrics.snapshot import MetricsSnapshot
+from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
+from redisutils.pool.settings import PoolSettings
+from redisutils.retry import Reconnecting, RetryPolicy
+from redisutils.topology.cluster.asking import AskingLane
+from redisutils.topology.cluster.checkouts import ClusterCheckouts
+from redisutils.topology.cluster.everywhere import Everywhere
+from redisutils.topology.cluster.keys import SLOTS, the_slot
+from redisutils.topology.cluster.lane import ClusterLane
+from redisutils.topology.cluster.map import ClusterMap, Member
+from redisutils.topology.cluster.node import Node
+from redisutils.topology.cluster.redirects import FOLLOWED, redirection
+from redisutils.topology.cluster.refreshing import Refresher
+from redisutils.topology.plan import ClusterPlan
+from redisutils.topology.server import DEFAULT_LANE, LaneLike, Redirected
+from redisutils.topology.standalone import Standalone
+
+if TYPE_CHECKING:
+    from redisutils.topology.health import HealthReport
+
+__all__ = ["Cluster"]
+
+logger = logging.getLogger("redisutils.cluster")
+
+LEAVE_WITHIN: Final = 5.0
+"""Seconds that a node which has left may take to answer what it owes."""
+
+
+class Cluster:
+    """Made inside a running event loop, and bound to it.
+
+    Args:
+        options: how to connect to each node, but for its place.
+        settings: the figures of each node's pool.
+        plan: where it is found.
+    """
+
+    def __init__(self, options: ConnectOptions, settings: PoolSettings, plan: ClusterPlan) -> None:
+        self.options = options
+        self.settings = settings
+        self._plan = plan
+        self._loop = asyncio.get_running_loop()
+        self._home = Home.of(self._loop)
+        self._pid = os.getpid()
+        self.name = f"the cluster of {', '.join(map(str, plan.seeds[:3]))}"
+        if len(plan.seeds) > 3:
+            self.name += ", …"
+        self.metrics = PoolMetrics(self._loop, self.name)
+        self._closed = False
+        self.nodes: dict[Address, Node] = {}
+        """All that the map has, by where they are reached from here; seeds before there is one."""
+        self.nowhere = Node(Address("nowhere", 0), self._open_nowhere)
+        """The owner of slots whose owner is not known."""
+        self.owners: list[Node] = [self.nowhere] * SLOTS
+        """The owner of each slot. The same list for ever."""
+        self._preferred: Node | None = None  # whom to ask first for the map
+        self.version = 0
+        """Grows whenever a slot changes its owner."""
+        self.primaries: list[Node] = []
+        """Those that own slots, by their lowest slot."""
+        self._lanes: dict[str, ClusterLane] = {}
+        self._private: weakref.WeakSet[ClusterLane] = weakref.WeakSet()
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._suspects: dict[Node, int] = {}
+        self._mapped: set[asyncio.Future[None]] = set()
+        self._timeouts = settings.timeouts
+        self._hooks: tuple[list[Hook[Connection]], ...] = ([], [], [])
+        self._observer: Observer | None = None
+        self.refresher = Refresher(self, tls=options.tls is not None, addresses=plan.addresses)
+        self.everywhere = Everywhere(self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self.primaries)} primaries"
+        return f"<Cluster {self.name}: {state}, lanes {sorted(self._lanes)}>"
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process in which it was made."""
+        return os.getpid() != self._pid
+
+    # -- may it be used ------------------------------------------------------------------
+
+    def check_usable(self) -> None:
+        """Raise if this is another event loop or process than ours, or if we are closed.
+
+        Raises:
+            WrongLoop, PoolClosed
+        """
+        if self.forked:
+            raise WrongLoop(
+                f"the pool of {self.name} was opened in process {self._pid} and this is its child "
+                f"{os.getpid()}: open a pool of its own after the fork"
+            )
+        if self._closed:
+            raise PoolClosed(f"the pool of {self.name} is closed")
+        if not self._home.is_here():
+            raise self._wrong_loop()
+
+    def check_closable(self) -> None:
+        """Raise if closing must be left to another event loop.
+
+        Raises:
+            WrongLoop
+        """
+        ours = self.forked or self._loop.is_closed()
+        if not ours and asyncio.get_running_loop() is not self._loop:
+            raise self._wrong_loop()
+
+    def _wrong_loop(self) -> WrongLoop:
+        return WrongLoop(
+            f"the pool of {self.name} was opened in another event loop: open one in each loop "
+            "(asyncio.run makes a new loop each time)"
+        )
+
+    # -- lanes ---------------------------------------------------------------------------
+
+    def lane(self, name: str = DEFAULT_LANE) -> ClusterLane:
+        """The shared lane of this name, made when first asked for."""
+        self.check_usable()
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = ClusterLane(name, self, self.everywhere)
+        return lane
+
+    def private_lane(self, name: str) -> ClusterLane:
+        """A lane for one client alone, which closes it."""
+        self.check_usable()
+        lane = ClusterLane(name, self, self.everywhere, private=True)
+        self._private.add(lane)
+        return lane
+
+    def _all_lanes(self) -> list[ClusterLane]:
+        return [*self._lanes.values(), *self._private]
+
+    # -- nodes ---------------------------------------------------------------------------
+
+    def node_at(self, announced: Address) -> Node:
+        """The node that others call so."""
+        address = self._plan.addresses.get(announced, announced)
+        node = self.nodes.get(address)
+        if node is None:
+            node = self.nodes[address] = Node(address, self._open)
+        return node
+
+    def any_primary(self) -> Node:
+        """One of them, at random: one that is not suspect if there is such a one."""
+        if not self.primaries:
+            return self.nowhere
+        well = [node for node in self.primaries if not node.suspect]
+        return random.choice(well or self.primaries)
+
+    def _open(self, address: Address) -> Standalone:
+        options = replace(self.options, host=address.host, port=address.port)
+        server = Standalone(options, self.settings)
+        server.pool.timeouts = self._timeouts
+        server.pool.post_create, server.pool.pre_recycle, server.pool.post_recycle = self._hooks
+        server.observe(self._observer)
+        server.breaker.on_failed = partial(self._connect_failed, address)
+        return server
+
+    def _connect_failed(self, address: Address) -> None:
+        node = self.nodes.get(address)
+        if node is not None and node in self.primaries:
+            self.suspect(node)
+
+    def _open_nowhere(self, _: Address) -> Standalone:
+        raise ConnectFailed(self.why_unknown())
+
+    def why_unknown(self) -> str:
+        """Why it is not known who owns a slot."""
+        error = self.refresher.error
+        if error is not None:
+            return error.message
+        if not self.primaries:
+            return f"who owns which slots of {self.name} has not been told yet"
+        return f"nobody owns this slot of {self.name} at present"
+
+    def suspect(self, node: Node) -> None:
+        """``node`` was lost, or does not answer: look whether others have taken over."""
+        if not node.suspect and node.opened is not None:
+            node.suspect = True
+            self._suspects[node] = node.opened.metrics.bytes_in
+        self.refresher.want()
+
+    # -- the map -------------------------------------------------------------------------
+
+    def moved(self, slot: int, node: Node) -> None:
+        """A node says that ``node`` owns ``slot`` now."""
+        self._preferred = node  # nobody knows better
+        if self.owners[slot] is not node:
+            self._change({slot: node})
+        self.refresher.want()
+
+    def candidates(self) -> list[Node]:
+        """The nodes that may be asked for the map, the best first."""
+        known = [node for node in self.nodes.values() if node is not self.nowhere]
+        random.shuffle(known)
+        known.sort(key=lambda node: (node.suspect, not node.connected))
+        seeds = [self._plan.addresses.get(seed, seed) for seed in self._plan.seeds]
+        preferred, self._preferred = self._preferred, None
+        if preferred in known:
+            known.remove(preferred)
+            known.insert(0, preferred)
+        missing = [Node(seed, self._open) for seed in seeds if seed not in self.nodes]
+        for node in missing:
+            self.nodes[node.address] = node
+        return [*known, *missing]
+
+    def adopt(self, new: ClusterMap) -> None:
+        """This is who owns what now."""
+        if self._closed:
+            return
+        owners = [self.nowhere] * SLOTS
+        present: dict[Address, Node] = {}
+        for shard in new.shards:
+            primary = self._present(present, shard.primary, None)
+            for replica in shard.replicas:
+                self._present(present, replica, primary)
+            for first, last in shard.ranges:
+                owners[first : last + 1] = [primary] * (last + 1 - first)
+        gone = [node for address, node in self.nodes.items() if address not in present]
+        self.nodes = present
+        changes = {slot: node for slot, node in enumerate(owners) if node is not self.owners[slot]}
+        self._change(changes)
+        for node in gone:
+            self._leave(node)
+        for lane in self._all_lanes():
+            lane.on_known()
+        for future in self._mapped:
+            if not future.done():
+                future.set_result(None)
+
+    def _present(self, present: dict[Address, Node], member: Member, primary: Node | None) -> Node:
+        node = present.get(member.address) or self.nodes.get(member.address)
+        if node is None:
+            node = Node(member.address, self._open)
+        present[member.address] = node
+        node.member = member
+        node.primary = primary
+        return node
+
+    def _change(self, changes: dict[int, Node]) -> None:
+        """Slots have other owners now."""
+        if not changes:
+            return
+        self.version += 1
+        left: dict[Node, set[int]] = {}
+        for slot, node in changes.items():
+            left.setdefault(self.owners[slot], set()).add(slot)
+            self.owners[slot] = node
+        self.primaries = list(dict.fromkeys(self.owners))
+        if self.nowhere in self.primaries:
+            self.primaries.remove(self.nowhere)
+        for lane in self._all_lanes():
+            for node, slots in left.items():
+                lane.slots_left(node, slots)
+
+    async def mapped(self, timeout: float) -> None:
+        """Wait until it is known who owns what.
+
+        Raises:
+            CommandTimeout: it takes longer.
+            ConnectFailed: nobody says so.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while not self.primaries:
+                    await self.next_map()
+        except TimeoutError:
+            raise CommandTimeout(
+                f"waited {timeout:.3g} s: {self.why_unknown()}", outcome=Outcome.NOT_SENT
+            ) from None
+
+    async def next_map(self) -> None:
+        """Wait for the next map.
+
+        Raises:
+            ConnectFailed: nobody gives one.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._mapped.add(future)
+        self.refresher.want()
+        try:
+            await future
+        finally:
+            self._mapped.discard(future)
+
+    def in_vain(self, error: ConnectFailed, reconnecting: Reconnecting, counts: bool) -> None:
+        """Nobody says who owns what."""
+        self.metrics.errors[type(error).__name__] += 1
+        self.metrics.events.note(
+            "map_failed", logging.WARNING, "%s", error.message, error=error.message
+        )
+        policy = self.settings.retry
+        allowed = 0 if error.fatal or policy.mode == "never" else policy.max_retries
+
+        def told() -> ConnectFailed:
+            own = type(error)(f"{error.message}; tried {reconnecting.times()}", fatal=error.fatal)
+            own.__cause__ = error
+            return own
+
+        if counts:
+            for lane in self._all_lanes():
+                lane.holding.parked.count_attempt(allowed, told)
+            if reconnecting.failures > allowed:
+                for future in self._mapped:
+                    if not future.done():
+                        future.set_exception(told())
+
+    def suspects(self) -> bool:
+        """Whether a node that owns slots is suspect. One that has been heard is not any more."""
+        for node, heard in list(self._suspects.items()):
+            server = node.opened
+            if server is None or server.metrics.bytes_in != heard:
+                node.suspect = False
+                del self._suspects[node]
+        return any(node in self._suspects for node in self.primaries)
+
+    def waiting(self) -> bool:
+        """Whether something waits to know who owns what."""
+        return bool(self._mapped) or any(lane.holding.parked for lane in self._all_lanes())
+
+    def policy(self) -> RetryPolicy:
+        """How attempts are repeated."""
+        return self.settings.retry
+
+    def _leave(self, node: Node) -> None:
+        """``node`` is not in the cluster any more."""
+        self._suspects.pop(node, None)
+        server = node.retire()
+        for lane in self._all_lanes():
+            lane.forget(node)
+        if server is not None:
+            task = self._loop.create_task(self._left(server), context=Context())
+            self._leaving.add(task)
+            task.add_done_callback(partial(self._has_left, node))
+
+    async def _left(self, server: Standalone) -> None:
+        """Let it answer what it owes, then close our pool for it."""
+        try:
+            await server.aclose(LEAVE_WITHIN)
+        except asyncio.CancelledError:
+            server.abandon()
+            raise
+
+    def _has_left(self, node: Node, task: asyncio.Task[None]) -> None:
+        self._leaving.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.metrics.background_errors += 1
+            with HARMLESS:
+                logger.error("closing the pool of %s failed", node, exc_info=error)
+
+    # -- connections of one's own ----------------------------------------------------------
+
+    def checkouts_for(self, args: Sequence[EncodableT]) -> ClusterCheckouts:
+        """Where a connection is had on which this command can be executed.
+
+        Raises:
+            CrossSlot: its keys live in several slots.
+        """
+        return ClusterCheckouts(self, the_slot(args) if args else None)
+
+    def redirected(self, error: Exception) -> Redirected | None:
+        """Where a command is to be sent that was refused with MOVED or ASK; else None."""
+        code = code_of(error)
+        named = redirection(error, self.options.address) if code in FOLLOWED else None
+        if named is None:
+            return None
+        slot, announced = named
+        node = self.node_at(announced)
+        if code == "MOVED":
+            self.moved(slot, node)
+        lane_over = AskingLane if code == "ASK" else _itself
+        return Redirected(ClusterCheckouts(self, node=node), lane_over)
+
+    @property
+    def post_create(self) -> list[Hook[Connection]]:
+        return self._hooks[0]
+
+    @property
+    def pre_recycle(self) -> list[Hook[Connection]]:
+        return self._hooks[1]
+
+    @property
+    def post_recycle(self) -> list[Hook[Connection]]:
+        return self._hooks[2]
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """Seconds for each phase of a checkout. May be replaced."""
+        return self._timeouts
+
+    @timeouts.setter
+    def timeouts(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        for server in self._opened():
+            server.pool.timeouts = timeouts
+
+    def resize(self, max_size: int) -> None:
+        """Change how many connections there may be to each node."""
+        self.settings = replace(self.settings, max_size=max_size)
+        for server in self._opened():
+            server.resize(max_size)
+
+    def retain(self, predicate: Callable[[Connection, Usage], bool]) -> Retained[Connection]:
+        """Keep the idle connections for which ``predicate`` says so, and close the others."""
+        results = [server.retain(predicate) for server in self._opened()]
+        return Retained(
+            sum(result.retained for result in results),
+            [connection for result in results for connection in result.removed],
+        )
+
+    def _opened(self) -> list[Standalone]:
+        return [node.opened for node in self.nodes.values() if node.opened is not None]
+
+    # -- what is going on --------------------------------------------------------------------
+
+    def observe(self, observer: Observer | None) -> None:
+        """Let ``observer`` watch what callers issue from now on; None ends it."""
+        if observer is not None:
+            self.check_usable()
+        self._observer = observer
+        for server in self._opened():
+            server.observe(observer)
+
+    def set_policy(self, policy: RetryPolicy) -> None:
+        """Repeat commands by ``policy`` from now on."""
+        self.settings = replace(self.settings, retry=policy)
+        for server in self._opened():
+            server.set_policy(policy)
+
+    def snapshot(self) -> MetricsSnapshot:
+        """What has been counted, and what is going on."""
+        raise NotImplementedError
+
+    def status(self) -> PoolStatus:
+        """The pools of all nodes, as one."""
+        statuses = [server.status() for server in self._opened()]
+        return PoolStatus(
+            max_size=self.settings.max_size * max(1, len(self.primaries)),
+            size=sum(status.size for status in statuses),
+            available=sum(status.available for status in statuses),
+            waiting=sum(status.waiting for status in statuses),
+            breaker=max(
+                (status.breaker for status in statuses),
+                key=("closed", "half-open", "open").index,
+                default="closed",
+            ),
+        )
+
+    async def health(self, timeout: float) -> HealthReport:
+        """How the nodes are."""
+        raise NotImplementedError
+
+    # -- the end -----------------------------------------------------------------------------
+
+    async def aclose(self, drain: float = 0.0) -> None:
+        """Close everything. See ``Standalone.aclose``.
+
+        Raises:
+            WrongLoop: its own loop is another one, which still lives.
+        """
+        self.check_closable()
+        if self.forked:
+            return
+        self._closed = True
+        if self._loop.is_closed():
+            for server in self._opened():
+                await server.aclose()
+            return
+        self.refresher.stop()
+        for task in self._leaving:
+            task.cancel()
+        until = monotonic() + drain
+        servers = self._opened()
+        await asyncio.gather(*(server.aclose(max(0.0, until - monotonic())) for server in servers))
+        for lane in self._all_lanes():
+            lane.close()
+        self._lanes.clear()
+        for future in self._mapped:
+            future.cancel()
+        await self.refresher.stopped()
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+        self.metrics.close()
+
+    def abandon(self) -> None:
+        """Close everything now, for an owner that was dropped without a word."""
+        if self.forked:
+            return
+        self._closed = True
+        self.refresher.stop()
+        for task in self._leaving:
+            task.cancel()
+        for lane in self._all_lanes():
+            lane.close()
+        self._lanes.clear()
+        for server in self._opened():
+            server.abandon()
+        self.metrics.close()
+
+
+def _itself(lane: LaneLike) -> LaneLike:
+    return lane

@@ -1,0 +1,122 @@
+"""What a cluster says of itself: which node owns which slots, and who follows whom.
+
+Read from CLUSTER SHARDS (https://valkey.io/commands/cluster-shards/), or from CLUSTER SLOTS where
+the server is older (https://valkey.io/commands/cluster-slots/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redisutils.address import Address, AddressMap
+
+__all__ = ["ClusterMap", "Member", "Shard", "from_shards", "from_slots"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node, as the others see it."""
+
+    id: str
+    address: Address
+    """Where it is reached from here."""
+    offset: int = 0
+    """How far it is in the stream of replication, in bytes."""
+    zone: str | None = None
+    """Its availability zone, where the server tells."""
+    healthy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A primary and those that follow it."""
+
+    primary: Member
+    replicas: tuple[Member, ...]
+    ranges: tuple[tuple[int, int], ...]
+    """The slots that it owns, first and last of each range."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterMap:
+    """All that own slots."""
+
+    shards: tuple[Shard, ...]
+    epoch: int = 0
+    """``cluster_current_epoch`` of who told. A smaller one is older."""
+
+
+def from_shards(
+    answer: Sequence[Any], asked: Address, tls: bool, addresses: AddressMap, epoch: int = 0
+) -> ClusterMap:
+    """The answer to CLUSTER SHARDS.
+
+    Args:
+        asked: who told: a node that does not name its host is where it was found.
+        tls: whether to take the nodes' TLS ports.
+        addresses: where announced addresses are reached from here.
+    """
+    shards = []
+    for told in map(_mapping, answer):
+        slots = [int(slot) for slot in told.get("slots") or ()]
+        primary: Member | None = None
+        replicas = []
+        for node in map(_mapping, told.get("nodes") or ()):
+            port = node.get("tls-port") if tls else node.get("port")
+            if not port:
+                continue  # it does not speak what we do
+            announced = Address(_host(node.get("endpoint"), node.get("ip"), asked), int(port))
+            member = Member(
+                id=str(node.get("id", "")),
+                address=addresses.get(announced, announced),
+                offset=int(node.get("replication-offset") or 0),
+                zone=str(node.get("availability-zone") or "") or None,
+                healthy=node.get("health", "online") == "online",
+            )
+            if node.get("role") != "master":
+                replicas.append(member)
+            elif primary is None or (member.healthy and not primary.healthy):
+                primary = member  # one that was deposed may still be listed, as failed
+        if slots and primary is not None:
+            ranges = tuple(zip(slots[::2], slots[1::2], strict=True))
+            shards.append(Shard(primary, tuple(replicas), ranges))
+    return ClusterMap(tuple(shards), epoch)
+
+
+def from_slots(
+    answer: Iterable[Sequence[Any]], asked: Address, addresses: AddressMap, epoch: int = 0
+) -> ClusterMap:
+    """The answer to CLUSTER SLOTS. Arguments as for :func:`from_shards`."""
+    ranges: dict[Member, list[tuple[int, int]]] = {}
+    followers: dict[Member, dict[Member, None]] = {}
+    for first, last, *nodes in answer:
+        members = []
+        for node in nodes:
+            names = _mapping(node[3]) if len(node) > 3 else {}
+            announced = Address(_host(node[0], names.get("ip"), asked), int(node[1]))
+            id_ = str(node[2]) if len(node) > 2 else ""
+            members.append(Member(id_, addresses.get(announced, announced)))
+        if members:
+            primary, *replicas = members
+            ranges.setdefault(primary, []).append((int(first), int(last)))
+            followers.setdefault(primary, {}).update(dict.fromkeys(replicas))
+    shards = [
+        Shard(primary, tuple(followers[primary]), tuple(owned)) for primary, owned in ranges.items()
+    ]
+    return ClusterMap(tuple(shards), epoch)
+
+
+def _host(endpoint: object, ip: object, asked: Address) -> str:
+    """What a node prefers to be called. NULL: as it was found; "?": it does not know."""
+    if endpoint == "?" and ip:
+        return str(ip)
+    return asked.host if endpoint in (None, "", "?") else str(endpoint)
+
+
+def _mapping(told: Any) -> Mapping[str, Any]:
+    """A map of RESP3, or RESP2's list of names and values in turn."""
+    if isinstance(told, Mapping):
+        return told
+    return dict(zip(told[::2], told[1::2], strict=True))

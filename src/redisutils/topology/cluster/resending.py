@@ -1,0 +1,118 @@
+"""Sending again what a node did not answer, or what has to go to several nodes now."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from redisutils.connection.packing import OwnPayload
+from redisutils.connection.reply import Batch, Reply
+from redisutils.errors import ConnectionLost, Outcome
+from redisutils.pool.judgement import repeatable
+from redisutils.topology.cluster.gathered import Gathered
+from redisutils.topology.cluster.keys import commands_in
+from redisutils.topology.cluster.roles import Known, LaneOver
+
+__all__ = ["Resending"]
+
+
+class Resending:
+    """See the module's docstring.
+
+    Args:
+        lane: by which it is sent again.
+        cluster: whose policy says what may be.
+    """
+
+    __slots__ = ("_cluster", "_lane")
+
+    def __init__(self, lane: LaneOver, cluster: Known) -> None:
+        self._lane = lane
+        self._cluster = cluster
+
+    def scatter(
+        self,
+        batch: Batch,
+        values: list[Any],
+        places: Sequence[int],
+        issue: Callable[[int, Reply], None],
+    ) -> None:
+        """Issue some commands of ``batch`` again, in their order; it is answered when all are.
+
+        Args:
+            values: its answers so far.
+            places: of those that have no answer yet.
+            issue: called with each place and the reply that is to come to it.
+        """
+        loop = self._lane.loop
+        commands = commands_in(batch.payload, batch.size)
+        metrics = self._cluster.metrics
+
+        def finish(answers: list[Any]) -> None:
+            for place, answer in zip(places, answers, strict=True):
+                values[place] = answer
+            if batch.done():
+                return
+            if not batch.is_own:
+                for value in values:
+                    if isinstance(value, Exception):
+                        metrics.failed(value)
+            batch.future.set_result(values)
+
+        gathered = Gathered(loop, len(places), finish)
+        replies = []
+        for number, place in enumerate(places):
+            # The batch is told, and counted, as one.
+            reply = Reply(
+                Future(loop=loop),
+                OwnPayload(commands[place]),
+                batch.decode,
+                batch.issued,
+                batch.timeout,
+            )
+            reply.redirects, reply.attempts, reply.fate = (
+                batch.redirects,
+                batch.attempts,
+                batch.fate,
+            )
+            gathered.add(number, reply.future)
+            replies.append((place, reply))
+        for place, reply in replies:
+            issue(place, reply)
+
+    def settle(self, node: str, late: Sequence[Reply]) -> None:
+        """``node``, which has lost a slot, does not answer these. What it may answer later is
+        nobody's; those that may be repeated are."""
+        policy = self._cluster.settings.retry
+        for reply in late:
+            again = _detached(reply, self._lane.loop)
+            again.fate = Outcome.UNKNOWN
+            may_resend = policy.may_resend(partial(repeatable, again))
+            if may_resend and again.tries() <= policy.max_retries:
+                self._lane.reroute(again)
+            else:
+                again.fail(
+                    ConnectionLost(
+                        f"{node} had been sent this command, has lost its slot to another node, "
+                        "and has not answered"
+                    ),
+                    self._cluster.metrics,
+                )
+
+
+def _detached(reply: Reply, loop: AbstractEventLoop) -> Reply:
+    """What the caller of ``reply`` awaits, as a reply of its own. The place of ``reply`` among
+    those that are owed stays; what comes there is dropped."""
+    again: Reply
+    if isinstance(reply, Batch):
+        again = Batch(
+            reply.future, reply.payload, reply.decode, reply.issued, reply.timeout, reply.size
+        )
+    else:
+        again = Reply(reply.future, reply.payload, reply.decode, reply.issued, reply.timeout)
+    again.attempts, again.redirects = reply.attempts, reply.redirects
+    reply.future = Future(loop=loop)
+    reply.future.cancel()
+    return again
