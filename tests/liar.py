@@ -28,6 +28,8 @@ class Liar:
         self.epoch = epoch
         self.failing_over = False
         """Whether it says that a failover is on."""
+        self.lists: list[Address] = []
+        """The other sentinels of which it tells."""
         self.asked = 0
         """How often it was asked where the primary is."""
         self._listeners: set[asyncio.StreamWriter] = set()
@@ -88,6 +90,15 @@ class Liar:
                 writer.write(_encode([str(word) for pair in told.items() for word in pair]))
             case ["SENTINEL", "MYID"]:
                 writer.write(_encode(f"{id(self):040x}"))
+            case ["SENTINEL", "SENTINELS"]:
+                writer.write(
+                    _encode(
+                        [
+                            ["ip", each.host, "port", str(each.port), "runid", f"made up {each}"]
+                            for each in self.lists
+                        ]
+                    )
+                )
             case ["SENTINEL", _]:
                 writer.write(_encode([]))
             case ["PING" | "AUTH", *_]:

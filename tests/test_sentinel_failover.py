@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
-from time import monotonic
 from typing import Any
 
 import pytest
 import redis
 
 from redisutils.errors import ConnectionLost, Outcome
-from redisutils.testing import EmbeddedSentinels, EmbeddedServer, find_servers
+from redisutils.testing import EmbeddedSentinels, find_servers
 
 from .ours import clients_named, our_tasks, until
 from .servers import client_of
-from .watched import Load, address_of, plan_for, pool_for, proxied, watched
+from .watched import Load, address_of, elected, plan_for, pool_for, proxied, watched
 
 # A failover takes seconds: one kind of server goes through all of them.
 MAIN = next(iter(find_servers()))
@@ -44,22 +42,6 @@ async def group(started: EmbeddedSentinels) -> EmbeddedSentinels:
     with client_of(started.primary.url) as admin:
         admin.flushall()
     return started
-
-
-def elected(servers: list[EmbeddedServer], patience: float = 20.0) -> float:
-    """Wait until one of them says that it is the primary. Returns when it did; blocking."""
-    clients = [client_of(server.url) for server in servers]
-    end = monotonic() + patience
-    try:
-        while monotonic() < end:
-            for client in clients:
-                with suppress(redis.ConnectionError):  # who is promoted hangs up
-                    if client.role()[0] == "master":
-                        return monotonic()
-        raise AssertionError(f"none was elected within {patience} s")
-    finally:
-        for client in clients:
-            client.close()
 
 
 async def test_a_failover_by_choice_costs_nothing_but_time(group: EmbeddedSentinels) -> None:

@@ -224,6 +224,25 @@ async def test_sentinels_that_were_set_up_anew_are_believed_after_a_while(
 
 
 @one_loop
+async def test_one_who_cancels_all_tasks_ends_no_watch(world: World) -> None:
+    async with world.pool() as pool:
+        assert await pool.client.set("k", 1)
+        await all_heard(pool)
+        watch, connection = watched(pool).watch, watched(pool).lane().connection
+        assert connection is not None
+        world.move(0)
+        await until(lambda: connection.held, "suspicion")
+        assert watch._task is not None
+        watch._task.cancel()
+        await until(lambda: not connection.held, "the end of it")
+        assert await pool.client.get("k") == b"1"
+        world.move(1)
+        async with pool.get(), pool.get():  # one of them has to connect
+            pass
+        await until(lambda: watch.present and watch.present.epoch == 2, "the move")
+
+
+@one_loop
 async def test_a_pool_that_is_dropped_leaves_nothing(world: World) -> None:
     tasks = our_tasks()
     pool = await world.pool()
