@@ -183,11 +183,15 @@ async def test_closing_a_pool_ends_those_who_wait_for_sentinels(
 async def test_one_that_lies_moves_nothing(group: EmbeddedSentinels) -> None:
     primary = address_of(group.primary)
     async with Liar(group.master_name, primary, epoch=0) as liar:
+        liar.lists = [Address("127.0.0.1", port) for port in range(2, 9)]
         plan = plan_for(group, [liar.place, *group.addresses])
         async with pool_for(group, plan) as pool:
             assert await pool.client.set("k", 1)
             watch = watched(pool).watch
             await until(lambda: len(watch.survey().answers) == 4, "answers of all")
+            for _ in range(2):
+                await watch._asked()
+            assert len(watch._informants) == 4  # and none that only one has ever heard of
             connection = watched(pool).lane().connection
             assert connection is not None
             liar.says, liar.epoch = Address("127.0.0.1", 1), 10**9

@@ -233,7 +233,9 @@ def refusal(
     if len(text) > LONGEST_REFUSAL:
         text = f"{text[:LONGEST_REFUSAL]}…"
     where = f"{options.peer} refused the connection"
-    password = f"{options.settings}_PASSWORD or {options.settings}_PASSWORD_FILE"
+    password = f"{options.settings}_PASSWORD"
+    if options.settings == "REDIS":  # of no other there is a file
+        password += " or REDIS_PASSWORD_FILE"
     wants_one = ("noauth", "authentication required", "hello must")
     if not credentials and any(phrase in words for phrase in wants_one):
         return AuthenticationFailed(

@@ -101,6 +101,8 @@ class Informant:
         """When it was asked for that (``time.monotonic``)."""
         self.trouble: str | None = None
         """Why it did not."""
+        self.silent = False
+        """Whether it has been told that it does not answer."""
         self.fatal = False
         """Whether it will not, until somebody mends something."""
         self.distrusted_until = 0.0

@@ -47,9 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SentinelServer"]
 
-_DEPOSED: Final = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED"})
-"""Codes with which a server answers that is a replica now, and UNBLOCKED what it was blocking on
-when it became one."""
+_DEPOSED: Final = frozenset({"READONLY", "MASTERDOWN"})
+"""Codes with which a server answers that is a replica now."""
 
 _LAST_ANSWERS: Final = 0.5
 """Seconds that a server which is deposed has for the answers it owes."""

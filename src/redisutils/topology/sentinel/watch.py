@@ -29,6 +29,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from dataclasses import dataclass, replace
@@ -203,6 +204,16 @@ class Watch:
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), context=Context())
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Closed; or cancelled by somebody, and whoever connects next begins anew."""
+        for told in self._waiting:
+            if not told.done():
+                told.set_result(None)
+        self._waiting.clear()
+        if self._suspect is not None and not self._closed:
+            self._settle()
 
     def _wake(self) -> None:
         if self._task is not None:
@@ -274,7 +285,7 @@ class Watch:
             if not done:
                 break
             for task in done:
-                if (answer := self._result(task)) is not None:
+                if (answer := self._result(asked[task], task)) is not None:
                     # One that is known by two addresses has one voice.
                     answers.setdefault(answer.identity, answer)
                     self._weigh(asked[task], answer)
@@ -291,10 +302,18 @@ class Watch:
         self._learn()
         await asyncio.sleep(0.01)  # however much news there is
 
-    def _result(self, task: asyncio.Task[Answer]) -> Answer | None:
-        error = None if task.cancelled() else task.exception()
+    def _result(self, informant: Informant, task: asyncio.Task[Answer]) -> Answer | None:
+        if task.cancelled():
+            return None
+        error = task.exception()
         if error is None:
-            return None if task.cancelled() else task.result()
+            if informant.silent:
+                informant.silent = False
+                self._note(f"{informant.options.peer} answers again")
+            return task.result()
+        if not informant.silent:
+            informant.silent = True
+            self._note(informant.trouble or repr(error))
         if not isinstance(error, RedisUtilsError | RedisError):
             self._metrics.background_errors += 1
             with HARMLESS:
@@ -409,7 +428,7 @@ class Watch:
 
     def _late(self, informant: Informant, task: asyncio.Task[Answer]) -> None:
         """An answer that no round has waited for."""
-        answer = self._result(task)
+        answer = self._result(informant, task)
         if answer is not None and self._contradicts(answer) and not self._closed:
             self._weigh(informant, answer)
             self._wake()
@@ -450,7 +469,10 @@ class Watch:
         known.update(filter(None, (each.socket for each in self._informants)))
         ids = {each.identity for each in self._informants if each.identity}
         first = self.plan.sentinels[0]
-        listed = {peer for answer in self._answers for peer in answer.sentinels}
+        answers = [each.answer for each in self._informants if each.answer is not None]
+        voices = Counter(peer for answer in answers for peer in answer.sentinels)
+        # Nobody lists himself. One alone among several makes no sentinels up.
+        listed = {peer for peer, count in voices.items() if 2 * count > len(answers) - 1}
         for peer in sorted(listed):
             if peer.address in known or peer.identity in ids:
                 continue
