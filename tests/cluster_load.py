@@ -264,7 +264,8 @@ class Load:
             await asyncio.sleep(0.01)
 
     async def audit(self, lost_before: float = 0.0) -> None:
-        """See ``Worker.audit``."""
+        """See ``Worker.audit``. The block has been left."""
+        assert self._ended
         for worker in self.workers:
             await worker.audit(lost_before)
 

@@ -139,6 +139,25 @@ async def test_a_transaction_over_half_moved_keys_waits_until_they_are_together(
     await cluster.move_slot(cluster.slot_of("{t}"), source)
 
 
+async def test_a_transaction_that_makes_keys_half_way_waits_for_the_end(
+    cluster: EmbeddedCluster,
+) -> None:
+    """Who imports a slot refuses several keys of which it lacks one, with TRYAGAIN at EXEC."""
+    source, target = cluster.node_for("{t}"), other_primary(cluster, "{t}")
+    async with cluster_pool(cluster) as pool:
+        await pool.client.ping()
+        async with cluster.migrating(cluster.slot_of("{t}"), target):
+            pipe: Any = pool.client.pipeline(transaction=True)
+            pipe.incr("{t}new")
+            pipe.incr("{t}newer")
+            both = asyncio.ensure_future(pipe.execute())
+            await until(
+                lambda: "errorstat_TRYAGAIN" in told(target, "INFO", "errorstats"), "the refusal"
+            )
+        assert await both == [1, 1]
+    await cluster.move_slot(cluster.slot_of("{t}"), source)
+
+
 @pytest.mark.parametrize("push", ["while it moves", "afterwards"])
 async def test_who_waits_for_a_key_follows_its_slot(cluster: EmbeddedCluster, push: str) -> None:
     source, target = cluster.node_for("{b}"), other_primary(cluster, "{b}")
