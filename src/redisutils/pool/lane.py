@@ -189,6 +189,7 @@ class Lane(Owner[Connection]):
             in_flight=connection.in_flight if connection is not None else 0,
             waiting=len(self._parked),
             blocked=connection is not None and connection.blocked,
+            endpoint=self.peer,
         )
 
     @property
@@ -286,6 +287,10 @@ class Lane(Owner[Connection]):
         if self.closed or self._draining or self._stale:
             return False
         return self._connector.open_at_once()
+
+    def hurry(self) -> None:
+        """To connect is worth while now, if it is waiting to."""
+        self._connector.hurry()
 
     def refuse_waiting(self) -> None:
         """No connection is to be had: the breaker has opened."""
