@@ -223,29 +223,6 @@ async def test_a_node_that_comes_back_elsewhere(cluster: EmbeddedCluster) -> Non
 
 
 @one_loop
-async def test_a_node_that_has_forgotten_everybody(cluster: EmbeddedCluster) -> None:
-    """Its slots are with others; it stands where it was, as a cluster of itself without any."""
-    node = cluster.primaries[0]
-    slots = slots_of(cluster, node)[:300]
-    async with cluster_pool(cluster) as pool:
-        async with Load(pool.client, 20) as load:
-            joined = await cluster.add_primary()
-            await cluster.move_slots(slots, joined)
-            await load.goes_on(5)
-            await cluster.move_slots(slots, node)
-            for other in cluster.nodes:
-                if other is not joined:
-                    told(other, "CLUSTER", "FORGET", cluster.id_of(joined))
-            told(joined, "CLUSTER", "RESET", "HARD")
-            await load.goes_on(5)
-            await cluster.remove(joined)
-            await load.goes_on(5)
-        await load.audit()
-    assert load.complaints == []
-    assert load.errors == []
-
-
-@one_loop
 async def test_a_cluster_of_three_of_six_of_three(cluster: EmbeddedCluster) -> None:
     first = cluster.primaries[0]
     async with cluster_pool(cluster) as pool:

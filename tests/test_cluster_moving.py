@@ -70,6 +70,7 @@ async def test_what_was_issued_at_once_stays_in_order_on_a_half_moved_slot(
     await cluster.move_slot(cluster.slot_of("{m}"), source)
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_thousands_of_keys_move_back_and_forth_under_load(cluster: EmbeddedCluster) -> None:
     first, second, _ = cluster.primaries
     slots = slots_of(cluster, first)[:600]

@@ -15,6 +15,7 @@ from redisutils.connection.embedded import free_port
 from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
 
 from .clusters import cluster_pool, keys_of, other_primary, told
+from .ours import until
 
 NOWHERE = "no-such-host.invalid"
 
@@ -123,7 +124,12 @@ async def named(cluster: EmbeddedCluster) -> AsyncIterator[EmbeddedCluster]:
     names = ("cluster-announce-hostname", NOWHERE)
     for node in cluster.nodes:
         told(node, "CONFIG", "SET", *names, "cluster-preferred-endpoint-type", "hostname")
-    await cluster.wait_until_ok()
+    await until(
+        lambda: all(
+            str(told(node, "CLUSTER", "SHARDS")).count(NOWHERE) > 5 for node in cluster.nodes
+        ),
+        "the name to be known to all",
+    )
     yield cluster
     for node in cluster.nodes:
         told(node, "CONFIG", "SET", names[0], "", "cluster-preferred-endpoint-type", "ip")
