@@ -184,7 +184,7 @@ class Cluster:
         return random.choice(well or self.primaries)
 
     def _open(self, address: Address) -> Standalone:
-        options = replace(self.options, host=address.host, port=address.port)
+        options = replace(self.options, host=address.host, port=address.port, one_of_many=True)
         server = Standalone(options, self.settings)
         server.pool.timeouts = self._timeouts
         server.pool.post_create, server.pool.pre_recycle, server.pool.post_recycle = self._hooks
