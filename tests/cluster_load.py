@@ -264,7 +264,8 @@ class Load:
             await asyncio.sleep(0.01)
 
     async def audit(self, lost_before: float = 0.0) -> None:
-        """See ``Worker.audit``."""
+        """End the work, and see ``Worker.audit``."""
+        await self._end()
         for worker in self.workers:
             await worker.audit(lost_before)
 
@@ -278,14 +279,17 @@ class Load:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended = True
         if error is not None:
             for task in self._tasks:
                 task.cancel()
-        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for outcome in outcomes:
-            if error is None and isinstance(outcome, BaseException):
-                raise outcome
+            await asyncio.wait(self._tasks)
+        else:
+            await self._end()
+
+    async def _end(self) -> None:
+        """Let each worker end its turn."""
+        self._ended = True
+        await asyncio.gather(*self._tasks)
 
     async def _work(self, worker: Worker) -> None:
         while not self._ended:
