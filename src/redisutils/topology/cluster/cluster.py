@@ -42,6 +42,7 @@ from redisutils.topology.server import DEFAULT_LANE, LaneLike, Redirected
 from redisutils.topology.standalone import Standalone
 
 if TYPE_CHECKING:
+    from redisutils.topology.cluster.examining import ClusterExaminer
     from redisutils.topology.health import HealthReport
 
 __all__ = ["Cluster"]
@@ -93,6 +94,7 @@ class Cluster:
         self._observer: Observer | None = None
         self.refresher = Refresher(self, tls=options.tls is not None, addresses=plan.addresses)
         self.everywhere = Everywhere(self)
+        self._examiner: ClusterExaminer | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.primaries)} primaries"
@@ -471,8 +473,20 @@ class Cluster:
         )
 
     async def health(self, timeout: float) -> HealthReport:
-        """How the nodes are."""
-        raise NotImplementedError
+        """How the nodes are. See :mod:`redisutils.topology.cluster.examining`.
+
+        Args:
+            timeout: seconds for all of it.
+
+        Raises:
+            WrongLoop
+        """
+        if self._examiner is None:
+            # What it needs takes some milliseconds to import: only for those who ask.
+            from redisutils.topology.cluster.examining import ClusterExaminer
+
+            self._examiner = ClusterExaminer(self, self._plan.addresses)
+        return await self._examiner.look(timeout)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -502,6 +516,8 @@ class Cluster:
         for future in self._mapped:
             future.cancel()
         await self.refresher.stopped()
+        if self._examiner is not None:
+            await self._examiner.ended()
         if self._leaving:
             await asyncio.wait(self._leaving)
         self.metrics.close()

@@ -93,8 +93,9 @@ class Refresher:
         self._addresses = addresses
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._epoch = 0
         self._slots_only = False
+        self.epoch = 0
+        """Of the map that was last adopted: see ``ClusterMap``."""
         self.rounds = 0
         """How often the nodes were asked."""
         self.last = -inf
@@ -154,7 +155,7 @@ class Refresher:
             self._cluster.in_vain(error, reconnecting, counts)
             return reconnecting
         self.error = None
-        self._epoch = found.epoch
+        self.epoch = found.epoch
         self.last = monotonic()
         self._cluster.adopt(found)
         return Reconnecting()
@@ -182,7 +183,7 @@ class Refresher:
                     except ConnectFailed as error:
                         failures[str(node.address)] = error
                         continue
-                    if found.epoch >= self._epoch:
+                    if found.epoch >= self.epoch:
                         return found
                     behind.append(found)
         finally:
