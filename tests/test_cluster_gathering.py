@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import redis
 from redis.exceptions import ResponseError
 
 from redisutils.commands import lookup
@@ -298,3 +299,19 @@ def test_a_real_clusters_settings_and_logs(asked: Asked) -> None:
     with pytest.raises(ResponseError) as caught:
         asked("CONFIG", "SET", "no-such-setting", "1")
     assert outcome_of(caught.value) is Outcome.REJECTED
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_redis_py_understands_what_was_gathered(protocol: int) -> None:
+    callbacks: Any = redis.Redis(protocol=protocol).response_callbacks
+
+    def told(name: str, *answers: Any) -> Any:
+        return callbacks[name](gathered(name, *answers))
+
+    assert told("PING", b"PONG", b"PONG") is True
+    assert told("FLUSHALL", b"OK", b"OK") is True
+    assert told("SCRIPT EXISTS", [1, 0], [1, 1]) == [True, False]
+    assert told("PUBSUB NUMSUB", [b"a", 1], [b"a", 2]) == [(b"a", 3)]
+    assert told("LASTSAVE", 30, 10).timestamp() == 10
+    entries = [[[at, 100 + at, 5, [b"GET", b"k"], b"127.0.0.1:1", b""]] for at in (1, 2)]
+    assert [entry["start_time"] for entry in told("SLOWLOG GET", *entries)] == [102, 101]

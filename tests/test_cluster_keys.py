@@ -79,7 +79,8 @@ def test_the_tag_alone_counts() -> None:
         ("BLPOP", False), ("RENAME", False), ("LMOVE", False), ("MIGRATE", False),
         ("PING", False), ("KEYS", False), ("SCAN", False), ("PUBLISH", False), ("CLIENT", False),
         ("OBJECT", False), ("XGROUP", False), ("MEMORY", False), ("MULTI", False),
-        ("SSUBSCRIBE", False), ("ZUNION", False), ("SINTERCARD", False), ("BITOP", False),
+        ("SSUBSCRIBE", False), ("ZUNION", False),
+        ("ZUNIONSTORE", False), ("zdiffstore", False), ("SINTERCARD", False), ("BITOP", False),
     ],
 )  # fmt: skip
 def test_which_commands_have_their_one_key_first(name: str, first: bool) -> None:

@@ -16,6 +16,7 @@ from redisutils.errors import (
     CommandTimeout,
     ConnectFailed,
     ConnectionLost,
+    CrossSlot,
     Outcome,
     PoolTimeout,
     RedisUtilsError,
@@ -26,7 +27,7 @@ from redisutils.errors import (
 from redisutils.testing import EmbeddedServer, find_servers
 from redisutils.topology.cluster.keys import slot_of
 from redisutils.topology.cluster.partly import failure
-from redisutils.topology.cluster.splitting import Part, Split, split
+from redisutils.topology.cluster.splitting import Part, Split, route, split
 
 # Few, so that they come twice and share slots.
 keys = st.sampled_from([b"a", b"b", b"c", b"{a}1", b"{b}1", b"{a}2", b"\r\n*1\r\n", b"\xff{"])
@@ -104,6 +105,20 @@ def test_values_stand_where_the_caller_asked_for_them() -> None:
         Part(3300, pack(["MGET", "b"]), [1]),
     ]
     assert cut.merge([["A", "A1", "A"], [None]]) == ["A", None, "A1", "A"]
+
+
+@given(calls())
+def test_a_route_is_a_slot_or_a_split(words: list[bytes]) -> None:
+    assert route(words) == (split(words) or slot_of(keys_given(words)[0]))
+
+
+def test_a_route_of_what_cannot_be_split() -> None:
+    assert route([b"PING"]) is route([b"MGET"]) is None
+    assert route([b"MSETNX", b"{a}", b"1", b"{a}b", b"2"]) == slot_of(b"a")
+    assert route([b"MSET", b"a", b"1", b"a"]) == slot_of(b"a")  # the server counts better
+    for words in ([b"MSETNX", b"a", b"1", b"b", b"2"], [b"RENAME", b"a", b"b"]):
+        with pytest.raises(CrossSlot):
+            route(words)
 
 
 @pytest.mark.parametrize("answer", ["OK", b"OK"])
@@ -220,7 +235,8 @@ def test_the_error_stays_what_it_was_and_tells_more(error: Exception) -> None:
     if isinstance(told, RedisUtilsError) and told.tells_outcome:
         assert str(told).endswith("[outcome: UNKNOWN]")
         assert "outcome" not in told.message
-    if told is not error:
+    if not isinstance(error, Odd):
+        assert told is not error
         assert str(error) == before
         assert told.__cause__ is error
 

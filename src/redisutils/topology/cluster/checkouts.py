@@ -50,7 +50,7 @@ class ClusterCheckouts:
         out in time who owns the slot."""
         known = self._known()
         if known is None:
-            bound = self._cluster.timeouts.create if wait is None else wait
+            bound = wait or self._cluster.timeouts.create  # 0: whatever it takes to connect
             began = monotonic()
             try:
                 async with asyncio.timeout(bound):

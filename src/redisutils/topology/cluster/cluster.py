@@ -190,7 +190,13 @@ class Cluster:
         server.pool.timeouts = self._timeouts
         server.pool.post_create, server.pool.pre_recycle, server.pool.post_recycle = self._hooks
         server.observe(self._observer)
+        server.breaker.on_failed = partial(self._connect_failed, address)
         return server
+
+    def _connect_failed(self, address: Address) -> None:
+        node = self.nodes.get(address)
+        if node is not None and node in self.primaries:
+            self.suspect(node)
 
     def _open_nowhere(self, _: Address) -> Standalone:
         raise ConnectFailed(self.why_unknown())
@@ -319,7 +325,7 @@ class Cluster:
         allowed = 0 if error.fatal or policy.mode == "never" else policy.max_retries
 
         def told() -> ConnectFailed:
-            own = ConnectFailed(f"{error.message}; tried {reconnecting.times()}", fatal=error.fatal)
+            own = type(error)(f"{error.message}; tried {reconnecting.times()}", fatal=error.fatal)
             own.__cause__ = error
             return own
 
@@ -528,6 +534,8 @@ class Cluster:
             return
         self._closed = True
         self.refresher.stop()
+        for task in self._leaving:
+            task.cancel()
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()

@@ -38,11 +38,13 @@ SLOTS: Final = 16384
 
 def slot_of(key: bytes) -> int:
     """The slot in which this key lives."""
-    start = key.find(b"{")
-    if start >= 0:
-        end = key.find(b"}", start + 1)
-        if end > start + 1:
-            key = key[start + 1 : end]
+    # Asked for each command: to look for a byte's number with an operator takes half the time of
+    # a method, or of looking for b"{".
+    if 0x7B in key:
+        start = key.find(b"{") + 1
+        end = key.find(b"}", start)
+        if end > start:
+            key = key[start:end]
     return crc_hqx(key, 0) & 16383
 
 

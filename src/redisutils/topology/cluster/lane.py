@@ -20,14 +20,13 @@ import asyncio
 from asyncio import Future
 from binascii import crc_hqx
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
-from redisutils.commands import keys_of
 from redisutils.connection.packing import OwnPayload, unpack
 from redisutils.connection.reply import Batch, Reply
-from redisutils.errors import ConnectionLost, PoolClosed
+from redisutils.errors import ConnectionLost, PoolClosed, RedisUtilsError, with_outcome
 from redisutils.pool.lane import Lane
-from redisutils.retry import RetryPolicy
 from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.fence import PATIENCE, Fence, Holding
 from redisutils.topology.cluster.gathered import Gathered
@@ -36,14 +35,13 @@ from redisutils.topology.cluster.keys import (
     keyed_first,
     slot_of,
     slots_in,
-    the_slot,
     the_slot_of_all,
 )
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.redirects import MULTI, Redirects, is_asking
 from redisutils.topology.cluster.resending import Resending
-from redisutils.topology.cluster.roles import Known
-from redisutils.topology.cluster.splitting import split
+from redisutils.topology.cluster.roles import Known, Taker
+from redisutils.topology.cluster.splitting import route
 
 __all__ = ["ClusterLane"]
 
@@ -208,15 +206,15 @@ class ClusterLane:
         """A command whose keys stand elsewhere, or in several slots, or that has none."""
         self.check()
         (words,) = unpack(payload)
-        if not keys_of(words):
+        found = route(words)
+        if found is None:
             return self._everywhere.submit(self, words, payload, decode, timeout)
-        split_up = split(words)
-        if split_up is None:
-            return self.target(the_slot(words)).submit(payload, decode, timeout)
+        if isinstance(found, int):
+            return self._target(found).submit(payload, decode, timeout)
         futures = [
-            self._target(part.slot).submit(part.payload, decode, timeout) for part in split_up.parts
+            self._target(part.slot).submit(part.payload, decode, timeout) for part in found.parts
         ]
-        return Gathered.of(self.loop, futures, split_up.merge)
+        return Gathered.of(self.loop, futures, found.merge)
 
     # -- where to ----------------------------------------------------------------------
 
@@ -267,17 +265,20 @@ class ClusterLane:
             )
             return
         slots = slots_in(reply.payload)
-        if isinstance(reply, Batch) and len(slots) > 1:
-            targets = {self._target(slot) for slot in slots}
-            if len(targets) > 1:
-                values: list[Any] = [None] * reply.size
-                self.resending.scatter(
-                    reply, values, range(reply.size), lambda _, one: self.reroute(one)
-                )
-                return
-            targets.pop().take_over(reply)
-        else:
-            self.target(slots[0] if slots else None).take_over(reply)
+        if isinstance(reply, Batch) and len({self._target(slot) for slot in slots}) > 1:
+            values: list[Any] = [None] * reply.size
+            self.resending.scatter(
+                reply, values, range(reply.size), lambda _, one: self.reroute(one)
+            )
+            return
+        self.hand_over(reply, partial(self.target, slots[0] if slots else None))
+
+    def hand_over(self, reply: Reply, target: Callable[[], Taker]) -> None:
+        """Let what ``target()`` gives issue what was issued before."""
+        try:
+            target().take_over(reply)
+        except RedisUtilsError as error:  # the pool is being closed
+            reply.fail(with_outcome(error, reply.fate), self._cluster.metrics)
 
     def slots_left(self, old: Node, slots: Collection[int]) -> None:
         """``slots`` have another owner now than ``old``. O(waiting and in flight there)."""
@@ -311,20 +312,20 @@ class ClusterLane:
         fenced = {self._fences[slot] for slot in slots if slot in self._fences}
         free = frozenset(slot for slot in slots if slot not in self._fences)
         if free:
-            fence = self._fence(free, f"{old.address} has not answered what it was sent before")
+            fence = self._fence(free, old, "has not answered what it was sent before")
             fenced.add(fence)
         for fence in fenced:
             fence.await_(pending, patience)
 
-    def _fence(self, slots: frozenset[int], why: str) -> Fence:
+    def _fence(self, slots: frozenset[int], old: Node, why: str) -> Fence:
         fence = Fence(
             self._whose,
             self._cluster.metrics,
-            lambda: f"its slot moves, and {why}",
+            lambda: f"its slot moves, and {old.address} {why}",
             self.check,
             slots=slots,
             lift=self._lifted,
-            settle=self.resending.settle,
+            settle=partial(self.resending.settle, str(old.address)),
         )
         self._fences.update(dict.fromkeys(slots, fence))
         return fence
@@ -334,7 +335,7 @@ class ClusterLane:
         stays behind it."""
         fence = self._fences.get(slot)
         if fence is None:
-            fence = self._fence(frozenset((slot,)), "the nodes do not agree yet where to")
+            fence = self._fence(frozenset((slot,)), self._owners[slot], "refuses it")
         fence.pause(seconds)
         fence.take_over(reply)
 
@@ -366,11 +367,6 @@ class ClusterLane:
                 lane.close()
 
     # -- for whom it is one client's alone ----------------------------------------------
-
-    def set_policy(self, policy: RetryPolicy) -> None:
-        """Repeat commands by ``policy`` from now on."""
-        for lane in self._node_lanes():
-            lane.policy = policy
 
     def taint(self) -> None:
         """See ``Lane.taint``: of each node's connection the state is about to change."""

@@ -162,7 +162,7 @@ class Redirects:
         elif code == "ASK":
             self._ask(node, reply)
         else:
-            self._lane.lane_of(node).take_over(reply)
+            self._lane.hand_over(reply, partial(self._lane.lane_of, node))
         self._lane.passed(reply)
         return True
 
@@ -200,7 +200,7 @@ class Redirects:
         )
         asking.fate = reply.fate
         asking.future.add_done_callback(partial(self._asked, node, reply))
-        self._lane.lane_of(node).take_over(asking)
+        self._lane.hand_over(asking, partial(self._lane.lane_of, node))
 
     def _asked(self, node: Node, reply: Reply, future: Future[list[Any]]) -> None:
         """``node`` was asked, by way of exception."""

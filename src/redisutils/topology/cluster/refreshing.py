@@ -93,6 +93,7 @@ class Refresher:
         self._addresses = addresses
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
         self._slots_only = False
         self.epoch = 0
         """Of the map that was last adopted: see ``ClusterMap``."""
@@ -106,13 +107,14 @@ class Refresher:
     def want(self) -> None:
         """Have a map soon. Costs nothing when one is wanted already."""
         self._wanted.set()
-        if self._task is None:
+        if self._task is None and not self._stopped:
             # Nobody's context: it outlives whoever asked first.
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), context=Context())
 
     def stop(self) -> None:
         """Ask no more."""
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
 
@@ -257,6 +259,8 @@ def _refused(error: Exception) -> ConnectFailed:
 def _nobody(name: str, failures: dict[str, ConnectFailed]) -> ConnectFailed:
     told = "; ".join(f"{address}: {error.message}" for address, error in failures.items())
     fatal = bool(failures) and all(error.fatal for error in failures.values())
-    return ConnectFailed(
+    kinds = {type(error) for error in failures.values()}
+    kind = kinds.pop() if len(kinds) == 1 else ConnectFailed  # as when the password is wrong
+    return kind(
         f"no node of {name} tells who owns which slots: {told or 'none is known'}", fatal=fatal
     )

@@ -82,9 +82,9 @@ class Resending:
         for place, reply in replies:
             issue(place, reply)
 
-    def settle(self, late: Sequence[Reply]) -> None:
-        """A node that has lost a slot does not answer these. What it may answer later is nobody's;
-        those that may be repeated are."""
+    def settle(self, node: str, late: Sequence[Reply]) -> None:
+        """``node``, which has lost a slot, does not answer these. What it may answer later is
+        nobody's; those that may be repeated are."""
         policy = self._cluster.settings.retry
         for reply in late:
             again = _detached(reply, self._lane.loop)
@@ -95,8 +95,8 @@ class Resending:
             else:
                 again.fail(
                     ConnectionLost(
-                        "the node that had been sent this command has lost its slot, and has not "
-                        "answered"
+                        f"{node} had been sent this command, has lost its slot to another node, "
+                        "and has not answered"
                     ),
                     self._cluster.metrics,
                 )

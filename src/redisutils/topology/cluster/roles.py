@@ -126,6 +126,9 @@ class LaneOver(Protocol):
     def reroute(self, reply: Reply) -> None:
         """Issue again what was issued before, wherever its slot is now."""
 
+    def hand_over(self, reply: Reply, target: Callable[[], Taker]) -> None:
+        """Let what ``target()`` gives issue what was issued before."""
+
     def hold(self, slot: int, reply: Reply, seconds: float) -> None:
         """``reply`` is issued again in so many seconds, and what is issued for its slot meanwhile
         stays behind it."""

@@ -17,12 +17,11 @@ from typing import Any, Final, NamedTuple
 
 from hiredis import pack_command
 
-from redisutils.topology.cluster.keys import shown, slot_of
+from redisutils.topology.cluster.keys import shown, slot_of, the_slot
 from redisutils.topology.cluster.partly import failure
 
-__all__ = ["Part", "Split", "split"]
+__all__ = ["Part", "Split", "route", "split"]
 
-# From one key to the next.
 _STEPS: Final = {b"MGET": 1, b"MSET": 2, b"DEL": 1, b"UNLINK": 1, b"EXISTS": 1, b"TOUCH": 1}
 
 
@@ -81,21 +80,21 @@ class Split:
         return merged
 
 
-def split(words: Sequence[bytes]) -> Split | None:
-    """The parts of a command whose keys live in several slots.
-
-    None if they live in one, if it is none of the commands that can be split, or if it is not
-    well-formed, which is for the server to say.
+def route(words: Sequence[bytes]) -> int | Split | None:
+    """Where a command goes: the slot of its keys, its parts, or None if it has no keys.
 
     Complexity: O(words).
+
+    Raises:
+        CrossSlot: its keys live in several slots, and it cannot be split.
     """
-    step = _STEPS.get(words[0].upper())
+    step = _step(words)
     if step is None:
-        return None
+        return the_slot(words)
     keys = words[1::step]
     slots = list(map(slot_of, keys))
-    if len(set(slots)) < 2 or (step == 2 and len(words) % 2 == 0):
-        return None
+    if slots.count(slots[0]) == len(slots):
+        return slots[0]
     positions: dict[int, list[int]] = {}
     for position, slot in enumerate(slots):
         positions.setdefault(slot, []).append(position)
@@ -109,3 +108,23 @@ def split(words: Sequence[bytes]) -> Split | None:
                 command += words[1 + 2 * position : 3 + 2 * position]
         parts.append(Part(slot, pack_command(tuple(command)), those))
     return Split(words[0].upper().decode(), keys, parts)
+
+
+def split(words: Sequence[bytes]) -> Split | None:
+    """The parts of a command whose keys live in several slots.
+
+    None if they live in one, if it is none of the commands that can be split, or if it is not
+    well-formed, which is for the server to say. Complexity: O(words).
+    """
+    if _step(words) is None:
+        return None
+    found = route(words)
+    return found if isinstance(found, Split) else None
+
+
+def _step(words: Sequence[bytes]) -> int | None:
+    """From one key to the next; None of what is not to be split."""
+    step = _STEPS.get(words[0].upper())
+    if step is None or len(words) < 2 or (step == 2 and len(words) % 2 == 0):
+        return None
+    return step
