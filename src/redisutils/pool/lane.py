@@ -189,6 +189,7 @@ class Lane(Owner[Connection]):
             in_flight=connection.in_flight if connection is not None else 0,
             waiting=len(self._parked),
             blocked=connection is not None and connection.blocked,
+            endpoint=self.peer,
         )
 
     @property

@@ -269,21 +269,23 @@ class Standalone:
 
     def snapshot(self) -> MetricsSnapshot:
         """What has been counted, and what is going on."""
+        return self.metrics.snapshot(self.gauges())
+
+    def gauges(self) -> Gauges:
+        """What is going on."""
         status = self.pool.status()
         connections = [one for one in self._manager.open if not one.closed]
-        return self.metrics.snapshot(
-            Gauges(
-                endpoint=self.options.peer,
-                max_size=status.max_size,
-                size=status.size,
-                in_use=self.pool.in_use,
-                waiting=status.waiting,
-                uncounted=sum(one.uncounted for one in connections),
-                in_flight=sum(one.in_flight for one in connections),
-                in_flight_bytes=sum(one.bytes_in_flight for one in connections),
-                lanes=tuple(lane.metrics() for lane in self._all_lanes()),
-                breaker=self.breaker.status(),
-            )
+        return Gauges(
+            endpoint=self.options.peer,
+            max_size=status.max_size,
+            size=status.size,
+            in_use=self.pool.in_use,
+            waiting=status.waiting,
+            uncounted=sum(one.uncounted for one in connections),
+            in_flight=sum(one.in_flight for one in connections),
+            in_flight_bytes=sum(one.bytes_in_flight for one in connections),
+            lanes=tuple(lane.metrics() for lane in self._all_lanes()),
+            breaker=self.breaker.status(),
         )
 
     def status(self) -> PoolStatus:
