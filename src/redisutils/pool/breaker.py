@@ -230,7 +230,11 @@ class Breaker:
         if self._failures and self._metrics.bytes_in != self._heard:
             self._forget()
 
-    def _forget(self) -> None:
+    def renew(self) -> None:
+        """The endpoint is another server from now on: nothing is known of that one."""
+        self._forget("it has moved")
+
+    def _forget(self, why: str = "it answers") -> None:
         """It lives."""
         self._failures = 0
         if self.state == "closed":
@@ -239,8 +243,9 @@ class Breaker:
         self._metrics.events.note(
             "circuit",
             logging.WARNING,
-            "the circuit to %s is closed again: it answers",
+            "the circuit to %s is closed again: %s",
             self._peer,
+            why,
             state="closed",
         )
 

@@ -26,7 +26,7 @@ from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.breaker import Breaker
 from redisutils.pool.housekeeping import Housekeeper
 from redisutils.pool.lane import Lane
-from redisutils.pool.manager import ConnectionManager
+from redisutils.pool.manager import ConnectionManager, Dial
 from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
 from redisutils.pool.pool import Pool
 from redisutils.pool.settings import PoolSettings
@@ -49,9 +49,12 @@ class Standalone:
     Args:
         options: how to connect.
         settings: the pool's figures.
+        dial: makes a connection, where that takes more than ``options``.
     """
 
-    def __init__(self, options: ConnectOptions, settings: PoolSettings) -> None:
+    def __init__(
+        self, options: ConnectOptions, settings: PoolSettings, dial: Dial | None = None
+    ) -> None:
         self.options = options
         self.settings = settings
         self._loop = asyncio.get_running_loop()
@@ -71,6 +74,7 @@ class Standalone:
             silence=settings.silence,
             max_lifetime=settings.max_lifetime,
             max_idle=settings.max_idle,
+            dial=dial,
         )
         self._manager.on_abandoned = self._unblock
         self.pool: Pool[Connection] = Pool(
@@ -100,7 +104,8 @@ class Standalone:
         _alive.add(self)
 
     def __repr__(self) -> str:
-        return f"<Standalone {self.options.peer}: {self.pool!r}, lanes {sorted(self._lanes)}>"
+        kind, lanes = type(self).__name__, sorted(self._lanes)
+        return f"<{kind} {self.options.peer}: {self.pool!r}, lanes {lanes}>"
 
     @property
     def closed(self) -> bool:
