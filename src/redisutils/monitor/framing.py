@@ -69,6 +69,7 @@ def make_frame(
     parts = delta.composition
     measured = bool(parts.latency.count)
     lanes = now.lanes if len(now.nodes) < 2 else lanes_together(now.lanes)
+    nodes = node_frames(delta.nodes, endpoints, seconds)
     return {
         "at": round(at, 3),
         "seconds": _seconds(seconds),
@@ -129,8 +130,8 @@ def make_frame(
         },
         "process": _process(delta, seconds),
         "server": server,
-        "nodes": node_frames(delta.nodes, endpoints, seconds),
-        "nodes_in_all": len({*(n.endpoint for n in now.nodes), *(e.endpoint for e in endpoints)}),
+        "nodes": nodes,
+        "nodes_in_all": max(len(nodes), len(now.nodes), len(endpoints)),
     }
 
 

@@ -36,12 +36,18 @@ def node_frames(
     """
     measured = {node.endpoint: node for node in nodes}
     seen = {endpoint.endpoint: endpoint for endpoint in endpoints}
+    primaries = [name for name, endpoint in seen.items() if endpoint.role == "primary"]
+    only = primaries[0] if len(primaries) == 1 else None
+    if only is not None and len(measured) == 1 and not measured.keys() & seen.keys():
+        # One that moves is counted under the name that it always has.
+        measured = {only: next(iter(measured.values()))}
     if len({*measured, *seen}) < 2:
         return []
     followers: dict[str | None, list[EndpointHealth]] = {}
     for endpoint in endpoints:
-        leader = endpoint.follows if endpoint.follows in seen else None
-        followers.setdefault(leader, []).append(endpoint)
+        leader = endpoint.follows or only
+        known = leader in seen and endpoint.role == "replica"
+        followers.setdefault(leader if known else None, []).append(endpoint)
     found: list[NodeFrame] = []
     for first in followers.get(None, ()):
         found += [
