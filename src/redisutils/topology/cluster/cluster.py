@@ -21,8 +21,9 @@ from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, PoolClosed, WrongLoop, code_of
-from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.events import HARMLESS
+from redisutils.metrics.merging import merged
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
@@ -42,6 +43,7 @@ from redisutils.topology.server import DEFAULT_LANE, LaneLike, Redirected
 from redisutils.topology.standalone import Standalone
 
 if TYPE_CHECKING:
+    from redisutils.topology.cluster.examining import ClusterExaminer
     from redisutils.topology.health import HealthReport
 
 __all__ = ["Cluster"]
@@ -86,7 +88,7 @@ class Cluster:
         """Those that own slots, by their lowest slot."""
         self._lanes: dict[str, ClusterLane] = {}
         self._private: weakref.WeakSet[ClusterLane] = weakref.WeakSet()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], Standalone] = {}
         self._suspects: dict[Node, int] = {}
         self._mapped: set[asyncio.Future[None]] = set()
         self._timeouts = settings.timeouts
@@ -94,6 +96,7 @@ class Cluster:
         self._observer: Observer | None = None
         self.refresher = Refresher(self, tls=options.tls is not None, addresses=plan.addresses)
         self.everywhere = Everywhere(self)
+        self._examiner: ClusterExaminer | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.primaries)} primaries"
@@ -366,7 +369,7 @@ class Cluster:
             lane.forget(node)
         if server is not None:
             task = self._loop.create_task(self._left(server), context=Context())
-            self._leaving.add(task)
+            self._leaving[task] = server
             task.add_done_callback(partial(self._has_left, node))
 
     async def _left(self, server: Standalone) -> None:
@@ -378,7 +381,8 @@ class Cluster:
             raise
 
     def _has_left(self, node: Node, task: asyncio.Task[None]) -> None:
-        self._leaving.discard(task)
+        # What was counted of it stays counted.
+        self.metrics.adopt(self._leaving.pop(task).metrics)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.metrics.background_errors += 1
             with HARMLESS:
@@ -464,8 +468,14 @@ class Cluster:
             server.set_policy(policy)
 
     def snapshot(self) -> MetricsSnapshot:
-        """What has been counted, and what is going on."""
-        raise NotImplementedError
+        """What has been counted of all nodes, of those that have left, too, and what is going
+        on."""
+        servers = [*self._opened(), *self._leaving.values()]
+        waiting = [lane.held() for lane in self._all_lanes() if lane.holds]
+        return merged(
+            (self.metrics, Gauges(self.name, lanes=tuple(waiting))),
+            [(server.metrics, server.gauges()) for server in servers],
+        )
 
     def status(self) -> PoolStatus:
         """The pools of all nodes, as one."""
@@ -483,8 +493,20 @@ class Cluster:
         )
 
     async def health(self, timeout: float) -> HealthReport:
-        """How the nodes are."""
-        raise NotImplementedError
+        """How the nodes are. See :mod:`redisutils.topology.cluster.examining`.
+
+        Args:
+            timeout: seconds for all of it.
+
+        Raises:
+            WrongLoop
+        """
+        if self._examiner is None:
+            # What it needs takes some milliseconds to import: only for those who ask.
+            from redisutils.topology.cluster.examining import ClusterExaminer
+
+            self._examiner = ClusterExaminer(self, self._plan.addresses)
+        return await self._examiner.look(timeout)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -514,6 +536,8 @@ class Cluster:
         for future in self._mapped:
             future.cancel()
         await self.refresher.stopped()
+        if self._examiner is not None:
+            await self._examiner.ended()
         if self._leaving:
             await asyncio.wait(self._leaving)
         self.metrics.close()
