@@ -222,7 +222,7 @@ class RedisPool:
             "protocol": None if protocol == 2 else protocol,
             "legacy_responses": legacy_responses,
         }
-        client = Redis(connection_pool=AdapterPool(source, kwargs))
+        client = _client_class(source)(connection_pool=AdapterPool(source, kwargs))
         client._settle(source, lane)
         return client
 
@@ -330,3 +330,12 @@ class RedisPool:
         """Close the idle connections for which ``predicate(connection, usage)`` is false."""
         result = self.server.retain(predicate)
         return RetainResult(result.retained, len(result.removed))
+
+
+def _client_class(source: OpenSource) -> type[Redis]:
+    if source.clustered:
+        # Imported by those who have one.
+        from redisutils.client.cluster import RedisCluster
+
+        return RedisCluster
+    return Redis
