@@ -112,7 +112,7 @@ class Subscriptions(Mail):
             for branch in self._branches.values():
                 branch.held.discard(one)
                 branch.told.discard(one)
-        self.settle()
+        self._ask(self._plan(given))
         try:
             await self.settled()
         except BaseException:
@@ -132,7 +132,11 @@ class Subscriptions(Mail):
             self._confirm(verb, one.name)
         if not told:
             self._confirm(verb, None)
-        self.settle()
+        for branch in self._branches.values():
+            if branch.connection is not None and (surplus := branch.held & set(told)):
+                branch.unsubscribe(surplus)
+        if not all(branch.held for branch in self._branches.values()):
+            self.settle()  # connections that are not needed any more are closed
 
     def _forget(self, one: Subscription) -> None:
         self._wanted.pop(one, None)
@@ -180,27 +184,35 @@ class Subscriptions(Mail):
         those that are missing. O(wanted)."""
         if self.closed:
             return
-        should: dict[Node, set[Subscription]] = {}
-        for one in self._wanted:
-            for node in self._places(one):
-                should.setdefault(node, set()).add(one)
+        should = self._plan(self._wanted)
         if self._at_home and (home := self._find_home()) is not None:
-            should.setdefault(home, set())
+            should.setdefault(home, {})
         for node in self._branches.keys() - should.keys():
             self._close(node)
         # Withdrawn everywhere before anything is asked for anywhere.
         for node, branch in self._branches.items():
-            if branch.connection is not None and (surplus := branch.held - should[node]):
+            if branch.connection is not None and (surplus := branch.held - should[node].keys()):
                 branch.unsubscribe(surplus)
                 self._untold |= surplus & self._wanted.keys()
+        self._ask(should)
+        for one in [one for one in self._wanted if one in self._untold]:
+            self._look(one)
+
+    def _plan(self, some: Iterable[Subscription]) -> dict[Node, dict[Subscription, None]]:
+        """Which of these belong where, in their order."""
+        should: dict[Node, dict[Subscription, None]] = {}
+        for one in some:
+            for node in self._places(one):
+                should.setdefault(node, {})[one] = None
+        return should
+
+    def _ask(self, should: dict[Node, dict[Subscription, None]]) -> None:
         for node, wanted in should.items():
             branch = self._branches.get(node) or self._branch(node)
             if branch.connection is None:
                 self._connect(branch)
-            elif missing := wanted - branch.held:
+            elif missing := [one for one in wanted if one not in branch.held]:
                 branch.subscribe(missing)
-        for one in list(self._untold):
-            self._look(one)
         self._changed.set()
 
     def on_map(self) -> None:
