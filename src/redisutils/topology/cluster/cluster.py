@@ -12,7 +12,7 @@ from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from redis.typing import EncodableT
 
@@ -46,12 +46,19 @@ if TYPE_CHECKING:
     from redisutils.topology.cluster.examining import ClusterExaminer
     from redisutils.topology.health import HealthReport
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "Follower"]
 
 logger = logging.getLogger("redisutils.cluster")
 
 LEAVE_WITHIN: Final = 5.0
 """Seconds that a node which has left may take to answer what it owes."""
+
+
+class Follower(Protocol):
+    """Who wants to know where slots and nodes are."""
+
+    def on_map(self) -> None:
+        """The map has changed, perhaps."""
 
 
 class Cluster:
@@ -91,6 +98,8 @@ class Cluster:
         self._leaving: dict[asyncio.Task[None], Standalone] = {}
         self._suspects: dict[Node, int] = {}
         self._mapped: set[asyncio.Future[None]] = set()
+        self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+        """Who is told of each new map, and of each slot that has moved."""
         self._timeouts = settings.timeouts
         self._hooks: tuple[list[Hook[Connection]], ...] = ([], [], [])
         self._observer: Observer | None = None
@@ -101,6 +110,8 @@ class Cluster:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.primaries)} primaries"
         return f"<Cluster {self.name}: {state}, lanes {sorted(self._lanes)}>"
+
+    clustered = True
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -179,6 +190,10 @@ class Cluster:
             node = self.nodes[address] = Node(address, self._open)
         return node
 
+    def members(self) -> list[Node]:
+        """Those that the map has, primaries and replicas."""
+        return [node for node in self.nodes.values() if node.member is not None]
+
     def any_primary(self) -> Node:
         """One of them, at random: one that is not suspect if there is such a one."""
         if not self.primaries:
@@ -226,6 +241,7 @@ class Cluster:
         self._preferred = node  # nobody knows better
         if self.owners[slot] is not node:
             self._change({slot: node})
+            self._tell()
         self.refresher.want()
 
     def candidates(self) -> list[Node]:
@@ -266,6 +282,11 @@ class Cluster:
         for future in self._mapped:
             if not future.done():
                 future.set_result(None)
+        self._tell()
+
+    def _tell(self) -> None:
+        for follower in list(self.followers):
+            follower.on_map()
 
     def _present(self, present: dict[Address, Node], member: Member, primary: Node | None) -> Node:
         node = present.get(member.address) or self.nodes.get(member.address)
@@ -397,6 +418,15 @@ class Cluster:
             CrossSlot: its keys live in several slots.
         """
         return ClusterCheckouts(self, the_slot(args) if args else None)
+
+    def checkouts_at(self, address: Address) -> ClusterCheckouts:
+        """Where a connection to this node is had, be it a primary or a replica. Raises ConfigError
+        when a connection is asked for and the map does not have it.
+
+        Args:
+            address: as it is reached from here, or as the nodes announce it.
+        """
+        return ClusterCheckouts(self, address=self._plan.addresses.get(address, address))
 
     def redirected(self, error: Exception) -> Redirected | None:
         """Where a command is to be sent that was refused with MOVED or ASK; else None."""
