@@ -473,7 +473,7 @@ async def test_two_servers_are_one_whole(clean_server: EmbeddedServer) -> None:
     cluster = own()
     async with pool_at(clean_server) as pool:
         options, settings = pool.server.options, pool.server.settings
-    a, b = Standalone(options, settings, cluster), Standalone(options, settings, cluster)
+    a, b = (Standalone(options, settings, whole=cluster) for _ in range(2))
     try:
         one, other = (AdapterPool(OpenSource(server), {}) for server in (a, b))
         first: Redis = Redis(connection_pool=one)

@@ -203,7 +203,7 @@ class Cluster:
 
     def _open(self, address: Address) -> Standalone:
         options = replace(self.options, host=address.host, port=address.port, one_of_many=True)
-        server = Standalone(options, self.settings)
+        server = Standalone(options, self.settings, whole=self.metrics)
         server.pool.timeouts = self._timeouts
         server.pool.post_create, server.pool.pre_recycle, server.pool.post_recycle = self._hooks
         server.observe(self._observer)
