@@ -77,6 +77,10 @@ class ConnectOptions:
     library: tuple[str, str] | None = ("redisutils", "")
     """Name and version for CLIENT SETINFO; None sends none."""
 
+    readonly: bool = False
+    """Whether to say that replicas of a cluster are to answer what only reads
+    (https://valkey.io/commands/readonly/)."""
+
     @property
     def address(self) -> Address:
         """Host and port, also of one that is reached by a socket's path."""

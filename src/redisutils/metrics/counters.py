@@ -17,6 +17,7 @@ from redisutils.metrics.measures import Measures
 from redisutils.metrics.meter import Meter
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.pulse import Pulse
+from redisutils.metrics.reading import ReadCounts
 from redisutils.metrics.snapshot import BreakerStatus, LaneMetrics, MetricsSnapshot, Rates
 
 __all__ = ["Gauges", "PoolMetrics"]
@@ -79,6 +80,7 @@ class PoolMetrics:
         "measures",
         "meter",
         "observer",
+        "reads",
         "retries",
         "timeouts",
         "unknown_writes",
@@ -94,6 +96,7 @@ class PoolMetrics:
         self.errors: Counter[str] = Counter()
         self.failures: Counter[tuple[str, str]] = Counter()
         self.retries: Counter[str] = Counter()
+        self.reads = ReadCounts()
         self.unknown_writes = 0
         self.timeouts = 0
         self.bytes_in = 0
@@ -254,6 +257,7 @@ class PoolMetrics:
             breaker=gauges.breaker,
             background_errors=self.background_errors + self.events.failed,
             process=self._pulse.read(),
+            reads=self.reads.snapshot(),
         )
 
 
