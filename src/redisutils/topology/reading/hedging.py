@@ -29,6 +29,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from redisutils.errors import RedisUtilsError
 from redisutils.metrics.reading import ReadCounts
 from redisutils.topology.reading.figures import Copy, Pace
 
@@ -196,11 +197,14 @@ class Hedging(Generic[C]):
 
     def _hedge(self, primary: C, late: Asked[C], now: float) -> bool:
         left = late.issued + late.timeout - now
-        copy = self._another(primary, late.copy) if left > 0 else None
-        if copy is None or not self._budget.spend():
+        try:
+            copy = self._another(primary, late.copy) if left > 0 else None
+            if copy is None or not self._budget.spend():
+                return False
+            second = self._ask(copy, late.payload, late.decode, left)
+        except RedisUtilsError:  # the pool is being closed
             return False
         self._counts.hedged += 1
-        second = self._ask(copy, late.payload, late.decode, left)
         second.add_done_callback(partial(self._second, late, copy, now))
         return True
 
