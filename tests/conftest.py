@@ -22,8 +22,10 @@ import pytest
 import redis
 import uvloop
 
-from redisutils.testing import EmbeddedServer, FaultProxy
+from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
 from redisutils.testing.plugin import chosen_servers
+
+from .clusters import empty
 
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
@@ -93,6 +95,20 @@ def clean_server(server: EmbeddedServer, admin: redis.Redis) -> Iterator[Embedde
     admin.script_flush()
     yield server
     server.process.signal(signal.SIGCONT)  # whatever the test did, the next one finds it awake
+
+
+@pytest.fixture(scope="session")
+def session_cluster(server_kind: str) -> Iterator[EmbeddedCluster]:
+    """The session's cluster of this kind: three primaries."""
+    with EmbeddedCluster(3, 0, server_kind) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(session_cluster: EmbeddedCluster) -> EmbeddedCluster:
+    """The session's cluster, empty. Tests leave its nodes running and its slots where they are."""
+    empty(session_cluster)
+    return session_cluster
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
-"""A cluster of one's own: its slots move on request, and its replicas stand in for primaries."""
+"""A cluster of one's own: its slots move on request, its replicas stand in for primaries, nodes
+join and leave it, and it can be cut in two."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +12,8 @@ import redis
 from redisutils.errors import ConfigError, ConnectFailed, ConnectTimeout
 from redisutils.testing import EmbeddedCluster, EmbeddedServer, find_servers
 
-from .servers import client_of
+from .ours import until
+from .servers import client_of, running
 
 # All that a group does with servers runs in threads: one kind of loop shows as much as two.
 one_loop = pytest.mark.asyncio(loop_factories=["asyncio"])
@@ -156,6 +159,177 @@ async def test_a_replica_can_be_forced_upon_a_silent_primary(cluster: EmbeddedCl
     assert cluster.replicas_of(replica) == [primary]
 
 
+# --- many slots, and nodes that come and go ---
+
+
+def fill(cluster: EmbeddedCluster, number: int = 2000) -> list[str]:
+    """Keys all over the cluster, whose values they are."""
+    keys = [f"fill:{one}" for one in range(number)]
+    with redis.RedisCluster.from_url(cluster.nodes[0].url) as client:
+        for key in keys:
+            client.set(key, key)
+    return keys
+
+
+def assert_filled(cluster: EmbeddedCluster, keys: list[str]) -> None:
+    """Each key is where its slot is, and nowhere else."""
+    for primary in cluster.primaries:
+        own = [key for key in keys if cluster.node_for(key) is primary]
+        with client_of(primary.url) as client:
+            pipe = client.pipeline(transaction=False)
+            for key in own:
+                pipe.get(key)
+            assert pipe.execute() == own
+            assert sorted(client.scan_iter("fill:*", count=1000)) == sorted(own)
+
+
+def slots_of(cluster: EmbeddedCluster, node: EmbeddedServer, count: int) -> list[int]:
+    return [slot for slot in range(16384) if cluster.owner_of(slot) is node][:count]
+
+
+async def many_move_there_and_back(cluster: EmbeddedCluster) -> None:
+    keys = fill(cluster)
+    source, target, third = cluster.primaries[:3]
+    slots = slots_of(cluster, source, 300)
+    more = slots_of(cluster, third, 20)
+    await cluster.move_slots([*slots, *more, *slots_of(cluster, target, 2)], target)
+    assert {cluster.owner_of(slot) for slot in slots + more} == {target}
+    assert_filled(cluster, keys)
+    await cluster.move_slots(slots, source)
+    await cluster.move_slots(more, third)
+    assert slots_of(cluster, source, 300) == slots
+    assert_filled(cluster, keys)
+
+
+@one_loop
+async def test_many_slots_move_with_their_keys(cluster: EmbeddedCluster) -> None:
+    await many_move_there_and_back(cluster)
+
+
+@one_loop
+async def test_a_move_that_is_given_up_leaves_no_slot_half_way(cluster: EmbeddedCluster) -> None:
+    source, target = cluster.node_for("k"), other_primary(cluster, "k")
+    slots = [cluster.slot_of("k"), *slots_of(cluster, source, 3000)]
+    moving = asyncio.create_task(cluster.move_slots(slots, target))
+    await until(lambda: answer(source, "GET", "k").startswith("Moved"), "the first move")
+    moving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await moving
+    for node in cluster.primaries:
+        assert "[" not in answer(node, "CLUSTER", "NODES")
+    await cluster.wait_until_ok()
+    assert cluster.owner_of(slots[0]) is target
+    assert cluster.owner_of(slots[-1]) is source
+    await cluster.move_slots(slots, source)
+
+
+async def grow_and_shrink(cluster: EmbeddedCluster, primary: EmbeddedServer) -> None:
+    keys = fill(cluster)
+    before = cluster.nodes
+    first, second = await cluster.add_primaries(2)
+    assert cluster.nodes == (*before, first, second)
+    assert first not in cluster.primaries
+    taken = slots_of(cluster, primary, 200)
+    await cluster.move_slots(taken[:100], first)
+    await cluster.move_slots(taken[100:], second)
+    assert {first, second} < set(cluster.primaries)
+    assert f"cluster_known_nodes:{len(cluster.nodes)}" in answer(before[0], "CLUSTER", "INFO")
+    assert_filled(cluster, keys)
+    await cluster.remove(first)
+    await cluster.remove(second)
+    assert cluster.nodes == before
+    assert not any(node.running for node in (first, second))
+    assert f"cluster_known_nodes:{len(before)}" in answer(before[0], "CLUSTER", "INFO")
+    assert_filled(cluster, keys)
+    with pytest.raises(ConfigError, match="is no node of"):
+        await cluster.remove(first)
+
+
+@one_loop
+async def test_nodes_join_and_leave(cluster: EmbeddedCluster) -> None:
+    await grow_and_shrink(cluster, cluster.primaries[0])
+    for primary in cluster.primaries:
+        with pytest.raises(ConfigError, match="has replicas: remove them first"):
+            await cluster.remove(primary)
+
+
+@one_loop
+async def test_a_replica_joins_and_leaves(cluster: EmbeddedCluster) -> None:
+    primary = cluster.node_for("k")
+    answer(primary, "SET", "k", "kept")
+    node = await cluster.add_replica(primary)
+    assert node in cluster.replicas_of(primary)
+    assert "7 of 7" in repr(cluster)
+    with client_of(node.url) as client:
+        client.readonly()
+        assert client.get("k") == "kept"
+    with pytest.raises(ConfigError, match="is a replica"):
+        await cluster.add_replica(node)
+    await node.kill()
+    await cluster.remove(node)
+    assert len(cluster.replicas_of(primary)) == 1
+
+
+@one_loop
+async def test_a_node_goes_to_another_port_and_keeps_its_data(cluster: EmbeddedCluster) -> None:
+    node = cluster.node_for("k")
+    old, id_ = node.port, cluster.id_of(node)
+    with client_of(node.url) as client:
+        client.set("k", "kept")
+        await cluster.readdress(node)
+        with pytest.raises(redis.ConnectionError):
+            client.get("k")
+    assert node.port != old
+    assert (cluster.node_for("k"), cluster.id_of(node)) == (node, id_)
+    assert answer(node, "GET", "k") == "kept"
+    moved = answer(other_primary(cluster, "k"), "GET", "k")
+    assert f"127.0.0.1:{node.port}" in moved
+    for other in cluster.nodes:
+        assert f":{old}@" not in answer(other, "CLUSTER", "NODES")
+    await node.kill()
+    await node.start()
+    await cluster.wait_until_ok()
+
+
+# --- partitions ---
+
+
+@one_loop
+async def test_a_primary_that_hears_nobody_is_replaced_while_clients_reach_it(
+    cluster: EmbeddedCluster,
+) -> None:
+    primary = cluster.node_for("k")
+    (replica,) = cluster.replicas_of(primary)
+    async with cluster.isolated(primary):
+        assert answer(primary, "SET", "k", "v") == "True"
+        await until(lambda: "'master'" in answer(replica, "ROLE"), "the election", 15)
+        await until(lambda: "ClusterDown" in answer(primary, "SET", "k", "v"), "the end", 15)
+    assert cluster.node_for("k") is replica
+    assert cluster.replicas_of(replica) == [primary]
+    for node in cluster.nodes:
+        assert f"@{node.process.bus_port}" in answer(cluster.nodes[0], "CLUSTER", "NODES")
+
+
+@one_loop
+async def test_a_node_is_cut_off_from_clients_alone(cluster: EmbeddedCluster) -> None:
+    node = cluster.node_for("k")
+    async with cluster.proxied(seed=7) as network:
+        assert network.address_map.keys() == {(one.host, one.port) for one in cluster.nodes}
+        assert sorted(network.address_map.values()) == sorted(network.addresses)
+        proxy = network.proxies[node]
+        assert network.address_map[node.host, node.port] == (proxy.host, proxy.port)
+        with client_of(proxy.url, socket_timeout=0.1) as client:
+            await asyncio.to_thread(client.set, "k", "v")
+            proxy.blackhole()
+            with pytest.raises(redis.TimeoutError):
+                await asyncio.to_thread(client.get, "k")
+            assert answer(node, "GET", "k") == "v"
+            await cluster.wait_until_ok(timeout=1)
+            network.restore()
+            assert await asyncio.to_thread(client.get, "k") == "v"
+        assert cluster.password not in repr(network)
+
+
 def test_no_secret_is_shown(cluster: EmbeddedCluster) -> None:
     assert cluster.password not in repr(cluster)
     assert "3 primaries, 3 replicas, 6 of 6 servers running" in repr(cluster)
@@ -177,6 +351,21 @@ async def test_another_kind_of_server_without_a_password(
         (replica,) = other.replicas_of(primary)
         await other.failover(replica)
         assert other.replicas_of(replica) == [primary]
+        await grow_and_shrink(other, replica)
         coverage = "cluster-require-full-coverage"
         assert "'yes'" in answer(other.nodes[0], "CONFIG", "GET", coverage)
         assert "'no'" in answer(cluster.nodes[0], "CONFIG", "GET", coverage)
+
+
+@one_loop
+async def test_the_last_primary_stays() -> None:
+    async with EmbeddedCluster(1, 0, MAIN) as alone:
+        with pytest.raises(ConfigError, match="is the last primary"):
+            await alone.remove(alone.nodes[0])
+        joined = await alone.add_primary()
+        pid = joined.pid
+        await alone.stop()
+        assert not running(pid)
+        assert joined not in alone.nodes
+        with pytest.raises(ConnectFailed, match="does not run"):
+            await alone.add_primary()

@@ -363,7 +363,7 @@ def test_the_same_said_twice_is_no_contradiction(env: Setenv) -> None:
     env(
         URL="rediss+sentinel://al:p%40w@A:7000,b/m/3",
         MODE="Sentinel",
-        NODES="b:26379, a:7000",
+        NODES="b, a:7000",
         SENTINEL_MASTER="m",
         USERNAME="al",
         PASSWORD="p@w",
@@ -397,7 +397,8 @@ def test_a_place_in_the_constructor_drops_the_environments(env: Setenv) -> None:
     assert config(url="redis://other").endpoint == "the cluster of other:6379"
     assert config(url="redis+cluster://other").nodes == (("other", 6379),)
     env(NODES="", HOST="prod", PORT="7000")
-    assert config(nodes="other:1").seeds == (("other", 1),)
+    found = config(nodes="other:1")
+    assert (found.seeds, found.host, found.port) == ((("other", 1),), "localhost", 6379)
     assert config(nodes="").seeds == (("prod", 7000),)
 
 
@@ -474,7 +475,7 @@ NO_SENTINELS = "means nothing without sentinels; set REDIS_MODE=sentinel"
             "mode=cluster: there is one server alone on url=unix:///x",
         ),
         (
-            {"url": "embedded://", "mode": "sentinel", "sentinel_master": "m"},
+            {"url": "embedded://", "mode": "sentinel"},
             "mode=sentinel: there is one server alone on url=embedded://",
         ),
     ],
@@ -520,6 +521,7 @@ def test_what_says_nothing_is_no_trouble() -> None:
 
 
 def test_each_cause_is_told_once(env: Setenv) -> None:
+    assert "\n" not in refused(mode="cluster", read_from="slave", read_zone="z")
     env(MODE="clusters", NODES="a:x", SENTINEL_MASTER="m")
     assert refused().splitlines() == [
         "2 settings are wrong:",
@@ -577,6 +579,7 @@ async def test_the_plan_of_sentinels() -> None:
     assert len({id(one.dialect) for one in (*its_plan.sentinels, options)}) == 3
     for one in its_plan.sentinels:
         assert await one.credentials() == ("watcher", "s3cret")
+        assert "s3cret" not in repr(await one.credentials())
         assert (one.database, one.timeout, one.tls) == (0, 2.0, options.tls)
         assert one.tls is not None
     assert await options.credentials() == ("al", "pw")

@@ -147,7 +147,7 @@ def test_the_dashboard_can_be_imported_anywhere() -> None:
             for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]):
                 assert re.search(rf"by \([^)]*\b{label}\b", target["expr"]), panel["title"]
     titles = [panel["title"] for panel in board["panels"] if panel["type"] == "row"]
-    assert len(titles) == 6
+    assert len(titles) == 7
 
 
 async def test_alerts_ask_for_what_there_is(exported: Exported) -> None:
@@ -247,7 +247,7 @@ async def test_the_page_names_fields_that_there_are(clean_server: EmbeddedServer
     for field, within in fields:
         value = getattr(metrics, field)
         if within:
-            if field == "lanes":
+            if field in ("lanes", "nodes"):
                 (value,) = value
             elif field == "by_command":
                 value = value["PING"]

@@ -158,6 +158,25 @@ def test_parts_of_a_url_name_it_and_secrets_stay_hidden() -> None:
         assert NEEDLE not in shown
 
 
+def test_many_servers_are_shown_as_they_are_written() -> None:
+    code, told, settings = in_force(
+        REDIS_URL=f"redis+sentinel://alice:{ENCODED}@[::1]:7000,db/mymaster/3",
+        REDIS_SENTINEL_PASSWORD=NEEDLE,
+        REDIS_ADDRESS_MAP="10.0.0.1:7=h:8, [::1]:7=h:9",
+    )
+    assert (code, told["problems"]) == (0, [])
+    shown = {name: settings[name]["value"] for name in ("mode", "nodes", "address_map")}
+    assert shown == {
+        "mode": "sentinel",
+        "nodes": "[::1]:7000,db:26379",
+        "address_map": "10.0.0.1:7=h:8,[::1]:7=h:9",
+    }
+    assert settings["sentinel_password"]["value"] == "***"
+    assert settings["nodes"]["given_by"] == settings["sentinel_master"]["given_by"] == "REDIS_URL"
+    assert settings["url"]["value"] == "redis+sentinel://alice:***@[::1]:7000,db/mymaster/3"
+    assert NEEDLE not in json.dumps(told)
+
+
 @pytest.mark.parametrize("width", ["60", "200"])
 def test_it_reads_well_at_any_width(width: str) -> None:
     done = env("--effective", COLUMNS=width, REDIS_URL="redis://h:7000", NO_COLOR="1")

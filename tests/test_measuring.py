@@ -611,7 +611,7 @@ async def test_rates_are_those_of_the_last_seconds() -> None:
         metrics.commands += 100 if second <= 110 else 1000
         metrics.bytes_in += 7
         metrics.tick(began + second)
-    rates = metrics._rates(began + 120)
+    rates = metrics.rates(began + 120)
     assert rates[1].commands == pytest.approx(1000)
     assert rates[10].commands == pytest.approx(1000)
     assert rates[60].commands == pytest.approx((10 * 1000 + 50 * 100) / 60)

@@ -76,6 +76,7 @@ WRONG: dict[str, Callable[[], object]] = {
     "failover_timeout='5' must be": lambda: EmbeddedSentinels(failover_timeout=untyped("5")),
     "slot=-1 must be a whole number, 0 to 16383": lambda: EmbeddedCluster().owner_of(-1),
     "slot=16384 must be a whole number, 0 to 16383": lambda: EmbeddedCluster().owner_of(16384),
+    "seed=-1 must be a whole number, 0 or more": lambda: EmbeddedCluster().proxied(seed=-1),
     "key must be a str or bytes, not int": lambda: EmbeddedCluster().node_for(untyped(3)),
 }
 

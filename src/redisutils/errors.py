@@ -89,13 +89,15 @@ class ConnectFailed(RedisUtilsError, rpy.ConnectionError):
     """No connection could be made: refused, unreachable, TLS or handshake failed.
 
     ``fatal`` says that trying again cannot help, as with a wrong password; ``own``, that it failed
-    on our side, and says nothing of the server.
+    on our side, and says nothing of the server; ``elsewhere``, that what is connected to may soon
+    be another server, so that the attempt counts against nobody's retries.
     """
 
     tells_outcome = True
     outcome = Outcome.NOT_SENT
     fatal = False
     own = False
+    elsewhere = False
 
     def __init__(
         self, message: str, *, outcome: Outcome | None = None, fatal: bool | None = None

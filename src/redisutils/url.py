@@ -142,7 +142,7 @@ def parse_url(text: str) -> ServerUrl:
                 "takes user and password once, before the first host; an @ in them must be "
                 "percent-encoded as %40"
             )
-        nodes = tuple(dict.fromkeys(_nodes(place, _MANY_SERVERS[scheme][1])))
+        nodes = tuple(_nodes(place, _MANY_SERVERS[scheme][1]))
         return ServerUrl(
             scheme, None, None, username, password, database, None, whole, nodes, master
         )

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from math import inf
 from typing import Any, Final, TypeVar
 
@@ -72,12 +72,18 @@ _KEEPALIVE: Final[dict[str, int]] = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TC
 
 
 async def dial(
-    options: ConnectOptions, metrics: PoolMetrics, *, silence: float = inf
+    options: ConnectOptions,
+    metrics: PoolMetrics,
+    *,
+    silence: float = inf,
+    prove: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> Connection:
     """Connect, TLS and handshake within ``options.timeout``.
 
     Args:
         silence: passed to the :class:`Connection`.
+        prove: looks, as the last part of the handshake, whether this is the right server; raises
+            ConnectFailed if it is not.
 
     Raises:
         ConnectTimeout: it took longer.
@@ -104,6 +110,8 @@ async def dial(
         async with asyncio.timeout(None if options.timeout == inf else options.timeout):
             opened = await _open(options, make)
             await shake_hands(opened, options)
+            if prove is not None:
+                await prove(opened)
         options.dialect.spoken = True
         opened.owner = NOBODY
         opened.count_into(metrics)

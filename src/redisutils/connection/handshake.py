@@ -237,11 +237,12 @@ def refusal(
     if len(text) > LONGEST_REFUSAL:
         text = f"{text[:LONGEST_REFUSAL]}…"
     where = f"{options.peer} refused the connection"
+    password = f"{options.settings}_PASSWORD or {options.settings}_PASSWORD_FILE"
     wants_one = ("noauth", "authentication required", "hello must")
     if not credentials and any(phrase in words for phrase in wants_one):
         return AuthenticationFailed(
-            f"{options.peer} wants a password and none is set: set REDIS_PASSWORD or "
-            "REDIS_PASSWORD_FILE (and REDIS_USERNAME for an ACL user)"
+            f"{options.peer} wants a password and none is set: set {password} "
+            f"(and {options.settings}_USERNAME for an ACL user)"
         )
     if isinstance(error, NoPermissionError):
         return ConnectFailed(
@@ -255,7 +256,7 @@ def refusal(
         return AuthenticationFailed(
             f"{options.peer} refused the user name or password of user "
             f"{_user(credentials)!r}: {text.rstrip('.')}. "
-            "Check REDIS_USERNAME and REDIS_PASSWORD or REDIS_PASSWORD_FILE"
+            f"Check {options.settings}_USERNAME and {password}"
         )
     if "db index" in words or "select is not allowed" in words:
         return ConnectFailed(

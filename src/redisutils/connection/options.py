@@ -76,6 +76,10 @@ class ConnectOptions:
     """Socket options of TCP level; None for ours: idle 30 s, every 5 s, 3 times."""
     library: tuple[str, str] | None = ("redisutils", "")
     """Name and version for CLIENT SETINFO; None sends none."""
+    name: str | None = None
+    """What stands there, for messages, beside its place: ``mymaster``. Without a host, alone."""
+    settings: str = "REDIS"
+    """With what the settings of user name and password begin, for messages."""
 
     readonly: bool = False
     """Whether to say that replicas of a cluster are to answer what only reads
@@ -89,6 +93,12 @@ class ConnectOptions:
     @property
     def peer(self) -> str:
         """The server's name for messages."""
+        if self.name is None:
+            return self._place
+        return f"{self.name} ({self._place})" if self.host or self.path else self.name
+
+    @property
+    def _place(self) -> str:
         if self.path is not None:  # which may have bytes that are no text, and no log would take
             return self.path.encode(errors="backslashreplace").decode()
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

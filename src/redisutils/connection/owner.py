@@ -9,7 +9,7 @@ from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, Outcome, ProtocolError
 from redisutils.metrics.counters import PoolMetrics
 
-__all__ = ["NOBODY", "Owner", "lost"]
+__all__ = ["NOBODY", "Owner", "Witness", "lost"]
 
 
 class _Owned(Protocol):
@@ -73,6 +73,16 @@ class Owner(Generic[C]):
     def on_unreadable(self, connection: C, error: UnicodeDecodeError) -> None:
         """Something came that nobody asked for, and is not text in the connection's encoding."""
         connection.lose(ProtocolError(f"{connection.peer} sent what nobody had asked for: {error}"))
+
+
+class Witness(Protocol):
+    """Told of what a connection shows of its server, whoever its owner is. Must raise nothing."""
+
+    def refused(self, connection: Any, codes: Sequence[str]) -> None:
+        """An answer had errors with these codes in it. Its owner has not been told yet."""
+
+    def lost(self, connection: Any) -> None:
+        """It is about to end, and nobody here wanted that."""
 
 
 def lost(error: ConnectionLost, written: bool) -> ConnectionLost:

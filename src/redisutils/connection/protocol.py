@@ -28,7 +28,7 @@ import asyncio
 import os
 from asyncio import Future, InvalidStateError, current_task, get_running_loop
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from threading import get_ident
 from time import monotonic, perf_counter
@@ -45,7 +45,7 @@ from redisutils.connection.flights import (
     Flights,
 )
 from redisutils.connection.home import ASLEEP, Home
-from redisutils.connection.owner import NOBODY, Owner
+from redisutils.connection.owner import NOBODY, Owner, Witness
 from redisutils.connection.packing import pack
 from redisutils.connection.reply import Batch, Issued, Reply, as_reply, new_batch, raise_
 from redisutils.connection.timing import Timing
@@ -82,6 +82,10 @@ bounded by this times the former."""
 _WRITE_BUFFER: Final = 1024 * 1024
 """Bytes in the transport's buffer at which it asks us to pause."""
 
+_OF_SENTINELS: Final = (
+    "set REDIS_MODE=sentinel and REDIS_SENTINEL_MASTER to use the primary that it watches"
+)
+
 _INCOMPLETE: Final = object()  # hiredis' default, False, is also a RESP3 value
 _Push: Final[type] = hiredis.PushNotification
 
@@ -108,6 +112,8 @@ class Connection(asyncio.Protocol):
         "_flush_at",
         "_gets",
         "_home",
+        "_kept",
+        "_kept_from",
         "_loop",
         "_out",
         "_pid",
@@ -121,6 +127,7 @@ class Connection(asyncio.Protocol):
         "blocked",
         "closed",
         "decode_pushes",
+        "held",
         "last_heard",
         "metrics",
         "needs_reset",
@@ -130,6 +137,7 @@ class Connection(asyncio.Protocol):
         "retire_at",
         "server",
         "tainted",
+        "witness",
     )
 
     def __init__(
@@ -158,6 +166,10 @@ class Connection(asyncio.Protocol):
         self.protocol_version = 2
         self.server: dict[str, Any] = {}
         """What HELLO told of the server."""
+        self.held = False
+        """Whether nothing is written: see :meth:`hold`."""
+        self.witness: Witness | None = None
+        """Told of refusals and of its loss, beside the owner and whoever that is."""
 
         self._loop = get_running_loop()
         self._pid = os.getpid()
@@ -184,6 +196,9 @@ class Connection(asyncio.Protocol):
         self._flights = Flights()
         self._written = 0
         self._answered = 0
+        self._write: Callable[[bytes], object]
+        self._kept: list[bytes] = []  # what was issued while it was held
+        self._kept_from = 0  # how many had been written then
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -313,6 +328,9 @@ class Connection(asyncio.Protocol):
         self._home.sleep(self._awake_until)
         self.metrics.commands += self.uncounted
         unsent = len(self._out)
+        if self.held:
+            unsent += self._written - self._kept_from
+            self._kept.clear()
         self._out.clear()
         unanswered = self.owed()
         self._expected.clear()
@@ -326,7 +344,34 @@ class Connection(asyncio.Protocol):
         if not self.closed:
             owner = self.owner
             self.metrics.lost(error, owner.name, len(self._expected), owner.hears_unasked)
+            if self.witness is not None:
+                self.witness.lost(self)
         self.abort(error)
+
+    # -- holding ---------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Write nothing more. What is issued meanwhile is kept, and leaves with :meth:`let_go`; if
+        the connection is lost first, it was never written. Answers are still read."""
+        if not (self.held or self.closed):
+            self.held = True
+            self._kept_from = self._written
+            self._write = self._kept.append
+
+    def let_go(self) -> None:
+        """Write again, and what was kept first."""
+        if self.held and not self.closed:
+            self.held = False
+            self._write = self._transport.write
+            if self._kept:
+                self._write(b"".join(self._kept))
+                self._kept.clear()
+
+    @property
+    def awaited(self) -> int:
+        """How many commands the server has been sent, and has not answered."""
+        written = self._kept_from if self.held else self._written
+        return len(self._expected) - len(self._out) - (self._written - written)
 
     # -- writing ---------------------------------------------------------------
 
@@ -587,6 +632,8 @@ class Connection(asyncio.Protocol):
         reply = as_reply(refused)
         errors = self._error_replies.take(reply, self.metrics)
         codes = [code for _, code in errors]
+        if self.witness is not None:
+            self.witness.refused(self, codes)
         code: str | None = codes[0]
         if isinstance(reply, Batch):
             code = refusal_of(value, codes)
@@ -598,6 +645,8 @@ class Connection(asyncio.Protocol):
         elif isinstance(reply, Batch) and self.owner.on_partly_rejected(self, reply, value):
             return True
         if isinstance(value, BaseException):
+            if self.server.get("mode") == "sentinel" and "unknown command" in str(value):
+                value.args = (f"{value} ({self.peer} is a sentinel: {_OF_SENTINELS})",)
             reply.fail(value, self.metrics)
             return True
         if not (reply.done() or reply.is_own):  # the caller is told by what it is given
@@ -664,7 +713,9 @@ class Connection(asyncio.Protocol):
                 earliest = reply.deadline
         since = max(self.last_heard, unanswered[0].issued)
         silent = now - since
-        if silent < self._silence:
+        if self.held:  # and nobody expects an answer
+            self._arm(min(earliest, now + self._silence))
+        elif silent < self._silence:
             self._arm(min(earliest, since + self._silence))
         else:
             self._arm(earliest)

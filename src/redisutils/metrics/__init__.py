@@ -10,6 +10,7 @@ measures where measured commands are counted
 slow     the slowest of the last minutes
 pulse    the event loop's lag, the garbage collector's pauses, the process's memory
 counters all that a pool counts
+merging  one snapshot of many servers
 events   log records of what matters, and never a flood of them
 observer who may watch commands one by one
 snapshot ``pool.metrics()``
@@ -23,6 +24,7 @@ from redisutils.metrics.snapshot import (
     CommandMetrics,
     LaneMetrics,
     MetricsSnapshot,
+    NodeMetrics,
     ProcessMetrics,
     Rates,
     SlowCommand,
@@ -40,6 +42,7 @@ __all__ = [
     "LatencyHistogram",
     "LatencySnapshot",
     "MetricsSnapshot",
+    "NodeMetrics",
     "PoolMetrics",
     "ProcessMetrics",
     "Rates",

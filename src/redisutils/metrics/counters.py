@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from asyncio import AbstractEventLoop, Future
+from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from redisutils.errors import CommandTimeout, Outcome, RedisUtilsError, outcome_of
+from redisutils.errors import CircuitOpen, CommandTimeout, Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics.events import EventLog
 from redisutils.metrics.latency import LatencyHistogram
 from redisutils.metrics.measures import Measures
@@ -18,28 +19,54 @@ from redisutils.metrics.meter import Meter
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.pulse import Pulse
 from redisutils.metrics.reading import ReadCounts
-from redisutils.metrics.snapshot import BreakerStatus, LaneMetrics, MetricsSnapshot, Rates
+from redisutils.metrics.snapshot import (
+    BreakerStatus,
+    LaneMetrics,
+    MetricsSnapshot,
+    NodeMetrics,
+    Rates,
+)
 
-__all__ = ["Gauges", "PoolMetrics"]
+__all__ = ["WINDOWS", "Gauges", "PoolMetrics"]
 
 WINDOWS: Final = (1, 10, 60)
 """Seconds over which rates are told."""
+
+
+_SUMMED: Final = (
+    "commands",
+    "unknown_writes",
+    "timeouts",
+    "bytes_in",
+    "bytes_out",
+    "connections_created",
+    "connections_recycled",
+    "connections_discarded",
+    "connections_lost",
+    "waits",
+    "trips",
+    "background_errors",
+)
+"""Of ``PoolMetrics``, what two of them come to by adding."""
+
+_REFUSAL: Final = CircuitOpen.__name__
 
 
 class Gauges(NamedTuple):
     """What a pool knows at one moment and need not count. See ``MetricsSnapshot``."""
 
     endpoint: str
-    max_size: int
-    size: int
-    in_use: int
-    waiting: int
-    uncounted: int
+    max_size: int = 0
+    size: int = 0
+    in_use: int = 0
+    waiting: int = 0
+    uncounted: int = 0
     """Commands that are answered and not yet counted."""
-    in_flight: int
-    in_flight_bytes: int
-    lanes: tuple[LaneMetrics, ...]
-    breaker: BreakerStatus
+    in_flight: int = 0
+    in_flight_bytes: int = 0
+    lanes: tuple[LaneMetrics, ...] = ()
+    breaker: BreakerStatus = BreakerStatus()
+    role: Literal["primary", "replica"] | None = None
 
 
 class Repeated(Protocol):
@@ -83,6 +110,7 @@ class PoolMetrics:
         "reads",
         "retries",
         "timeouts",
+        "trips",
         "unknown_writes",
         "wait_time",
         "waits",
@@ -107,6 +135,7 @@ class PoolMetrics:
         self.connections_lost = 0
         self.waits = 0
         self.wait_time = LatencyHistogram()
+        self.trips = 0
         self.background_errors = 0
         self.observer: Observer | None = None
         self._since = monotonic()
@@ -191,6 +220,49 @@ class PoolMetrics:
             for reply in replies or ():
                 self.observer.retried(reply.future, reason, reply.attempts, pause)
 
+    @property
+    def refused(self) -> int:
+        """Calls that the circuit breaker has refused."""
+        return sum(count for (error, _), count in self.failures.items() if error == _REFUSAL)
+
+    def absorb(self, other: PoolMetrics) -> None:
+        """Count all that ``other`` has counted as well; not its rates. O(buckets in use)."""
+        self.measures.absorb(other.measures)
+        self.wait_time.absorb(other.wait_time)
+        self.errors.update(other.errors)
+        self.failures.update(other.failures)
+        self.retries.update(other.retries)
+        for name in _SUMMED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.reads.absorb(other.reads)
+        self.background_errors += other.events.failed
+
+    def adopt(self, left: PoolMetrics) -> None:
+        """Count from now on what a server has counted that is gone, so that the whole, which had
+        it in its sums and its rates, does not fall.
+
+        Args:
+            left: what counts nothing any more: the server is closed.
+        """
+        stands = list(left._ticks)
+        times = [when for when, *_ in stands]
+        for at, (when, *ours) in enumerate(self._ticks):
+            # All pools of a loop tick at the same time. Before its first it had counted nothing.
+            theirs = stands[max(0, bisect_right(times, when) - 1)]
+            commands, failures, received, sent = map(sum, zip(ours, theirs[1:], strict=True))
+            self._ticks[at] = (when, commands, failures, received, sent)
+        self.absorb(left)
+
+    def together(self, others: Collection[PoolMetrics]) -> PoolMetrics:
+        """New counters with what these and the ``others`` have counted, to be read and not to be
+        counted on. O(buckets in use)."""
+        whole = PoolMetrics(None, self.events.endpoint)
+        whole._pulse = self._pulse
+        whole._since = self._since
+        for each in (self, *others):
+            whole.absorb(each)
+        return whole
+
     def tick(self, now: float) -> None:
         """A second has passed."""
         self._ticks.append(self._stand(now))
@@ -201,7 +273,8 @@ class PoolMetrics:
     def _stand(self, now: float) -> tuple[float, int, int, int, int]:
         return now, self.commands, self.failures.total(), self.bytes_in, self.bytes_out
 
-    def _rates(self, now: float) -> dict[int, Rates]:
+    def rates(self, now: float) -> dict[int, Rates]:
+        """By the seconds of ``WINDOWS``; ``now`` is ``time.monotonic()``."""
         stand = self._stand(now)
         rates = {}
         for window in WINDOWS:
@@ -217,8 +290,35 @@ class PoolMetrics:
             )
         return rates
 
-    def snapshot(self, gauges: Gauges) -> MetricsSnapshot:
-        """All of it as it is now. O(buckets in use), some tenths of a millisecond."""
+    def node(self, gauges: Gauges) -> NodeMetrics:
+        """A server by itself."""
+        return NodeMetrics(
+            endpoint=gauges.endpoint,
+            began=self._since,
+            commands=self.commands + gauges.uncounted,
+            errors=self.errors.total(),
+            latency=self.measures.latency(),
+            max_size=gauges.max_size,
+            size=gauges.size,
+            in_use=gauges.in_use,
+            waiting=gauges.waiting,
+            in_flight=gauges.in_flight,
+            connected=gauges.size > 0,
+            breaker=gauges.breaker,
+            role=gauges.role,
+        )
+
+    def snapshot(
+        self,
+        gauges: Gauges,
+        nodes: tuple[NodeMetrics, ...] | None = None,
+        rates: Mapping[int, Rates] | None = None,
+    ) -> MetricsSnapshot:
+        """All of it as it is now. O(buckets in use), some tenths of a millisecond.
+
+        Args:
+            nodes, rates: of many servers, who else can tell; for one they are its own.
+        """
         assert self._pulse is not None  # nobody shows those that stand alone
         now = monotonic()
         latency = self.measures.latency()
@@ -231,7 +331,7 @@ class PoolMetrics:
             parts=MappingProxyType(self.measures.parts()),
             composition=self.measures.composition(latency),
             by_command=MappingProxyType(self.measures.by_command()),
-            rates=MappingProxyType(self._rates(now)),
+            rates=MappingProxyType(self.rates(now) if rates is None else dict(rates)),
             slow=self.measures.slow.read(),
             errors=MappingProxyType(dict(self.errors)),
             failures=MappingProxyType(dict(self.failures)),
@@ -255,6 +355,7 @@ class PoolMetrics:
             in_flight_bytes=gauges.in_flight_bytes,
             lanes=gauges.lanes,
             breaker=gauges.breaker,
+            nodes=(self.node(gauges),) if nodes is None else nodes,
             background_errors=self.background_errors + self.events.failed,
             process=self._pulse.read(),
             reads=self.reads.snapshot(),

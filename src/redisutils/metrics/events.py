@@ -11,6 +11,9 @@ discarded      INFO     ``error``: an idle connection was not fit for reuse
 renewed        INFO     ``lane``: its connection had lived long enough
 retried        INFO     ``reason``, ``commands`` that are repeated
 budget_spent   WARNING  ``outcome``, ``error``: a command's time was over
+held           WARNING  ``error``: why nothing is written to the primary for the moment
+moved          WARNING  ``old`` and ``new`` place of the primary
+sentinel       WARNING  ``error``: what is wrong with what sentinels say
 circuit        ERROR    ``state`` it changed to, ``error``; WARNING when it closes again
 ============== =======  =====================================================================
 

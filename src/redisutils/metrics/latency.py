@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import inf
 from types import MappingProxyType
 from typing import Final
@@ -123,6 +124,15 @@ class LatencyHistogram:
             begin = end
         pending.clear()
 
+    def absorb(self, other: LatencyHistogram) -> None:
+        """Count all that ``other`` has counted as well, as exactly. O(buckets in use)."""
+        other.fold()
+        counts = self._counts
+        for bucket, count in other._counts.items():
+            counts[bucket] = counts.get(bucket, 0) + count
+        self._total += other._total
+        self._max = max(self._max, other._max)
+
     def snapshot(self) -> LatencySnapshot:
         """Fold, and read percentiles. O(buckets in use)."""
         self.fold()
@@ -144,17 +154,15 @@ def _snapshot(counts: dict[int, int], total: float, top: float) -> LatencySnapsh
 def _percentiles(
     counts: Mapping[int, int], count: int, top: float, percents: Sequence[float]
 ) -> list[float]:
-    """One duration for each of the ascending ``percents``."""
+    """One duration for each of the ``percents``."""
     if not count:
         return [0.0] * len(percents)
     found: list[float] = []
     buckets = sorted(counts)
-    at, upto = 0, counts[buckets[0]]
+    upto = list(accumulate(map(counts.__getitem__, buckets)))
     for percent in percents:
         rank = -(-count * percent // 100)
-        while upto < rank and at + 1 < len(buckets):
-            at += 1
-            upto += counts[buckets[at]]
+        at = min(bisect_left(upto, rank), len(buckets) - 1)
         found.append(min(_middle(buckets[at]), top))
     return found
 

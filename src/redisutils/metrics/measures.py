@@ -31,6 +31,10 @@ class _Calls:
         self.sums = list(_NO_SUMS)
         self.errors: Counter[str] = Counter()
 
+    def refused(self, code: str, times: int) -> None:
+        errors = self.errors
+        errors[code if code in errors or len(errors) < CODES else "OTHER"] += times
+
 
 class Measures:
     """Of one pool. Fixed memory: by the buckets of its histograms and the commands there are."""
@@ -87,14 +91,28 @@ class Measures:
 
     def refused(self, command: str, code: str) -> None:
         """The server answered a call of ``command`` with an error that begins with ``code``."""
-        errors = self._calls(command).errors
-        errors[code if code in errors or len(errors) < CODES else "OTHER"] += 1
+        self._calls(command).refused(code, 1)
 
     def _calls(self, command: str) -> _Calls:
         calls = self._by_command.get(command)
         if calls is None:
             calls = self._by_command[command] = _Calls()
         return calls
+
+    def absorb(self, other: Measures) -> None:
+        """Count all that ``other`` has counted as well. O(buckets in use)."""
+        self._total.absorb(other._total)
+        for ours, theirs in zip(self._parts, other._parts, strict=True):
+            ours.absorb(theirs)
+        for band, sums in other._sums.items():
+            _sum_up(self._sums.setdefault(band, list(_NO_SUMS)), sums)
+        for command, calls in other._by_command.items():
+            mine = self._calls(command)
+            mine.latency.absorb(calls.latency)
+            _sum_up(mine.sums, calls.sums)
+            for code, count in calls.errors.items():
+                mine.refused(code, count)
+        self.slow.absorb(other.slow)
 
     # -- reading -----------------------------------------------------------------------
 
@@ -120,6 +138,11 @@ class Measures:
             split = Split(*(part / (answered or 1.0) for part in parts))
             found[name] = CommandMetrics(latency, split, MappingProxyType(dict(calls.errors)))
         return found
+
+
+def _sum_up(sums: list[float], more: list[float]) -> None:
+    for at, value in enumerate(more):
+        sums[at] += value
 
 
 def _add(

@@ -17,6 +17,11 @@ class ReadCounts:
     hedged: int = 0
     hedges_won: int = 0
 
+    def absorb(self, other: ReadCounts) -> None:
+        """Add what another has counted. In place: others hold these counters."""
+        for each in fields(ReadCounts):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
     def snapshot(self) -> ReadMetrics:
         """As they are now."""
         return ReadMetrics(*(getattr(self, each.name) for each in fields(ReadMetrics)))
@@ -39,16 +44,6 @@ class ReadMetrics:
 
     def since(self, earlier: ReadMetrics) -> ReadMetrics:
         """What was counted after ``earlier``."""
-        return self._with(earlier, -1)
-
-    def plus(self, other: ReadMetrics) -> ReadMetrics:
-        """Both together."""
-        return self._with(other, 1)
-
-    def _with(self, other: ReadMetrics, sign: int) -> ReadMetrics:
         return ReadMetrics(
-            *(
-                getattr(self, each.name) + sign * getattr(other, each.name)
-                for each in fields(ReadMetrics)
-            )
+            *(getattr(self, each.name) - getattr(earlier, each.name) for each in fields(self))
         )

@@ -19,6 +19,7 @@ __all__ = [
     "CommandMetrics",
     "LaneMetrics",
     "MetricsSnapshot",
+    "NodeMetrics",
     "ProcessMetrics",
     "Rates",
     "SlowCommand",
@@ -84,6 +85,8 @@ class LaneMetrics:
     """Commands that wait: for a connection, for room on it, or to be repeated."""
     blocked: bool
     """Whether it is at a bound of what may be in flight."""
+    endpoint: str = ""
+    """The server that it leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,46 @@ class BreakerStatus:
     """Calls that it has refused."""
     error: str | None = None
     """What the last attempt failed of, while it is not closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMetrics:
+    """One of the servers behind a pool; behind one that speaks to a single server, that one.
+
+    What it tells is in the figures of the whole, too, but where it is said otherwise as there.
+    """
+
+    endpoint: str
+    """``host:port``, or a path."""
+    began: float
+    """Since when is counted (``time.monotonic``): a server that has left and come back counts
+    from then on."""
+    commands: int
+    errors: int
+    """Troubles met, of any class."""
+    latency: LatencySnapshot
+    max_size: int
+    size: int
+    in_use: int
+    waiting: int
+    in_flight: int
+    connected: bool
+    """Whether there is any connection to it."""
+    breaker: BreakerStatus
+    role: Literal["primary", "replica"] | None = None
+    """What it was when last heard of; None where nobody asks."""
+
+    def since(self, earlier: NodeMetrics | None) -> NodeMetrics:
+        """What was counted after ``earlier``, if that was of the same time that it was known; all
+        of it if not."""
+        if earlier is None or earlier.began != self.began:
+            return self
+        return replace(
+            self,
+            commands=self.commands - earlier.commands,
+            errors=self.errors - earlier.errors,
+            latency=self.latency.since(earlier.latency),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +176,7 @@ class MetricsSnapshot:
     """See the module's docstring."""
 
     endpoint: str
-    """The server: ``host:port``, or a path."""
+    """The server: ``host:port``, or a path; of many, what they are."""
     at: float
     """When it was taken (``time.monotonic``)."""
     seconds: float
@@ -198,6 +241,9 @@ class MetricsSnapshot:
     """Their size."""
     lanes: tuple[LaneMetrics, ...]
     breaker: BreakerStatus
+    """Of many servers, that of the worst; trips and refusals are those of all."""
+    nodes: tuple[NodeMetrics, ...]
+    """Each server by itself."""
     background_errors: int
     """Failures inside the pool's own background tasks: logged, never fatal."""
     process: ProcessMetrics
@@ -208,6 +254,7 @@ class MetricsSnapshot:
         """What was counted after ``earlier``, of the same pool; gauges, rates and the slow
         commands stay as they are."""
         nothing = CommandMetrics(LATENCY_OF_NONE, Split(), {})
+        nodes = {node.endpoint: node for node in earlier.nodes}
         composition = self.composition.since(earlier.composition)
         return replace(
             self,
@@ -233,6 +280,7 @@ class MetricsSnapshot:
             connections_recycled=self.connections_recycled - earlier.connections_recycled,
             connections_discarded=self.connections_discarded - earlier.connections_discarded,
             connections_lost=self.connections_lost - earlier.connections_lost,
+            nodes=tuple(node.since(nodes.get(node.endpoint)) for node in self.nodes),
             background_errors=self.background_errors - earlier.background_errors,
             reads=self.reads.since(earlier.reads),
             process=replace(

@@ -7,11 +7,11 @@ the names of counters, and is left to the exporter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+from redisutils.monitor.described import Described
+from redisutils.monitor.nodes import NODES
 from redisutils.monitor.samples import (
-    Read,
     age,
     breaker,
     by_command,
@@ -26,7 +26,7 @@ from redisutils.monitor.samples import (
     whole,
 )
 
-__all__ = ["BUCKETS", "CATALOGUE", "Described"]
+__all__ = ["BUCKETS", "CATALOGUE"]
 
 BUCKETS: Final = (
     *(50e-6, 100e-6, 250e-6, 500e-6),
@@ -35,22 +35,6 @@ BUCKETS: Final = (
 )
 """Upper bounds, in seconds, of every exported histogram. From what an answer takes within one
 machine to the default budget of a command."""
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """One metric."""
-
-    name: str
-    """Prometheus', without ``_total``."""
-    kind: Literal["counter", "gauge", "histogram", "info"]
-    unit: Literal["seconds", "bytes", ""]
-    text: str
-    labels: tuple[str, ...]
-    """Its own; all of them have ``endpoint`` as well."""
-    read: Read
-    otel: str | None
-    """OpenTelemetry's name; None where a conventional metric says the same, or the exporter."""
 
 
 CATALOGUE: Final[tuple[Described, ...]] = (
@@ -362,6 +346,8 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         one(lambda s: s.breaker.refused),
         "redisutils.breaker.refused",
     ),
+    # -- each server
+    *NODES,
     # -- the process
     Described(
         "redisutils_loop_lag_seconds",

@@ -17,7 +17,8 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from redisutils.client.redis_pool import RedisPool
 from redisutils.errors import ConfigError
 from redisutils.metrics import LatencySnapshot
-from redisutils.monitor.catalogue import BUCKETS, CATALOGUE, Described
+from redisutils.monitor.catalogue import BUCKETS, CATALOGUE
+from redisutils.monitor.described import Described
 from redisutils.monitor.reading import Reading
 from redisutils.monitor.tracing import Attributes
 from redisutils.version import VERSION
@@ -38,6 +39,7 @@ _ATTRIBUTES: Final = {
     "reason": "redisutils.retry.reason",
     "part": "redisutils.part",
     "lane": "redisutils.lane",
+    "node": "redisutils.node",
     "state": "redisutils.breaker.state",
 }
 """What the labels of the catalogue are called here."""

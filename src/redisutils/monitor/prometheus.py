@@ -19,7 +19,8 @@ from typing import Final
 from redisutils.client.redis_pool import RedisPool
 from redisutils.errors import ConfigError
 from redisutils.metrics import LatencySnapshot
-from redisutils.monitor.catalogue import BUCKETS, CATALOGUE, Described
+from redisutils.monitor.catalogue import BUCKETS, CATALOGUE
+from redisutils.monitor.described import Described
 from redisutils.monitor.reading import Reader, Reading
 from redisutils.monitor.samples import valid
 from redisutils.monitor.text import BOUNDS, OPENMETRICS, PLAIN, Place, text_of

@@ -107,7 +107,6 @@ class Breaker:
         self._error = ""  # what the last failed of
         self._heard = 0  # bytes, as the first failed
         self._reached = 0.0  # when it last was
-        self._trips = 0
         self._probing: asyncio.Task[None] | None = None
         self._probes: set[asyncio.Task[None]] = set()  # with those that are being cancelled
         self._stopped = False
@@ -122,10 +121,8 @@ class Breaker:
             state=self.state,
             seconds=monotonic() - self._changed,
             failures=self._failures,
-            trips=self._trips,
-            refused=sum(
-                count for (error, _), count in self._metrics.failures.items() if error == _REFUSAL
-            ),
+            trips=self._metrics.trips,
+            refused=self._metrics.refused,
             error=None if self.state == "closed" else self._error,
         )
 
@@ -233,7 +230,11 @@ class Breaker:
         if self._failures and self._metrics.bytes_in != self._heard:
             self._forget()
 
-    def _forget(self) -> None:
+    def renew(self) -> None:
+        """The endpoint is another server from now on: nothing is known of that one."""
+        self._forget("it has moved")
+
+    def _forget(self, why: str = "it answers") -> None:
         """It lives."""
         self._failures = 0
         if self.state == "closed":
@@ -242,8 +243,9 @@ class Breaker:
         self._metrics.events.note(
             "circuit",
             logging.WARNING,
-            "the circuit to %s is closed again: it answers",
+            "the circuit to %s is closed again: %s",
             self._peer,
+            why,
             state="closed",
         )
 
@@ -254,7 +256,7 @@ class Breaker:
 
     def _open(self) -> None:
         self._enter("open")
-        self._trips += 1
+        self._metrics.trips += 1
         if self._probing is not None:
             self._probing.cancel()
         self._begin()

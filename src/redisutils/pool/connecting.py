@@ -71,6 +71,7 @@ class Connector:
         "_policy",
         "_pool",
         "_refusing",
+        "_resting",
         "_spare",
         "_stopped",
         "_wanted",
@@ -106,6 +107,7 @@ class Connector:
         self._lease: Lease[Connection] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._refusing = False
+        self._resting: asyncio.Future[None] | None = None
         self._stopped = False  # whether it was told to end, and nobody is to be told so
 
     @property
@@ -204,14 +206,27 @@ class Connector:
                 fatal = isinstance(error, ConnectFailed) and error.fatal
                 counts = reconnecting.failed(self._policy(), now, final=fatal)
                 self._parked.trouble = f"{error.message}; tried {reconnecting.times()}"
-                if counts:
+                # Where the server may soon be another, a command's budget alone bounds its wait.
+                waits = isinstance(error, ConnectFailed) and error.elsewhere
+                if counts and not (waits and self._policy().mode != "never"):
                     tried = f"tried {reconnecting.times()} in {now - started:.2g} s"
                     self._disappoint(error, fatal, tried, reconnecting.pause)
                 if self._parked:
-                    await asyncio.sleep(reconnecting.pause)
+                    await self._rest(reconnecting.pause)
             else:
                 self._adopt(lease.item)
                 return
+
+    async def _rest(self, seconds: float) -> None:
+        """Until the next attempt, or until somebody knows that it is worth while."""
+        self._resting = self._loop.create_future()
+        await asyncio.wait([self._resting], timeout=seconds)
+        self._resting = None
+
+    def hurry(self) -> None:
+        """An attempt is worth while now."""
+        if self._resting is not None and not self._resting.done():
+            self._resting.set_result(None)
 
     async def _take(self) -> Lease[Connection]:
         """The pool's next."""

@@ -189,6 +189,7 @@ class Lane(Owner[Connection]):
             in_flight=connection.in_flight if connection is not None else 0,
             waiting=len(self._parked),
             blocked=connection is not None and connection.blocked,
+            endpoint=self.peer,
         )
 
     @property
@@ -286,6 +287,10 @@ class Lane(Owner[Connection]):
         if self.closed or self._draining or self._stale:
             return False
         return self._connector.open_at_once()
+
+    def hurry(self) -> None:
+        """To connect is worth while now, if it is waiting to."""
+        self._connector.hurry()
 
     def refuse_waiting(self) -> None:
         """No connection is to be had: the breaker has opened."""
@@ -455,7 +460,7 @@ class Lane(Owner[Connection]):
         elif self._cooling is not None and self.unwatched == self._submit_cooling:
             self._send_or_park(reply)
         else:
-            self._parked.put_back((reply,))
+            self._parked.insert(reply)
             if self._connection is None:
                 self._connector.open()
 

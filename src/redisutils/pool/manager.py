@@ -7,7 +7,7 @@ import logging
 import random
 import weakref
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from math import inf
 from time import monotonic
@@ -16,7 +16,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from redisutils.connection.alarm import FOREVER
-from redisutils.connection.dial import dial
+from redisutils.connection.dial import dial as dial_one
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import OwnPayload, pack, pack_many
 from redisutils.connection.protocol import Connection
@@ -27,7 +27,7 @@ from redisutils.pool.judgement import blocks
 from redisutils.pool.model import Expired, Silent, Usage
 from redisutils.pool.scouting import Scouted
 
-__all__ = ["ConnectionManager"]
+__all__ = ["ConnectionManager", "Dial"]
 
 FRESH_FOR: Final = 0.5
 """Seconds for which a connection that has just answered needs no PING before it is handed out
@@ -37,6 +37,8 @@ LIFETIME_JITTER: Final = 0.1
 """The part of ``max_lifetime`` by which connections' ends are spread, so that those that were
 opened together are not all replaced together."""
 
+
+Dial = Callable[[], Coroutine[Any, Any, Connection]]
 
 _PING: Final = OwnPayload(pack(("PING",)))
 
@@ -50,6 +52,7 @@ class ConnectionManager:
             there, and an idle connection is not waited for any more.
         max_lifetime, max_idle: seconds, ``inf`` for no bound.
         breaker: refuses to connect while the server is known dead, and learns from each attempt.
+        dial: makes a connection where that takes more than ``options``: of a server that moves.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class ConnectionManager:
         silence: float = inf,
         max_lifetime: float = inf,
         max_idle: float = inf,
+        dial: Dial | None = None,
     ) -> None:
         self.options = options
         self._metrics = metrics
@@ -70,7 +74,7 @@ class ConnectionManager:
         self._pings = itertools.count(1)
         self.open: weakref.WeakSet[Connection] = weakref.WeakSet()
         """All that have been made and may still be open, whoever has them."""
-        dialed = partial(dial, options, metrics, silence=silence)
+        dialed = dial or partial(dial_one, options, metrics, silence=silence)
         self._breaker = breaker
         self.scouted = Scouted(partial(breaker.attempt, dialed))
         self.on_abandoned: Callable[[Connection], None] = lambda _: None
@@ -111,6 +115,7 @@ class ConnectionManager:
         return (
             monotonic() - item.last_heard < FRESH_FOR
             and not item.needs_reset
+            and not item.held
             and not self.expired(item, usage)
         )
 

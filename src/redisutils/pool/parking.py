@@ -78,6 +78,15 @@ class Parking:
         self._replies = deque(sorted((*replies, *self._replies), key=_ISSUED))
         self._expect_expiry(min((reply.deadline for reply in replies), default=inf))
 
+    def insert(self, reply: Reply) -> None:
+        """``reply``, from elsewhere, has to wait here: behind all that was issued before it, or at
+        the same moment and came before it. O(1) for the youngest, else O(waiting)."""
+        if not self._replies or self._replies[-1].issued <= reply.issued:
+            self._replies.append(reply)
+        else:
+            self._replies = deque(sorted((*self._replies, reply), key=_ISSUED))
+        self._expect_expiry(reply.deadline)
+
     def take(self, now: float) -> Reply | None:
         """The next that is still to be sent; it does not wait any more."""
         while self._replies:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cluster import EmbeddedCluster
+    from .cluster_proxies import ClusterProxies
     from .faults import (
         Bandwidth,
         Blackhole,
@@ -46,6 +47,7 @@ __all__ = [
     "TLSFiles",
     "find_servers",
     # the network
+    "ClusterProxies",
     "Direction",
     "FaultProxy",
     "ServerProxy",
@@ -89,6 +91,7 @@ def __getattr__(name: str) -> Any:
             import_module("redisutils.testing.sentinels"),
             import_module("redisutils.testing.cluster"),
             import_module("redisutils.testing.migration"),
+            import_module("redisutils.testing.cluster_proxies"),
         ):
             if name in home.__all__:
                 return globals().setdefault(name, getattr(home, name))

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import hiredis
@@ -20,7 +21,7 @@ from redisutils.errors import ConnectFailed, ConnectTimeout
 
 from .server import EmbeddedServer
 
-__all__ = ["Deadline", "ask", "ask_all", "ask_replication"]
+__all__ = ["Deadline", "Word", "ask", "ask_all", "ask_in_parallel", "ask_replication"]
 
 Word = str | bytes | int
 
@@ -45,6 +46,13 @@ class Deadline:
     def give_up(self) -> None:
         """Make the present or next :meth:`wait_until` fail at once. For any thread."""
         self._given_up.set()
+
+    def check(self, problem: str) -> None:
+        """Nothing, unless it has passed or was given up: raises as :meth:`wait_until` then."""
+        if time.monotonic() > self._end:
+            raise ConnectTimeout(f"after {self._timeout} s {problem}")
+        if self._given_up.is_set():
+            raise ConnectFailed("given up")
 
     def wait_until(self, missing: Callable[[], str | None]) -> None:
         """Call ``missing`` until it finds nothing (None) that is still missing. An error from a
@@ -77,26 +85,51 @@ def ask(server: EmbeddedServer, *words: Word) -> Any:
 
 def ask_all(server: EmbeddedServer, *commands: Sequence[Word]) -> list[Any]:
     """The answers to several commands that arrive at the server at once; raises as :func:`ask`."""
+    return ask_in_parallel(server, commands, 1)
+
+
+def ask_in_parallel(
+    server: EmbeddedServer, commands: Sequence[Sequence[Word]], connections: int
+) -> list[Any]:
+    """As :func:`ask_all`, over so many connections: for commands whose answers the server delays.
+    The answers come in no order."""
     secret = [("AUTH", server.password)] if server.password else []
-    reader = hiredis.Reader(replyError=redis.ResponseError, encoding="utf-8", errors=_ERRORS)
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_PATIENCE)
+    parts = [part for part in (commands[at::connections] for at in range(connections)) if part]
+    replies: list[Any] = []
+    with ExitStack() as stack:
         try:
-            connection.connect(server.unix_socket)
-            connection.sendall(pack_many([*secret, *commands], errors=_ERRORS))
-            replies = [_reply(connection, reader) for _ in [*secret, *commands]]
+            open_ = [stack.enter_context(_sent(server, [*secret, *part])) for part in parts]
+            for connection, part in zip(open_, parts, strict=True):
+                reader = hiredis.Reader(
+                    replyError=redis.ResponseError, encoding="utf-8", errors=_ERRORS
+                )
+                answers = [_reply(connection, reader) for _ in [*secret, *part]]
+                for answer in answers:
+                    if isinstance(answer, redis.ResponseError):
+                        raise answer
+                replies += answers[len(secret) :]
         except OSError as error:
             raise ConnectFailed(f"the server on port {server.port} does not answer") from error
-    for reply in replies:
-        if isinstance(reply, redis.ResponseError):
-            raise reply
-    return replies[len(secret) :]
+    return replies
 
 
 def ask_replication(server: EmbeddedServer) -> dict[str, str]:
     """What a server says about its replication, by field."""
     lines = ask(server, "INFO", "replication").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _sent(server: EmbeddedServer, commands: Sequence[Sequence[Word]]) -> socket.socket:
+    """A connection on which these commands have been sent."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(_PATIENCE)
+        connection.connect(server.unix_socket)
+        connection.sendall(pack_many(commands, errors=_ERRORS))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _reply(connection: socket.socket, reader: hiredis.Reader) -> Any:

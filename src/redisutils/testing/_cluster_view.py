@@ -15,6 +15,8 @@ class NodeView:
     """One node, as another one sees it; ``primary`` is the id of a replica's primary."""
 
     id: str
+    port: int
+    bus_port: int
     flags: frozenset[str]
     primary: str | None
     connected: bool
@@ -37,9 +39,13 @@ def owners_of(nodes: Iterable[NodeView]) -> tuple[str | None, ...]:
 
 def _node(line: str) -> NodeView:
     # id address flags primary ping pong epoch link slot...
-    id_, _, flags, primary, _, _, _, link, *slots = line.split()
+    id_, address, flags, primary, _, _, _, link, *slots = line.split()
+    # host:port@busport, then perhaps a comma and more.
+    place, _, bus = address.partition("@")
     return NodeView(
         id_,
+        int(place.rpartition(":")[2]),
+        int(bus.partition(",")[0]),
         frozenset(flags.split(",")),
         None if primary == "-" else primary,
         link == "connected",

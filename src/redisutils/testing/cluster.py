@@ -1,38 +1,29 @@
-"""A cluster on one machine, whose slots can be seen and moved."""
+"""A cluster on one machine, whose slots can be seen and moved, and which grows and shrinks."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from itertools import combinations
 
-from redis.crc import key_slot
-
-from redisutils.connection.directives import Directives
+from redisutils.connection.ports import free_port
 from redisutils.errors import ConfigError, ConnectFailed
 
 from ._asking import Deadline, ask
-from ._checks import check_count, check_flag, check_kind, check_time
-from ._cluster_view import SLOTS, NodeView, owners_of, view_of
-from .group import ServerGroup, data_node_directives, password_or_new
+from ._bus import BusSwitch
+from ._checks import check_count
+from ._cluster_group import ClusterGroup
+from ._membership import forget, introduce, readdress
+from ._slot_moves import batches, move_slots
+from .cluster_proxies import ClusterProxies
+from .group import at_once
 from .migration import SlotMigration
 from .replication import wait_until_in_sync
-from .server import EmbeddedServer, ServerKind
+from .server import EmbeddedServer
 
 __all__ = ["EmbeddedCluster"]
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """What all nodes agree on: each slot's owner, and whom each replica follows, by their ids."""
-
-    owners: tuple[str | None, ...] = (None,) * SLOTS
-    followed: tuple[tuple[str, str], ...] = ()
-
-
-class EmbeddedCluster(ServerGroup):
+class EmbeddedCluster(ClusterGroup):
     """A cluster on 127.0.0.1.
 
     ::
@@ -48,10 +39,14 @@ class EmbeddedCluster(ServerGroup):
             await cluster.failover(cluster.replicas_of(other)[0])
             await other.kill()
             await cluster.wait_until_ok()
+            new = await cluster.add_primary()
+            await cluster.move_slots(range(1000), new)
+            await cluster.remove(new)
 
     Who owns a slot, and who is a primary, is what all nodes agreed on when this object last
-    looked: after the start, :meth:`failover`, :meth:`move_slot` and :meth:`wait_until_ok`.
-    To start takes more than 2 s: for so long a primary refuses to serve a cluster after its start.
+    looked: after the start, :meth:`wait_until_ok`, and each of the methods that change it. Those
+    are used one at a time. To start takes more than 2 s: for so long a primary refuses to serve a
+    cluster after its start.
 
     :param primaries: how many, default 3; they share the slots evenly.
     :param replicas: how many for each primary, default none.
@@ -67,110 +62,6 @@ class EmbeddedCluster(ServerGroup):
     :raises ConfigError: for an argument that makes no sense.
     """
 
-    def __init__(
-        self,
-        primaries: int = 3,
-        replicas: int = 0,
-        binary: ServerKind | str | os.PathLike[str] | None = None,
-        *,
-        password: str | None = None,
-        node_timeout: float = 1.0,
-        require_full_coverage: bool = True,
-        appendonly: bool = False,
-        config: Directives | None = None,
-        startup_timeout: float = 20.0,
-    ) -> None:
-        check_count("primaries", primaries, 1, optional=False)
-        check_count("replicas", replicas, 0, optional=False)
-        check_time("node_timeout", node_timeout)
-        check_flag("require_full_coverage", require_full_coverage)
-        self.password = password_or_new(password)
-        """The password of all nodes; ``""`` for none."""
-        directives: Directives = {
-            "cluster-node-timeout": round(node_timeout * 1000),
-            "cluster-require-full-coverage": "yes" if require_full_coverage else "no",
-            "cluster-allow-replica-migration": "no",  # A primary without slots stays one.
-            "cluster-replica-validity-factor": 0,  # However long it was alone, a replica stands in.
-            **(config or {}),
-        }
-        nodes = [
-            EmbeddedServer(
-                binary,
-                password=self.password,
-                appendonly=appendonly,
-                role="cluster",
-                config=data_node_directives(self.password, directives),
-                startup_timeout=startup_timeout,
-            )
-            for _ in range(primaries * (1 + replicas))
-        ]
-        super().__init__(nodes, startup_timeout)
-        self._count = primaries
-        self._by_id: Mapping[str, EmbeddedServer] = {}
-        self._layout = _Layout()
-
-    # --- who is who ---
-
-    @property
-    def nodes(self) -> Sequence[EmbeddedServer]:
-        """All nodes: the first primaries, then their first replicas in turn."""
-        return self.members
-
-    @property
-    def primaries(self) -> list[EmbeddedServer]:
-        """The nodes that own slots."""
-        owners = set(self._layout.owners)
-        return [node for id_, node in self._by_id.items() if id_ in owners]
-
-    @property
-    def replicas(self) -> list[EmbeddedServer]:
-        """The nodes that follow a primary."""
-        return [self._by_id[replica] for replica, _ in self._layout.followed]
-
-    def replicas_of(self, primary: EmbeddedServer) -> list[EmbeddedServer]:
-        """The nodes that follow this one."""
-        id_ = self.id_of(primary)
-        return [self._by_id[own] for own, followed in self._layout.followed if followed == id_]
-
-    def id_of(self, node: EmbeddedServer) -> str:
-        """A node's name in the cluster. ConfigError when it is none of this running cluster."""
-        for id_, server in self._by_id.items():
-            if server is node:
-                return id_
-        raise ConfigError(f"{node!r} is no node of {self!r}")
-
-    def slot_of(self, key: str | bytes) -> int:
-        """A key's slot, by its hash tag if it has one."""
-        check_kind("key", key, (str, bytes), "a str or bytes")
-        return key_slot(key if isinstance(key, bytes) else key.encode())
-
-    def owner_of(self, slot: int) -> EmbeddedServer:
-        """The primary that owns a slot. ConnectFailed when none does, ConfigError for no slot."""
-        check_count("slot", slot, 0, SLOTS - 1, optional=False)
-        owner = self._layout.owners[slot]
-        if owner is None:
-            raise ConnectFailed(f"slot {slot} of {self!r} has no owner")
-        return self._by_id[owner]
-
-    def node_for(self, key: str | bytes) -> EmbeddedServer:
-        """The primary that owns a key's slot. ConnectFailed when none does."""
-        return self.owner_of(self.slot_of(key))
-
-    # --- what can be done to it ---
-
-    async def wait_until_ok(self, timeout: float = 15.0) -> None:
-        """Wait until the nodes that answer say that the cluster is ok, see each other, agree on
-        the owner of each slot, and none of the owners is dead or paused.
-
-        After the kill of a primary that is when its replica has taken over.
-        """
-        await self._work(timeout, self._wait_until_ok)
-
-    async def wait_in_sync(self, timeout: float = 10.0) -> None:
-        """Wait until each replica that answers has all that its primary had when this was called.
-        Where either was killed or paused there is nothing to wait for."""
-        await self._work(timeout, self._wait_in_sync)
-
     async def failover(
         self, replica: EmbeddedServer, timeout: float = 15.0, *, force: bool = False
     ) -> None:
@@ -183,7 +74,7 @@ class EmbeddedCluster(ServerGroup):
 
         def work(deadline: Deadline) -> None:
             ask(replica, "CLUSTER", "FAILOVER", *(["FORCE"] if force else []))
-            self._wait_until_ok(deadline, owner=id_)
+            self._agreement.wait_until_ok(deadline, owner=id_)
 
         await self._work(timeout, work)
 
@@ -191,6 +82,144 @@ class EmbeddedCluster(ServerGroup):
         """Move a slot with its keys to another primary. Raises as :meth:`migrating`."""
         async with self.migrating(slot, to, timeout):
             pass
+
+    async def move_slots(
+        self, slots: Iterable[int], to: EmbeddedServer, timeout: float = 60.0
+    ) -> None:
+        """Move many slots with their keys to ``to``, from whoever owns them, and wait until all
+        nodes know. Those that it owns already stay.
+
+        For a client that is as many moves of single slots, of which some are half-way at a time.
+        A thousand slots with some thousand keys take about 0.5 s, on a Valkey with replicas 1.5 s.
+
+        :param to: a primary, also one that owns none yet.
+        :param timeout: when it ends between two slots, s, default 60; some have moved then.
+        :raises ConfigError: when ``to`` is no primary; for no slot.
+        :raises ConnectFailed: when a slot has no owner, or a node does not answer; a slot may stay
+            half-way then.
+        """
+        wanted = list(dict.fromkeys(slots))
+        self._check_target(to)
+        sources = {slot: self.owner_of(slot) for slot in wanted}
+
+        def work(deadline: Deadline) -> None:
+            for source in dict.fromkeys(sources.values()):
+                own = [slot for slot in wanted if sources[slot] is source]
+                self._move(own, source, to, deadline)
+            self._agreement.wait_until_ok(deadline)
+
+        await self._work(timeout, work)
+
+    async def add_primary(self, timeout: float = 20.0) -> EmbeddedServer:
+        """As :meth:`add_primaries`, of one."""
+        return (await self.add_primaries(1, timeout))[0]
+
+    async def add_primaries(self, count: int, timeout: float = 20.0) -> list[EmbeddedServer]:
+        """Let more nodes join, at once, and wait until all know them; that takes 2 s.
+
+        They own no slots: with the first that moves to it, a node is one of the
+        :attr:`primaries`. They stay until :meth:`remove` or the end of the cluster, which starts
+        again with those nodes that it had at first.
+        """
+        check_count("count", count, 1, optional=False)
+        return await self._work(timeout, lambda deadline: self._join(count, deadline))
+
+    async def add_replica(self, primary: EmbeddedServer, timeout: float = 20.0) -> EmbeddedServer:
+        """Let another node join as a replica of ``primary``, and wait until it has its data.
+        Returns the node. ConfigError when ``primary`` is none."""
+        followed = self._check_target(primary)
+
+        def work(deadline: Deadline) -> EmbeddedServer:
+            (node,) = self._join(1, deadline)
+            ask(node, "CLUSTER", "REPLICATE", followed)
+            self._agreement.wait_until_ok(deadline, followers=len(self.replicas) + 1)
+            wait_until_in_sync(primary, [node], deadline)
+            return node
+
+        return await self._work(timeout, work)
+
+    async def remove(self, node: EmbeddedServer, timeout: float = 60.0) -> None:
+        """Let a node leave: its slots move, in even shares, to the other primaries, all others
+        forget it, and it ends.
+
+        One that has died can leave, too, when it owned no slot. A node that does not answer now
+        does not forget it, and tells the others of it when a minute has passed.
+
+        :raises ConfigError: when it is no node, has replicas, which have to leave before, or is
+            the last primary.
+        """
+        if self.replicas_of(node):
+            raise ConfigError(f"{node!r} has replicas: remove them first")
+        own = self._agreement.slots_of(node)
+        heirs = [primary for primary in self.primaries if primary is not node]
+        if own and not heirs:
+            raise ConfigError(f"{node!r} is the last primary of {self!r}")
+
+        def work(deadline: Deadline) -> None:
+            for number, heir in enumerate(heirs):
+                first, end = (len(own) * at // len(heirs) for at in (number, number + 1))
+                self._move(own[first:end], node, heir, deadline)
+            if own:
+                self._agreement.wait_until_ok(deadline)
+            with self._lock:
+                self._drop(node)
+            self._agreement.wait_until_ok(deadline)
+
+        await self._work(timeout, work)
+
+    async def readdress(self, node: EmbeddedServer, timeout: float = 15.0) -> None:
+        """Let a node that answers go to another port, with its data and its name, and wait until
+        all know. Its connections end, and nobody listens at the port of before."""
+        self.id_of(node)
+
+        def work(deadline: Deadline) -> None:
+            readdress(node, free_port())
+            bus_port = node.process.bus_port or 0
+            self._agreement.wait_until_found({node: bus_port}, deadline)
+            self._agreement.wait_until_ok(deadline)
+
+        await self._work(timeout, work)
+
+    @asynccontextmanager
+    async def isolated(self, *nodes: EmbeddedServer, timeout: float = 15.0) -> AsyncIterator[None]:
+        """Within the block, these nodes and all others hear nothing of each other, while clients
+        reach all: the bus of the cluster is cut. Leaving it waits until the cluster is ok.
+
+        The side with the fewer primaries refuses commands after ``node_timeout``; until then its
+        primaries go on acknowledging writes, which are lost where a replica on the other side has
+        taken over meanwhile. What was not cut is replication, by the port of clients. To begin
+        takes about a second. The traffic of the bus passes through the event loop: it may not be
+        blocked. Pausing or killing nodes is over before the block is.
+
+        :param timeout: for the beginning and for the end, s, default 15.
+        :raises ConfigError: for what is no node.
+        """
+        ids = {self.id_of(node) for node in nodes}
+        switches = {
+            node: BusSwitch(self.id_of(node), node.process.bus_port or 0)
+            for node in self._agreement.answering
+        }
+        try:
+            for switch in switches.values():
+                await switch.open()
+            await self._lead({node: switch.port for node, switch in switches.items()}, timeout)
+            for switch in switches.values():
+                switch.isolate(ids)
+            yield
+        finally:
+            for switch in switches.values():
+                switch.isolate(())
+            await self._lead({node: node.process.bus_port or 0 for node in switches}, timeout)
+            for switch in switches.values():
+                await switch.close()
+            await self.wait_until_ok(timeout)
+
+    def proxied(self, *, seed: int | None = None) -> ClusterProxies:
+        """A fault proxy before each node that there is now, for ``async with``.
+
+        :param seed: of what is random, as for a :class:`FaultProxy`.
+        """
+        return ClusterProxies(self.members, seed=seed)
 
     @asynccontextmanager
     async def migrating(
@@ -204,101 +233,77 @@ class EmbeddedCluster(ServerGroup):
         :raises ConfigError: when ``to`` owns the slot already, or is no primary; for no slot.
         """
         source = self.owner_of(slot)
-        if to is source or to in self.replicas:
-            raise ConfigError(f"slot {slot} cannot be moved to {to!r}")
-        migration = SlotMigration(
-            slot, (source, self.id_of(source)), (to, self.id_of(to)), self._work, timeout
-        )
+        target = to, self._check_target(to)
+        if to is source:
+            raise ConfigError(f"slot {slot} is owned by {to!r} already")
+        migration = SlotMigration(slot, (source, self.id_of(source)), target, self._work, timeout)
         await migration.begin()
         try:
             yield migration
         finally:
-            others = [node for node in self.primaries if node.answering]
-            await migration.finish(others)
-            await self._work(timeout, self._wait_until_ok)
+            await migration.finish(self._told())
+            await self._work(timeout, self._agreement.wait_until_ok)
 
     # --- blocking ---
 
-    def _summary(self) -> str:
-        return f"{self._count} primaries, {len(self.members) - self._count} replicas"
+    def _check_target(self, node: EmbeddedServer) -> str:
+        """The id of what may own slots. ConfigError when it is none, or a replica."""
+        if node in self.replicas:
+            raise ConfigError(f"{node!r} is a replica: it cannot own slots or be followed")
+        return self.id_of(node)
 
-    def _arrange(self, deadline: Deadline) -> None:
-        nodes, count = self.members, self._count
-        self._by_id = {ask(node, "CLUSTER", "MYID"): node for node in nodes}
-        for number, node in enumerate(nodes):
-            # Epochs that differ from the beginning need not be sorted out by elections.
-            ask(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            if number < count:
-                first, end = SLOTS * number // count, SLOTS * (number + 1) // count
-                ask(node, "CLUSTER", "ADDSLOTSRANGE", first, end - 1)
-        # Everybody is introduced to everybody: gossip alone would take seconds.
-        for node, other in combinations(nodes, 2):
-            ask(node, "CLUSTER", "MEET", other.host, other.port, str(other.process.bus_port))
-        deadline.wait_until(lambda: self._strangers({node: self._view(node) for node in nodes}))
-        for number, replica in enumerate(nodes[count:]):
-            ask(replica, "CLUSTER", "REPLICATE", self.id_of(nodes[number % count]))
-        self._wait_until_ok(deadline, followers=len(nodes) - count)
-        self._wait_in_sync(deadline)
+    async def _lead(self, bus_ports: Mapping[EmbeddedServer, int], timeout: float) -> None:
+        """Let each node's bus be found at another port."""
 
-    def _wait_in_sync(self, deadline: Deadline) -> None:
-        for primary in self.primaries:
-            if primary.answering:
-                replicas = [node for node in self.replicas_of(primary) if node.answering]
-                wait_until_in_sync(primary, replicas, deadline)
+        def work(deadline: Deadline) -> None:
+            for node, port in bus_ports.items():
+                ask(node, "CONFIG", "SET", "cluster-announce-bus-port", port)
+            self._agreement.wait_until_found(bus_ports, deadline)
 
-    def _wait_until_ok(
-        self, deadline: Deadline, *, owner: str | None = None, followers: int = 0
+        await self._work(timeout, work)
+
+    def _told(self) -> list[EmbeddedServer]:
+        """Who has to be told of a slot's new owner: replicas hear it from their primary."""
+        replicas = self.replicas
+        return [node for node in self.members if node.answering and node not in replicas]
+
+    def _move(
+        self,
+        slots: Sequence[int],
+        source: EmbeddedServer,
+        target: EmbeddedServer,
+        deadline: Deadline,
     ) -> None:
-        """Wait for agreement, also on a node that is to own slots and a number of replicas."""
+        if source is target:
+            return
+        ends = (source, self.id_of(source)), (target, self.id_of(target))
+        for portion in batches(slots):
+            deadline.check(f"slot {portion[0]} and others have not been moved")
+            move_slots(portion, *ends, self._told())
 
-        def missing() -> str | None:
-            found = self._agreed()
-            if isinstance(found, str):
-                return found
-            if owner is not None and owner not in found.owners:
-                return f"the node on port {self._by_id[owner].port} does not own any slot"
-            if len(found.followed) < followers:
-                return "replicas do not follow yet"
-            self._layout = found
-            return None
+    def _join(self, count: int, deadline: Deadline) -> list[EmbeddedServer]:
+        with self._lock:
+            if not self._started:
+                raise ConnectFailed(f"{self!r} does not run")
+            new = [self._make() for _ in range(count)]
+            try:
+                at_once(lambda node: node.process.launch(), new)
+                for node in new:
+                    others = self._agreement.answering
+                    self.members = (*self.members, node)
+                    self._agreement.add({ask(node, "CLUSTER", "MYID"): node})
+                    introduce(node, others)
+                self._agreement.wait_until_ok(deadline)
+            except BaseException:
+                for node in new:
+                    self._drop(node)
+                raise
+            return new
 
-        deadline.wait_until(missing)
-
-    def _agreed(self) -> _Layout | str:
-        """The layout on which all nodes that answer agree, or what is against it."""
-        answering = [node for node in self.members if node.answering]
-        for node in answering:
-            if "cluster_state:ok" not in ask(node, "CLUSTER", "INFO"):
-                return f"the cluster is not ok for the node on port {node.port}"
-        views = {node: self._view(node) for node in answering}
-        strangers = self._strangers(views)
-        if strangers:
-            return strangers
-        layouts = {_layout_of(view) for view in views.values()}
-        if len(layouts) != 1:
-            return "the nodes do not agree" if layouts else "no node answers"
-        layout = layouts.pop()
-        for owner in set(layout.owners):
-            if owner is not None and self._by_id[owner] not in views:
-                return f"the node on port {self._by_id[owner].port} owns slots and does not answer"
-        return layout
-
-    def _view(self, node: EmbeddedServer) -> Mapping[str, NodeView]:
-        return view_of(ask(node, "CLUSTER", "NODES"))
-
-    def _strangers(self, views: Mapping[EmbeddedServer, Mapping[str, NodeView]]) -> str | None:
-        """Which node does not know all, or does not see one that answers."""
-        seen_well = {id_ for id_, node in self._by_id.items() if node in views}
-        for node, view in views.items():
-            if view.keys() != self._by_id.keys():
-                return f"the node on port {node.port} does not know all others"
-            for id_ in seen_well:
-                if not view[id_].connected or view[id_].flags & {"handshake", "fail?", "fail"}:
-                    unseen = self._by_id[id_].port
-                    return f"the node on port {node.port} does not see that on port {unseen}"
-        return None
-
-
-def _layout_of(view: Mapping[str, NodeView]) -> _Layout:
-    followed = sorted((node.id, node.primary) for node in view.values() if node.primary)
-    return _Layout(owners_of(view.values()), tuple(followed))
+    def _drop(self, node: EmbeddedServer) -> None:
+        """End a node that is nobody's any more, and be rid of every trace of it."""
+        self.members = tuple(other for other in self.members if other is not node)
+        id_ = self._agreement.drop(node)
+        if id_ is not None:
+            forget(id_, self._agreement.answering)
+        node.process.close(grace=0.0)

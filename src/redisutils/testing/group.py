@@ -18,7 +18,7 @@ from redisutils.errors import ConnectFailed
 from ._asking import Deadline
 from .server import EmbeddedServer
 
-__all__ = ["ServerGroup", "data_node_directives", "password_or_new"]
+__all__ = ["ServerGroup", "at_once", "data_node_directives", "password_or_new"]
 
 _T = TypeVar("_T")
 
@@ -37,7 +37,7 @@ class ServerGroup(ABC):
 
     def __init__(self, members: Sequence[EmbeddedServer], startup_timeout: float) -> None:
         self.members = tuple(members)
-        """All servers, in the order in which they were made."""
+        """All servers, in the order in which they were made; some groups grow and shrink."""
         self._startup_timeout = startup_timeout
         self._started = False
         self._lock = threading.Lock()  # a group starts or ends, one at a time
@@ -117,7 +117,7 @@ class ServerGroup(ABC):
                 raise ConnectFailed(f"{self!r} runs already")
             self._started = True
             try:
-                _at_once(
+                at_once(
                     lambda member: member.process.launch(), self.members, on_error=self._abandon
                 )
                 self._arrange(deadline)
@@ -131,7 +131,7 @@ class ServerGroup(ABC):
 
     def _end(self) -> None:
         # Nothing of them is kept: there is no point in a gentle end.
-        _at_once(lambda member: member.process.close(grace=0.0), self.members)
+        at_once(lambda member: member.process.close(grace=0.0), self.members)
         self._started = False
 
     def _abandon(self) -> None:
@@ -156,7 +156,7 @@ def password_or_new(password: str | None) -> str:
     return secrets.token_urlsafe(32) if password is None else password
 
 
-def _at_once(
+def at_once(
     work: Callable[[EmbeddedServer], None],
     members: Sequence[EmbeddedServer],
     on_error: Callable[[], None] = lambda: None,

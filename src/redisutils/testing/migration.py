@@ -7,10 +7,10 @@ from typing import Protocol
 
 import redis
 
-from ._asking import Deadline, ask
+from ._asking import Deadline, Word, ask
 from .server import EmbeddedServer
 
-__all__ = ["SlotMigration"]
+__all__ = ["SlotMigration", "migrate_command"]
 
 # How many keys one MIGRATE carries, and how long it may take, ms.
 _BATCH = 1000
@@ -83,10 +83,18 @@ class SlotMigration:
         await self._work(self._timeout, work)
 
     def _migrate(self, keys: Sequence[str | bytes]) -> None:
-        password = self.target.password
-        secret = ("AUTH", password) if password else ()
-        place = (self.target.host, self.target.port, "", 0, _MIGRATE_PATIENCE)
-        ask(self.source, "MIGRATE", *place, *secret, "KEYS", *keys)
+        ask(self.source, *migrate_command(self.target, keys))
 
     def _set(self, node: EmbeddedServer, *state: str) -> None:
         ask(node, "CLUSTER", "SETSLOT", self.slot, *state)
+
+
+def migrate_command(target: EmbeddedServer, keys: Sequence[str | bytes]) -> Sequence[Word]:
+    """The words of a MIGRATE to ``target`` of keys of one slot."""
+    secret = ("AUTH", target.password) if target.password else ()
+    return (
+        *("MIGRATE", target.host, target.port, "", 0, _MIGRATE_PATIENCE),
+        *secret,
+        "KEYS",
+        *keys,
+    )

@@ -142,7 +142,8 @@ class Checkouts:
                 now = monotonic()
                 took = now - started
                 counts = reconnecting.failed(policy, now)
-                spent = counts and reconnecting.failures > allowed
+                waits = error.elsewhere and policy.mode != "never"
+                spent = counts and not waits and reconnecting.failures > allowed
                 if spent or took + reconnecting.pause >= budget:
                     raise type(error)(
                         f"{error.message}; tried {reconnecting.times()} in {took:.2g} s"

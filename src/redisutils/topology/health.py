@@ -19,15 +19,21 @@ class EndpointHealth:
     endpoint: str
     """``host:port``, or a path."""
     reachable: bool
-    """Whether it answered, be it with an error."""
+    """Whether it answered, be it with an error; of one that was not asked, whether others hear
+    it."""
     round_trip: float | None
     """Seconds that PING took; with connecting, if there was no connection yet."""
     server: ServerFacts | None
-    """What it told of itself."""
+    """What it told of itself; None of one that was not asked."""
+    told_role: Literal["primary", "replica"] | None = None
+    """What others told of one that was not asked: sentinels, or other nodes of a cluster."""
+    bytes_behind: int | None = None
+    """Of a replica of which others told: how much of the replication stream it lacks that they know
+    of."""
 
     @property
     def role(self) -> Literal["primary", "replica"] | None:
-        return self.server.role if self.server is not None else None
+        return self.server.role if self.server is not None else self.told_role
 
     @property
     def replication_lag(self) -> float | None:

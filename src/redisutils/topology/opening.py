@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redisutils.connection.options import ConnectOptions
 from redisutils.pool.settings import PoolSettings
-from redisutils.topology.plan import ClusterPlan, Plan
+from redisutils.topology.plan import ClusterPlan, Plan, SentinelPlan
 from redisutils.topology.server import Server
 from redisutils.topology.standalone import Standalone
 
@@ -19,8 +19,12 @@ def open_server(options: ConnectOptions, settings: PoolSettings, plan: Plan | No
         plan: many servers; None for one.
     """
     if isinstance(plan, ClusterPlan):
-        # Imported by those who have one.
+        # What it needs takes some milliseconds to import: only for those who have one.
         from redisutils.topology.cluster.cluster import Cluster
 
         return Cluster(options, settings, plan)
+    if isinstance(plan, SentinelPlan):
+        from redisutils.topology.sentinel.server import SentinelServer
+
+        return SentinelServer(options, settings, plan)
     return Standalone(options, settings)

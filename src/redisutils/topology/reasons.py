@@ -131,6 +131,13 @@ def of_server(peer: str, info: Info, grown: Grown, refused_writes: int) -> Itera
     Args:
         refused_writes: how many of ours were refused since, since it is a replica.
     """
+    if "sentinel" in (info.text("redis_mode"), info.text("server_mode")):
+        yield Reason(
+            f"{peer} is a sentinel, and no server: set REDIS_MODE=sentinel, REDIS_NODES to the "
+            "sentinels and REDIS_SENTINEL_MASTER to the name of the primary",
+            "sentinel",
+            "unhealthy",
+        )
     if info.number("loading"):
         told = [f"{percent} % done" for percent in [info.text("loading_loaded_perc")] if percent]
         told += [f"about {left} s left" for left in [info.text("loading_eta_seconds")] if left]

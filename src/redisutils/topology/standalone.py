@@ -26,7 +26,7 @@ from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.breaker import Breaker
 from redisutils.pool.housekeeping import Housekeeper
 from redisutils.pool.lane import Lane
-from redisutils.pool.manager import ConnectionManager
+from redisutils.pool.manager import ConnectionManager, Dial
 from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
 from redisutils.pool.pool import Pool
 from redisutils.pool.settings import PoolSettings
@@ -50,9 +50,12 @@ class Standalone:
     Args:
         options: how to connect.
         settings: the pool's figures.
+        dial: makes a connection, where that takes more than ``options``.
     """
 
-    def __init__(self, options: ConnectOptions, settings: PoolSettings) -> None:
+    def __init__(
+        self, options: ConnectOptions, settings: PoolSettings, dial: Dial | None = None
+    ) -> None:
         self.options = options
         self.settings = settings
         self._loop = asyncio.get_running_loop()
@@ -72,6 +75,7 @@ class Standalone:
             silence=settings.silence,
             max_lifetime=settings.max_lifetime,
             max_idle=settings.max_idle,
+            dial=dial,
         )
         self._manager.on_abandoned = self._unblock
         self.pool: Pool[Connection] = Pool(
@@ -101,7 +105,8 @@ class Standalone:
         _alive.add(self)
 
     def __repr__(self) -> str:
-        return f"<Standalone {self.options.peer}: {self.pool!r}, lanes {sorted(self._lanes)}>"
+        kind, lanes = type(self).__name__, sorted(self._lanes)
+        return f"<{kind} {self.options.peer}: {self.pool!r}, lanes {lanes}>"
 
     @property
     def closed(self) -> bool:
@@ -271,21 +276,23 @@ class Standalone:
 
     def snapshot(self) -> MetricsSnapshot:
         """What has been counted, and what is going on."""
+        return self.metrics.snapshot(self.gauges())
+
+    def gauges(self) -> Gauges:
+        """What is going on."""
         status = self.pool.status()
         connections = [one for one in self._manager.open if not one.closed]
-        return self.metrics.snapshot(
-            Gauges(
-                endpoint=self.options.peer,
-                max_size=status.max_size,
-                size=status.size,
-                in_use=self.pool.in_use,
-                waiting=status.waiting,
-                uncounted=sum(one.uncounted for one in connections),
-                in_flight=sum(one.in_flight for one in connections),
-                in_flight_bytes=sum(one.bytes_in_flight for one in connections),
-                lanes=tuple(lane.metrics() for lane in self._all_lanes()),
-                breaker=self.breaker.status(),
-            )
+        return Gauges(
+            endpoint=self.options.peer,
+            max_size=status.max_size,
+            size=status.size,
+            in_use=self.pool.in_use,
+            waiting=status.waiting,
+            uncounted=sum(one.uncounted for one in connections),
+            in_flight=sum(one.in_flight for one in connections),
+            in_flight_bytes=sum(one.bytes_in_flight for one in connections),
+            lanes=tuple(lane.metrics() for lane in self._all_lanes()),
+            breaker=self.breaker.status(),
         )
 
     def status(self) -> PoolStatus:

@@ -80,6 +80,7 @@ class Cluster:
         """The owner of slots whose owner is not known."""
         self.owners: list[Node] = [self.nowhere] * SLOTS
         """The owner of each slot. The same list for ever."""
+        self._preferred: Node | None = None  # whom to ask first for the map
         self.version = 0
         """Grows whenever a slot changes its owner."""
         self.primaries: list[Node] = []
@@ -250,6 +251,7 @@ class Cluster:
 
     def moved(self, slot: int, node: Node) -> None:
         """A node says that ``node`` owns ``slot`` now."""
+        self._preferred = node  # nobody knows better
         if self.owners[slot] is not node:
             self._change({slot: node})
         self.refresher.want()
@@ -260,6 +262,10 @@ class Cluster:
         random.shuffle(known)
         known.sort(key=lambda node: (node.suspect, not node.connected))
         seeds = [self._plan.addresses.get(seed, seed) for seed in self._plan.seeds]
+        preferred, self._preferred = self._preferred, None
+        if preferred in known:
+            known.remove(preferred)
+            known.insert(0, preferred)
         missing = [Node(seed, self._open) for seed in seeds if seed not in self.nodes]
         for node in missing:
             self.nodes[node.address] = node

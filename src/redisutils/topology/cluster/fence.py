@@ -1,11 +1,17 @@
 """What holds commands back while nobody may be asked: because the owner of their slot is not
-known, or because another one still owes answers for it.
+known, or because the slot moves.
 
 Order
 -----
 A slot has moved from X to Y. What is in flight at X was issued before: X executes it, or refuses
-it, and then it goes to Y. Only when the last of it is settled may what was issued since go to Y,
-or the two could change places. Meanwhile that waits here, in the order of issue.
+it, and then it is for Y. Only when the last of it is settled may what was issued since go to Y,
+or the two could change places. Meanwhile all of it waits here, in the order of issue.
+
+Nodes need not agree at once, and Y might refuse the first command and execute the second. So where
+anything was refused, its first goes to Y alone, and the others follow when that was accepted.
+
+What X refused must not run after what X executed later, on the same key (it had lost the slot for
+a moment): then it fails with what X said.
 
 X may never answer. After ``PATIENCE`` seconds, or at once if it was silent before, what it owes
 is given up (``settle``): its answer, should it come, is nobody's any more, since a server that has
@@ -21,9 +27,10 @@ from time import monotonic
 from typing import Any, Final
 
 from redisutils.connection.reply import Reply, new_batch, new_reply
-from redisutils.errors import RedisUtilsError
+from redisutils.errors import Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.parking import Parking
+from redisutils.topology.cluster.keys import keys_in
 
 __all__ = ["PATIENCE", "Fence", "Holding"]
 
@@ -75,7 +82,7 @@ class Holding:
 
     def take_over(self, reply: Reply) -> None:
         """What was issued before has to wait, in the order of issue."""
-        self.parked.put_back((reply,))
+        self.parked.insert(reply)
         self._on_parked()
 
     def close(self, error: Callable[[], RedisUtilsError]) -> None:
@@ -90,11 +97,25 @@ class Fence(Holding):
     Args:
         whose, metrics, why, check: as :class:`Holding` has them.
         slots: for which it stands.
+        send: sends one command to the owner of its slot.
         lift: called once when it stands no longer, with what waited.
         settle: called with what is given up.
     """
 
-    __slots__ = ("_armed", "_lift", "_pause", "_pending", "_settle", "_timer", "lifted", "slots")
+    __slots__ = (
+        "_armed",
+        "_lift",
+        "_metrics",
+        "_pause",
+        "_pending",
+        "_ran",
+        "_refused",
+        "_send",
+        "_settle",
+        "_timer",
+        "lifted",
+        "slots",
+    )
 
     def __init__(
         self,
@@ -104,58 +125,96 @@ class Fence(Holding):
         check: Callable[[], None],
         *,
         slots: frozenset[int],
+        send: Callable[[Reply], None],
         lift: Callable[[Fence, list[Reply]], None],
         settle: Callable[[list[Reply]], None],
     ) -> None:
         super().__init__(whose, metrics, why, check)
         self.slots = slots
         self.lifted = False
+        self._metrics = metrics
+        self._send = send
         self._lift = lift
         self._settle = settle
         self._pending: dict[Reply, None] = {}
         self._armed: Reply | None = None
+        self._refused: dict[Reply, Any] = {}  # and what was said
+        self._ran: list[Reply] = []
         self._timer: asyncio.TimerHandle | None = None
         self._pause: asyncio.TimerHandle | None = None
 
     def await_(self, pending: Iterable[Reply], patience: float) -> None:
-        """Stand until these have been answered, or were handed to another server, or for
-        ``patience`` seconds, after which they are given up."""
+        """Stand until these have been answered, or refused, or for ``patience`` seconds, after
+        which they are given up."""
         self._pending.update(dict.fromkeys(pending))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(patience, self._give_up)
-        self._look()
 
-    def pause(self, seconds: float) -> None:
-        """Stand for so long, at least."""
-        if self._pause is None:
+    def refuse(self, reply: Reply, refusal: Any, seconds: float = 0.0) -> None:
+        """``reply`` was refused with ``refusal``. It waits here for its turn, and all for
+        ``seconds`` at least."""
+        self._pending.pop(reply, None)
+        self._refused[reply] = refusal
+        self.take_over(reply)
+        if seconds and self._pause is None:
             self._pause = self._loop.call_later(seconds, self._paused)
+        self.look()
 
     def passed(self, reply: Reply) -> None:
-        """``reply`` was refused, and goes to another server now."""
+        """``reply`` goes its own way: no answer to it is to be waited for."""
         if reply in self._pending:
             del self._pending[reply]
-            self._look()
+            self.look()
 
-    def _paused(self) -> None:
-        self._pause = None
-        self._look()
-
-    def _look(self, _: object = None) -> None:
-        """Lift the fence if nothing is pending. Answers come in their order, so the last one is
-        watched: O(pending) each time it is settled."""
+    def look(self, _: object = None) -> None:
+        """Go on if nothing is pending. Answers come in their order, so the last one is watched:
+        O(pending) each time it is settled."""
         if self.lifted:
             return
         pending = self._pending
         while pending and next(reversed(pending)).done():
-            pending.popitem()
+            self._ran.append(pending.popitem()[0])
         if pending:
             last = next(reversed(pending))
             if last is not self._armed:
                 self._armed = last
-                last.future.add_done_callback(self._look)
+                last.future.add_done_callback(self.look)
         elif self._pause is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._drop_overtaken()
+        first = self.parked.take(monotonic()) if self._refused else None
+        if first is None:
             self._end()
+            return
+        self._refused.clear()
+        self._pending[first] = None
+        self._send(first)
+        self.look()
+
+    def _drop_overtaken(self) -> None:
+        """Fail what cannot run in its order any more. O(refused x ran), both of which are few."""
+        ran, self._ran = self._ran, []
+        for later in ran:
+            if not _may_have_run(later):
+                continue
+            keys = set(keys_in(later.payload))
+            for reply, refusal in self._refused.items():
+                if (
+                    reply.issued < later.issued
+                    and not reply.done()
+                    and not keys.isdisjoint(keys_in(reply.payload))
+                ):
+                    reply.fail(refusal, self._metrics)
+
+    def _paused(self) -> None:
+        self._pause = None
+        self.look()
 
     def _give_up(self) -> None:
         self._timer = None
@@ -163,12 +222,10 @@ class Fence(Holding):
         self._pending.clear()
         if late:
             self._settle(late)
-        self._look()
+        self.look()
 
     def _end(self) -> None:
         self.lifted = True
-        if self._timer is not None:
-            self._timer.cancel()
         self.parked.close()
         self._lift(self, self.parked.take_all(monotonic()))
 
@@ -178,3 +235,10 @@ class Fence(Holding):
             if timer is not None:
                 timer.cancel()
         super().close(error)
+
+
+def _may_have_run(reply: Reply) -> bool:
+    if reply.future.cancelled():
+        return True
+    error = reply.future.exception()
+    return error is None or outcome_of(error) not in (Outcome.NOT_SENT, Outcome.REJECTED)

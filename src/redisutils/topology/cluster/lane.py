@@ -268,10 +268,7 @@ class ClusterLane:
             return
         slots = slots_in(reply.payload)
         if isinstance(reply, Batch) and len({self._target(slot) for slot in slots}) > 1:
-            values: list[Any] = [None] * reply.size
-            self.resending.scatter(
-                reply, values, range(reply.size), lambda _, one: self.reroute(one)
-            )
+            self._scatter(reply, self.reroute)
             return
         self.hand_over(reply, partial(self.target, slots[0] if slots else None))
 
@@ -292,10 +289,10 @@ class ClusterLane:
             return
 
         def left(reply: Reply) -> bool:
-            return not is_asking(reply) and any(slot in slots for slot in slots_in(reply.payload))
+            return any(slot in slots for slot in slots_in(reply.payload))
 
-        withdrawn = lane.withdraw(left)
-        pending = [reply for reply in lane.owed() if not reply.done() and left(reply)]
+        withdrawn = lane.withdraw(lambda reply: not is_asking(reply) and left(reply))
+        pending = self._in_flight(old, left)
         if pending:
             self._raise_fence(old, frozenset(slots), pending)
         for reply in withdrawn:
@@ -318,6 +315,7 @@ class ClusterLane:
             fenced.add(fence)
         for fence in fenced:
             fence.await_(pending, patience)
+            fence.look()
 
     def _fence(self, slots: frozenset[int], old: Node, why: str) -> Fence:
         fence = Fence(
@@ -326,20 +324,46 @@ class ClusterLane:
             lambda: f"its slot moves, and {old.address} {why}",
             self.check,
             slots=slots,
+            send=self._send,
             lift=self._lifted,
             settle=partial(self.resending.settle, str(old.address)),
         )
         self._fences.update(dict.fromkeys(slots, fence))
         return fence
 
-    def hold(self, slot: int, reply: Reply, seconds: float) -> None:
-        """``reply`` is issued again in so many seconds, and what is issued for its slot meanwhile
-        stays behind it."""
+    def refuse(
+        self, node: Node, slot: int, reply: Reply, refusal: Any, seconds: float = 0.0
+    ) -> None:
+        """``node`` has refused ``reply``, which is for the owner of ``slot``, after ``seconds``.
+        What is issued for that slot meanwhile stays behind it."""
         fence = self._fences.get(slot)
         if fence is None:
-            fence = self._fence(frozenset((slot,)), self._owners[slot], "refuses it")
-        fence.pause(seconds)
-        fence.take_over(reply)
+            fence = self._fence(frozenset((slot,)), node, "has refused it")
+            pending = self._in_flight(node, lambda reply: slot in slots_in(reply.payload))
+            if pending:
+                fence.await_(pending, PATIENCE)
+        fence.refuse(reply, refusal, seconds)
+
+    def _in_flight(self, node: Node, wanted: Callable[[Reply], bool]) -> list[Reply]:
+        """What ``node`` owes, oldest first. O(in flight there)."""
+        lane = self._lanes.get(node)
+        if not isinstance(lane, Lane):
+            return []
+        owed = lane.owed()
+        return [r for r in owed if not (r.done() or is_asking(r)) and wanted(r)]
+
+    def _send(self, reply: Reply) -> None:
+        """To the owner of its slot, whatever stands before that."""
+        owners = {self._owners[slot] for slot in slots_in(reply.payload)}
+        if isinstance(reply, Batch) and len(owners) > 1:
+            self._scatter(reply, self._send)
+        else:
+            self.hand_over(reply, partial(self.lane_of, owners.pop()))
+
+    def _scatter(self, batch: Batch, issue: Callable[[Reply], None]) -> None:
+        """Issue the commands of ``batch`` one by one."""
+        values: list[Any] = [None] * batch.size
+        self.resending.scatter(batch, values, range(batch.size), lambda _, one: issue(one))
 
     def passed(self, reply: Reply) -> None:
         """No fence need wait for ``reply`` any more."""

@@ -22,7 +22,7 @@ from redisutils.errors import Outcome
 from redisutils.retry import TRANSIENT
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.reading import Copies
-from redisutils.topology.cluster.redirects import MOST, Redirects
+from redisutils.topology.cluster.redirects import Redirects
 from redisutils.topology.cluster.roles import Known, LaneOver
 
 __all__ = ["ReadingRedirects"]
@@ -95,7 +95,7 @@ class ReadingRedirects(Redirects):
         return super()._elsewhere(reply, code)
 
     def _at_primary(self, reply: Reply, code: str) -> bool:
-        if reply.redirects >= MOST or monotonic() >= reply.deadline:
+        if self._too_often(reply) or monotonic() >= reply.deadline:
             return False
         reply.redirects += 1
         self._cluster.metrics.retried(code, (reply,))

@@ -8,7 +8,8 @@ All happens in the callback that reads the refusal, so commands of one key stay 
   which nothing can come between.
 
 What has been sent from node to node more than ``AT_ONCE`` times waits a moment before it is sent
-again, since the nodes do not agree yet; after ``MOST`` times it fails with what was said last.
+again, since the nodes do not agree yet; after as many such pauses as there may be retries it fails
+with what was said last.
 """
 
 from __future__ import annotations
@@ -41,9 +42,6 @@ __all__ = ["FOLLOWED", "MULTI", "Redirects", "is_asking", "redirection"]
 
 AT_ONCE: Final = 3
 """How often one command is handed on without a pause."""
-
-MOST: Final = 16
-"""How often at all."""
 
 MULTI: Final = pack(("MULTI",))
 """How a transaction begins."""
@@ -110,7 +108,7 @@ class Redirects:
             # Valkey refuses the EXEC alone: nothing was executed.
             code = code_of(values[-1])
             return (code in FOLLOWED and self._follow(batch, values[-1], code)) or self._pause(
-                batch, code
+                batch, values[-1], code
             )
         places = [place for place, value in enumerate(values) if code_of(value) in FOLLOWED]
         if not places:
@@ -144,7 +142,7 @@ class Redirects:
     def _follow(self, reply: Reply, refusal: Any, code: str) -> bool:
         """Hand ``reply`` on to the node that ``refusal`` names."""
         named = redirection(refusal, self._node.address)
-        if named is None or reply.redirects >= MOST or monotonic() >= reply.deadline:
+        if named is None or self._too_often(reply) or monotonic() >= reply.deadline:
             return False
         slot, announced = named
         node = self._cluster.node_at(announced)
@@ -154,16 +152,17 @@ class Redirects:
             reply.fate = Outcome.REJECTED
         if isinstance(reply, Batch):
             reply.values = []
-        if code == "MOVED":
-            self._cluster.moved(slot, node)
+        pause = 0.0
         if reply.redirects > AT_ONCE:
             backoff = self._cluster.settings.retry.backoff
-            self._lane.hold(slot, reply, backoff.delay(reply.redirects - AT_ONCE))
-        elif code == "ASK":
+            pause = backoff.delay(reply.redirects - AT_ONCE)
+        if code == "MOVED":
+            self._cluster.moved(slot, node)
+        elif not pause:
             self._ask(node, reply)
-        else:
-            self._lane.hand_over(reply, partial(self._lane.lane_of, node))
-        self._lane.passed(reply)
+            self._lane.passed(reply)
+            return True
+        self._lane.refuse(self._node, slot, reply, refusal, pause)
         return True
 
     def _elsewhere(self, reply: Reply, code: str) -> bool:
@@ -172,7 +171,7 @@ class Redirects:
         if code not in TRANSIENT:
             return False
         self._cluster.refresher.want()
-        if self._is_ours(reply) or reply.redirects >= MOST:
+        if self._is_ours(reply) or self._too_often(reply):
             return False
         reply.redirects += 1
         if isinstance(reply, Batch):
@@ -180,6 +179,11 @@ class Redirects:
         self._lane.reroute(reply)
         self._lane.passed(reply)
         return True
+
+    def _too_often(self, reply: Reply) -> bool:
+        policy = self._cluster.settings.retry
+        pauses = 0 if policy.mode == "never" else policy.max_retries
+        return reply.redirects >= AT_ONCE + pauses
 
     def _is_ours(self, reply: Reply) -> bool:
         owners = self._cluster.owners
@@ -222,14 +226,14 @@ class Redirects:
         if code is not None:
             if self.on_refused(reply, value, code):
                 return
-            if self._pause(reply, code):
+            if self._pause(reply, value, code):
                 return
         if isinstance(value, Exception):
             reply.fail(value, self._cluster.metrics)
         else:
             reply.future.set_result(value)
 
-    def _pause(self, reply: Reply, code: str) -> bool:
+    def _pause(self, reply: Reply, refusal: Any, code: str) -> bool:
         """Refused for the moment by who was asked by way of exception, or as a transaction: issue
         it again after a while."""
         policy = self._cluster.settings.retry
@@ -242,8 +246,7 @@ class Redirects:
         self._cluster.metrics.retried(code, (reply,), delay)
         if isinstance(reply, Batch):
             reply.values = []
-        self._lane.hold(slots[0], reply, delay)
-        self._lane.passed(reply)
+        self._lane.refuse(self._node, slots[0], reply, refusal, delay)
         return True
 
     def _asked_in_vain(self, reply: Reply, error: BaseException) -> None:

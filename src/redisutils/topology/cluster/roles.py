@@ -129,9 +129,10 @@ class LaneOver(Protocol):
     def hand_over(self, reply: Reply, target: Callable[[], Taker]) -> None:
         """Let what ``target()`` gives issue what was issued before."""
 
-    def hold(self, slot: int, reply: Reply, seconds: float) -> None:
-        """``reply`` is issued again in so many seconds, and what is issued for its slot meanwhile
-        stays behind it."""
+    def refuse(
+        self, node: Node, slot: int, reply: Reply, refusal: Any, seconds: float = 0.0
+    ) -> None:
+        """``node`` has refused ``reply``, which is for the owner of ``slot``, after ``seconds``."""
 
     def passed(self, reply: Reply) -> None:
         """No fence need wait for ``reply`` any more."""

@@ -1,0 +1,261 @@
+"""A node fails, or is cut off: the others do not feel it, and nothing is answered wrongly, doubled
+or lost beyond what the servers themselves have lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from time import monotonic
+
+import pytest
+from redis.exceptions import RedisError
+
+from redisutils import Outcome, outcome_of
+from redisutils.testing import EmbeddedCluster, EmbeddedServer
+
+from .cluster_load import Load, Worker
+from .clusters import cluster_pool, empty, keys_of, slots_of, told
+from .ours import until
+
+one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
+
+CALLERS = 10
+"""For each primary."""
+
+
+@pytest.fixture(scope="module")
+def own_cluster(server_kind: str) -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(3, 1, server_kind, require_full_coverage=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def guarded(own_cluster: EmbeddedCluster) -> EmbeddedCluster:
+    """Three primaries with a replica each, empty and in sync. Tests leave it whole."""
+    empty(own_cluster)
+    await own_cluster.wait_until_ok()
+    await own_cluster.wait_in_sync()
+    return own_cluster
+
+
+def names(cluster: EmbeddedCluster) -> list[str]:
+    """Of workers, each of whose keys are on one node."""
+    found: list[str] = []
+    for primary in cluster.primaries:
+        tags = keys_of(cluster, primary, "shard")
+        found += [f"{{{next(tags)}}}" for _ in range(CALLERS)]
+    return found
+
+
+def on(cluster: EmbeddedCluster, load: Load, *nodes: EmbeddedServer) -> list[Worker]:
+    """The workers of these nodes."""
+    return load.of(lambda name: cluster.node_for(name) in nodes)
+
+
+def pace(workers: Sequence[Worker], begin: float, end: float) -> float:
+    """Turns done in a second."""
+    done = sum(begin <= at < end for worker in workers for at in worker.successes)
+    return done / (end - begin)
+
+
+def is_primary(node: EmbeddedServer) -> bool:
+    try:
+        return bool(told(node, "INFO", "replication")["role"] == "master")
+    except RedisError:
+        return False
+
+
+@one_loop
+async def test_a_killed_primary_costs_the_others_nothing(guarded: EmbeddedCluster) -> None:
+    dead = guarded.primaries[0]
+    (heir,) = guarded.replicas_of(dead)
+    async with cluster_pool(guarded) as pool:
+        load = Load(pool.client, names(guarded), lossy=True)
+        hurt, well = on(guarded, load, dead), on(guarded, load, *guarded.primaries[1:])
+        async with load:
+            await load.goes_on(20)
+            began = monotonic() - 0.3
+            await dead.kill()
+            killed = monotonic()
+            await until(lambda: is_primary(heir), "the election", 15)
+            elected = monotonic()
+            await until(lambda: all(worker.successes[-1] > elected for worker in hurt), "all", 10)
+            back = min(at for worker in hurt for at in worker.successes if at > killed)
+            await guarded.wait_until_ok()
+            await dead.start()
+            await guarded.wait_until_ok()
+            await guarded.wait_in_sync()
+            again = monotonic()
+            await load.goes_on(20)
+        await load.audit(lost_before=elected)
+    before, meanwhile = pace(well, began, killed), pace(well, killed, elected)
+    logging.getLogger(__name__).warning(
+        "elected after %.2f s, first success %.2f s later; the others did %.0f a second before, "
+        "%.0f meanwhile",
+        *(elected - killed, back - elected, before, meanwhile),
+    )
+    assert load.complaints == []
+    assert [worker.failures for worker in well] == [[]] * len(well)
+    assert meanwhile > before / 2
+    assert back - elected < 3
+    for worker in hurt:
+        for at, error in worker.failures:
+            assert at < again, f"it was over: {error!r}"
+    assert guarded.replicas_of(heir) == [dead]
+
+
+@one_loop
+async def test_a_failover_on_request_is_nobodys_concern(guarded: EmbeddedCluster) -> None:
+    async with cluster_pool(guarded) as pool, Load(pool.client, names(guarded)) as load:
+        await load.goes_on(5)
+        for primary in guarded.primaries[:2]:
+            await guarded.failover(guarded.replicas_of(primary)[0])
+            await load.goes_on(5)
+        await load.audit()
+    assert load.complaints == []
+    assert load.errors == []
+
+
+@one_loop
+async def test_a_primary_that_its_peers_do_not_hear(guarded: EmbeddedCluster) -> None:
+    """Clients reach it, and it acknowledges until it notices; nobody writes to it from then on."""
+    alone = guarded.primaries[0]
+    (heir,) = guarded.replicas_of(alone)
+    async with cluster_pool(guarded) as pool:
+        load = Load(pool.client, names(guarded), lossy=True)
+        hurt, well = on(guarded, load, alone), on(guarded, load, *guarded.primaries[1:])
+        async with load:
+            await load.goes_on(5)
+            async with guarded.isolated(alone):
+                await until(lambda: is_primary(heir), "the election", 15)
+                slot = guarded.slot_of(hurt[0].name)
+                key = hurt[0].keys[2]
+                assert slot == guarded.slot_of(key)
+                await until(lambda: "down" in refusal(alone, key).lower(), "its retreat", 15)
+                retreat = monotonic()
+                await load.goes_on(20)
+                healed = monotonic()
+            await load.goes_on(20)
+        await load.audit(lost_before=retreat)
+    assert load.complaints == []
+    assert [worker.failures for worker in well] == [[]] * len(well)
+    assert not [error for worker in hurt for at, error in worker.failures if at > healed]
+    assert guarded.replicas_of(heir) == [alone]
+
+
+def refusal(node: EmbeddedServer, key: str) -> str:
+    """What a node says against a write."""
+    try:
+        told(node, "SET", key, 0, "XX", "GET")
+    except RedisError as error:
+        return str(error)
+    return ""
+
+
+@one_loop
+async def test_a_node_that_only_we_do_not_reach(cluster: EmbeddedCluster) -> None:
+    cut, *others = cluster.primaries
+    async with (
+        cluster.proxied(seed=7) as network,
+        cluster_pool(cluster, network, command_timeout=0.5) as pool,
+    ):
+        load = Load(pool.client, names(cluster))
+        hurt, well = on(cluster, load, cut), on(cluster, load, *others)
+        async with load:
+            await load.goes_on(20)
+            began = monotonic()
+            await asyncio.sleep(0.3)
+            network.proxies[cut].blackhole()
+            lost = monotonic()
+            await until(lambda: all(worker.failures for worker in hurt), "the failures")
+            await asyncio.sleep(0.3)
+            network.restore()
+            restored = monotonic()
+            await load.goes_on(20)
+        await load.audit()
+    assert load.complaints == []
+    assert [worker.failures for worker in well] == [[]] * len(well)
+    assert pace(well, lost, restored) > pace(well, began, lost) / 2
+    for worker in hurt:
+        for _, error in worker.failures:
+            assert outcome_of(error) in (Outcome.UNKNOWN, Outcome.NOT_SENT), repr(error)
+
+
+@one_loop
+async def test_a_node_that_comes_back_empty(cluster: EmbeddedCluster) -> None:
+    node, *others = cluster.primaries
+    key = next(keys_of(cluster, node))
+    async with cluster_pool(cluster) as pool:
+        await pool.client.set(key, "v")
+        load = Load(pool.client, names(cluster), lossy=True)
+        well = on(cluster, load, *others)
+        async with load:
+            await load.goes_on(5)
+            await node.kill()
+            await node.start()
+            await cluster.wait_until_ok()
+            back = monotonic()
+            await load.goes_on(5)
+        assert await pool.client.get(key) is None
+        await load.audit(lost_before=back)
+    assert load.complaints == []
+    assert [worker.failures for worker in well] == [[]] * len(well)
+
+
+@one_loop
+async def test_a_node_that_comes_back_elsewhere(cluster: EmbeddedCluster) -> None:
+    node, *others = cluster.primaries
+    async with cluster_pool(cluster) as pool:
+        load = Load(pool.client, names(cluster))
+        hurt, well = on(cluster, load, node), on(cluster, load, *others)
+        async with load:
+            await load.goes_on(5)
+            await cluster.readdress(node)
+            await load.goes_on(10)
+        await load.audit()
+    assert load.complaints == []
+    assert [worker.failures for worker in well] == [[]] * len(well)
+    for worker in hurt:  # its connections were killed: what was under way may have been done
+        for _, error in worker.failures:
+            assert outcome_of(error) is Outcome.UNKNOWN, repr(error)
+
+
+@one_loop
+async def test_a_node_that_has_forgotten_everybody(cluster: EmbeddedCluster) -> None:
+    """Its slots are with others; it stands where it was, as a cluster of itself without any."""
+    node = cluster.primaries[0]
+    slots = slots_of(cluster, node)[:300]
+    async with cluster_pool(cluster) as pool, Load(pool.client, 20) as load:
+        joined = await cluster.add_primary()
+        await cluster.move_slots(slots, joined)
+        await load.goes_on(5)
+        await cluster.move_slots(slots, node)
+        for other in cluster.nodes:
+            if other is not joined:
+                told(other, "CLUSTER", "FORGET", cluster.id_of(joined))
+        told(joined, "CLUSTER", "RESET", "HARD")
+        await load.goes_on(5)
+        await cluster.remove(joined)
+        await load.goes_on(5)
+        await load.audit()
+    assert load.complaints == []
+    assert load.errors == []
+
+
+@one_loop
+async def test_a_cluster_of_three_of_six_of_three(cluster: EmbeddedCluster) -> None:
+    first = cluster.primaries[0]
+    async with cluster_pool(cluster) as pool, Load(pool.client, 50) as load:
+        new = await cluster.add_primaries(3)
+        for node in new:
+            await cluster.move_slots(slots_of(cluster, first)[:300], node)
+        await load.goes_on(5)
+        assert len(cluster.primaries) == 6
+        for node in new:
+            await cluster.remove(node)
+        await load.goes_on(5)
+        assert len(cluster.primaries) == 3
+        await load.audit()
+    assert load.complaints == []
+    assert load.errors == []

@@ -1,0 +1,152 @@
+"""Whom of several sentinels to believe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redisutils.address import Address
+from redisutils.errors import ProtocolError
+from redisutils.topology.sentinel.answers import Answer, Peer, Primary, Replica, decide, read
+
+OLD, NEW, WRONG = (Address("127.0.0.1", port) for port in (1, 2, 3))
+
+
+def says(address: Address | None, epoch: int) -> Answer:
+    return Answer("", address, epoch)
+
+
+@pytest.mark.parametrize(
+    ("answers", "present", "expected"),
+    [
+        pytest.param([], None, None, id="nobody answers"),
+        pytest.param([says(None, -1)], None, None, id="nobody knows"),
+        pytest.param([says(NEW, 3)], None, Primary(NEW, 3), id="any one will do"),
+        pytest.param([says(OLD, -1)], None, Primary(OLD, -1), id="one that tells no epoch"),
+        pytest.param(
+            [says(NEW, 3), says(OLD, 2), says(OLD, 2)], None, Primary(OLD, 2), id="a majority"
+        ),
+        pytest.param(
+            [says(NEW, 3), says(NEW, 3), says(OLD, 2)],
+            Primary(OLD, 2),
+            Primary(NEW, 3),
+            id="a failover of which one has not heard",
+        ),
+        pytest.param(
+            [says(NEW, 3), says(OLD, 2)], Primary(OLD, 2), Primary(NEW, 3), id="a tie: the epoch"
+        ),
+        pytest.param(
+            [says(WRONG, 2), says(OLD, 2)], Primary(OLD, 2), Primary(OLD, 2), id="a tie: it stays"
+        ),
+        pytest.param([says(OLD, 2)], Primary(NEW, 3), None, id="never back"),
+        pytest.param(
+            [says(OLD, 2), says(OLD, 2), says(NEW, 3)],
+            Primary(NEW, 3),
+            Primary(NEW, 3),
+            id="a stale majority",
+        ),
+        pytest.param(
+            [says(WRONG, 10**9), says(OLD, 2), says(OLD, 2)],
+            Primary(OLD, 2),
+            Primary(OLD, 2),
+            id="a liar",
+        ),
+        pytest.param(
+            [says(OLD, 10**9), says(OLD, 2), says(OLD, 2)],
+            Primary(OLD, 2),
+            Primary(OLD, 2),
+            id="one that exaggerates",
+        ),
+    ],
+)
+def test_who_decides(
+    answers: list[Answer], present: Primary | None, expected: Primary | None
+) -> None:
+    assert decide(answers, present) == expected
+    assert decide(reversed(answers), present) == expected
+
+
+answers_of_any_kind = st.builds(says, st.sampled_from([None, OLD, NEW, WRONG]), st.integers(-1, 4))
+
+
+@given(st.lists(answers_of_any_kind, max_size=7), answers_of_any_kind)
+def test_one_voice_against_a_majority_changes_nothing(others: list[Answer], liar: Answer) -> None:
+    honest = [says(NEW, 3)] * (len(others) + 2)
+    found = decide([*others, liar, *honest], Primary(NEW, 3))
+    assert found == Primary(NEW, 3)
+
+
+@given(st.lists(answers_of_any_kind), st.integers(-1, 4))
+def test_the_epoch_never_falls(answers: list[Answer], epoch: int) -> None:
+    found = decide(answers, Primary(OLD, epoch))
+    assert found is None or found.epoch >= epoch
+
+
+MASTER = {
+    "flags": "master,failover_in_progress",
+    "config-epoch": "7",
+    "quorum": "2",
+    "num-other-sentinels": "2",
+}
+REPLICAS = [
+    {
+        "ip": "10.0.0.2",
+        "port": "6379",
+        "flags": "slave",
+        "master-link-status": "ok",
+        "slave-repl-offset": "12",
+    },
+    {"ip": "10.0.0.3", "port": "6379", "flags": "s_down,slave,disconnected"},
+]
+SENTINELS = [{"ip": "10.0.0.4", "port": "26379", "runid": "abc"}]
+
+
+def flat(told: dict[str, str]) -> list[str]:
+    return [word for pair in told.items() for word in pair]
+
+
+@pytest.mark.parametrize("shape", [dict, flat], ids=["RESP3", "RESP2"])
+def test_what_a_sentinel_says_is_read_and_mapped(shape: Any) -> None:
+    via = {
+        Address("10.0.0.1", 6379): Address("localhost", 1),
+        Address("10.0.0.2", 6379): Address("localhost", 2),
+        Address("10.0.0.4", 26379): Address("localhost", 4),
+    }
+    answer = read(
+        ["10.0.0.1", "6379"],
+        shape(MASTER),
+        [shape(each) for each in REPLICAS],
+        [shape(each) for each in SENTINELS],
+        "me",
+        here="there",
+        via=via,
+    )
+    assert answer == Answer(
+        "me",
+        Address("localhost", 1),
+        7,
+        frozenset({"master", "failover_in_progress"}),
+        2,
+        2,
+        (
+            Replica(Address("localhost", 2), True, 12),
+            Replica(Address("10.0.0.3", 6379), False, 0),
+        ),
+        (Peer(Address("localhost", 4), "abc"),),
+    )
+    assert answer.failing_over
+
+
+def test_of_one_that_tells_only_the_address() -> None:
+    no = ValueError("NOPERM")
+    answer = read(["host", "1"], no, no, no, no, here="there", via={})
+    assert answer == Answer("there", Address("host", 1))
+
+
+@pytest.mark.parametrize("where", ["OK", 1, ["host"], ["host", "no port"]])
+def test_what_no_sentinel_says(where: Any) -> None:
+    with pytest.raises(ProtocolError, match="there answers as no sentinel does"):
+        read(where, {}, [], [], "", here="there", via={})

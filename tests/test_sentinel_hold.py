@@ -1,0 +1,90 @@
+"""A connection that is held writes nothing, and what it kept has never been sent."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import redis
+
+from redisutils.connection.alarm import FOREVER
+from redisutils.connection.packing import pack
+from redisutils.connection.protocol import Connection
+from redisutils.errors import ConnectionLost, Outcome
+from redisutils.testing import EmbeddedServer
+
+from .ours import pool_at, standalone, until
+
+
+async def test_what_is_issued_while_held_leaves_in_its_order(
+    clean_server: EmbeddedServer, admin: Any
+) -> None:
+    async with pool_at(clean_server) as pool, pool.get() as own:
+        connection = own._lease.item
+        before = connection.submit(pack(("RPUSH", "k", "0")), False, FOREVER)
+        connection.flush()
+        connection.hold()
+        connection.hold()  # once is enough
+        after = [
+            connection.submit(pack(("RPUSH", "k", str(number))), False, FOREVER)
+            for number in range(1, 40)
+        ]
+        assert await before == 1  # answers are still read
+        assert connection.awaited == 0
+        await asyncio.sleep(0)
+        assert admin.llen("k") == 1
+        connection.let_go()
+        assert await asyncio.gather(*after) == list(range(2, 41))
+        assert await own.execute("PING")
+        assert pool.metrics().in_flight == 0
+    assert admin.lrange("k", 0, -1) == [str(number) for number in range(40)]
+
+
+async def test_what_was_kept_when_it_ends_was_never_sent(
+    clean_server: EmbeddedServer, admin: Any
+) -> None:
+    async with pool_at(clean_server) as pool, pool.get() as own:
+        connection = own._lease.item
+        admin.execute_command("CLIENT", "PAUSE", 100, "WRITE")
+        written = connection.submit(pack(("INCR", "written")), False, FOREVER)
+        connection.flush()
+        connection.hold()
+        kept = connection.submit(pack(("INCR", "kept")), False, FOREVER)
+        await asyncio.sleep(0)  # it would leave at the end of this turn
+        waiting = connection.submit(pack(("INCR", "waiting")), False, FOREVER)
+        assert connection.awaited == 1
+        connection.abort(ConnectionLost("gone"))
+        errors = await asyncio.gather(written, kept, waiting, return_exceptions=True)
+        outcomes = [error.outcome for error in errors if isinstance(error, ConnectionLost)]
+        assert outcomes == [Outcome.UNKNOWN, Outcome.NOT_SENT, Outcome.NOT_SENT]
+        connection.let_go()  # too late, and no harm
+    admin.execute_command("CLIENT", "UNPAUSE")
+    assert admin.exists("kept", "waiting") == 0
+
+
+async def test_one_that_is_held_is_not_handed_out(clean_server: EmbeddedServer) -> None:
+    async with pool_at(clean_server) as pool:
+        async with pool.get() as own:
+            held = own._lease.item
+        held.hold()
+        checkout = asyncio.ensure_future(pool.get().__aenter__())
+        await until(lambda: held.in_flight, "asking whether it is fit")
+        assert not checkout.done()
+        held.let_go()
+        (await checkout).release()
+
+
+async def test_silence_of_one_that_is_held_is_no_sign(clean_server: EmbeddedServer) -> None:
+    async with pool_at(clean_server, command_timeout=0.4) as pool:
+        assert await pool.client.ping()
+        lane = standalone(pool).lane()
+        connection = lane.connection
+        assert isinstance(connection, Connection)
+        connection.hold()
+        with pytest.raises(redis.TimeoutError, match="no answer"):
+            await pool.client.ping()
+        assert lane.connection is connection
+        assert pool.status().size == 1
+        connection.let_go()
+        assert await pool.client.ping()
