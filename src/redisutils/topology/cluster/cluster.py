@@ -540,7 +540,7 @@ class Cluster:
             return
         self.refresher.stop()
         if self.copies is not None:
-            self.copies.watching.stop()
+            self.copies.stop()
         for task in self._leaving:
             task.cancel()
         until = monotonic() + drain
@@ -565,7 +565,7 @@ class Cluster:
         self._closed = True
         self.refresher.stop()
         if self.copies is not None:
-            self.copies.watching.stop()
+            self.copies.stop()
         for task in self._leaving:
             task.cancel()
         for lane in self._all_lanes():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from asyncio import Future
+from asyncio import Future, TimerHandle
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from redisutils.errors import ConnectionLost, Outcome
@@ -17,6 +17,9 @@ from redisutils.topology.reading.watching import Watching
 from redisutils.topology.reading.writes import Writes
 
 __all__ = ["Copies"]
+
+SETTLED_AFTER: Final = 2.0
+"""Seconds after a failover in which the old primary has turned to the new one, if it lives."""
 
 
 class ReadingFrom(Protocol):
@@ -52,6 +55,8 @@ class Copies:
         self.lanes: WeakSet[ReadingFrom] = WeakSet()
         self.writes: list[Writes] = []
         """Of each lane, where own writes are to be read."""
+        self._roles: dict[Node, Node | None] = {}
+        self._again: TimerHandle | None = None
         self.watching: Watching[Node] = Watching(
             reading, self.replicas_of, self._ask, self._zone_of, self.changed
         )
@@ -71,10 +76,25 @@ class Copies:
             lane.on_changed()
 
     def on_map(self) -> None:
-        """There is a new map. Those that are not in it are not looked at any more."""
+        """There is a new map. Those that are not in it are not looked at any more. If somebody has
+        another role in it, not all may have found theirs yet: soon there is to be another."""
         self.watching.keep(self._is_member)
         for lane in list(self.lanes):
             lane.on_map()
+        roles = {node: node.primary for node in self._cluster.nodes.values()}
+        if self._roles and roles != self._roles and self._again is None:
+            self._again = self._cluster.loop.call_later(SETTLED_AFTER, self._look_again)
+        self._roles = roles
+
+    def _look_again(self) -> None:
+        self._again = None
+        self._cluster.refresher.want()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self.watching.stop()
+        if self._again is not None:
+            self._again.cancel()
 
     def _is_member(self, node: Node) -> bool:
         return self._cluster.nodes.get(node.address) is node
