@@ -167,7 +167,7 @@ def _resp3(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[
         hello += ["AUTH", user, password]
     if options.client_name:
         hello += ["SETNAME", options.client_name]
-    return [tuple(hello), *_select(options), *_set_info(options)]
+    return [tuple(hello), *_select(options), *_readonly(options), *_set_info(options)]
 
 
 def _resp2(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[Any, ...]]:
@@ -178,11 +178,15 @@ def _resp2(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[
         commands.append(("CLIENT", "SETNAME", options.client_name))
     # Without credentials, and perhaps with nothing else to say: is one wanted?
     asked = [] if credentials else [("PING",)]
-    return [*commands, *_select(options), *asked, *_set_info(options)]
+    return [*commands, *_select(options), *asked, *_readonly(options), *_set_info(options)]
 
 
 def _select(options: ConnectOptions) -> list[tuple[Any, ...]]:
     return [("SELECT", options.database)] if options.database else []
+
+
+def _readonly(options: ConnectOptions) -> list[tuple[Any, ...]]:
+    return [("READONLY",)] if options.readonly else []
 
 
 def _set_info(options: ConnectOptions) -> list[tuple[Any, ...]]:

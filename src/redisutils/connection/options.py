@@ -83,6 +83,10 @@ class ConnectOptions:
     settings: str = "REDIS"
     """With what the settings of user name and password begin, for messages."""
 
+    readonly: bool = False
+    """Whether to say that replicas of a cluster are to answer what only reads
+    (https://valkey.io/commands/readonly/)."""
+
     @property
     def address(self) -> Address:
         """Host and port, also of one that is reached by a socket's path."""

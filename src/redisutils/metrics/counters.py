@@ -18,6 +18,7 @@ from redisutils.metrics.measures import Measures, PartMeasures
 from redisutils.metrics.meter import Meter
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.pulse import Pulse
+from redisutils.metrics.reading import ReadCounts
 from redisutils.metrics.snapshot import (
     BreakerStatus,
     LaneMetrics,
@@ -110,6 +111,7 @@ class PoolMetrics:
         "measures",
         "meter",
         "observer",
+        "reads",
         "retries",
         "timeouts",
         "trips",
@@ -136,6 +138,7 @@ class PoolMetrics:
         self.errors: Counter[str] = Counter()
         self.failures: Counter[tuple[str, str]] = Counter()
         self.retries: Counter[str] = Counter()
+        self.reads = ReadCounts()
         self.unknown_writes = 0
         self.timeouts = 0
         self.bytes_in = 0
@@ -243,6 +246,7 @@ class PoolMetrics:
         self.retries.update(other.retries)
         for name in _SUMMED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.reads.absorb(other.reads)
         self.background_errors += other.events.failed
 
     def adopt(self, left: PoolMetrics) -> None:
@@ -372,6 +376,7 @@ class PoolMetrics:
             nodes=(self.node(gauges),) if nodes is None else nodes,
             background_errors=self.background_errors + self.events.failed,
             process=self._pulse.read(),
+            reads=self.reads.snapshot(),
         )
 
 

@@ -33,6 +33,7 @@ from redisutils.pool.pool import Pool
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
 from redisutils.topology.checkouts import Checkouts
+from redisutils.topology.plan import ReadFrom
 from redisutils.topology.server import DEFAULT_LANE
 
 if TYPE_CHECKING:
@@ -130,8 +131,9 @@ class Standalone:
 
     # -- lanes ---------------------------------------------------------------------
 
-    def lane(self, name: str = DEFAULT_LANE) -> Lane:
-        """The shared lane of this name, made when first asked for; its first command connects."""
+    def lane(self, name: str = DEFAULT_LANE, read_from: ReadFrom | None = None) -> Lane:
+        """The shared lane of this name, made when first asked for; its first command connects.
+        There is but one server to read from."""
         self.check_usable()
         lane = self._lanes.get(name)
         if lane is None:

@@ -38,12 +38,13 @@ from redisutils.topology.cluster.map import ClusterMap, Member
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.redirects import FOLLOWED, redirection
 from redisutils.topology.cluster.refreshing import Refresher
-from redisutils.topology.plan import ClusterPlan
+from redisutils.topology.plan import ClusterPlan, ReadFrom
 from redisutils.topology.server import DEFAULT_LANE, LaneLike, Redirected
 from redisutils.topology.standalone import Standalone
 
 if TYPE_CHECKING:
     from redisutils.topology.cluster.examining import ClusterExaminer
+    from redisutils.topology.cluster.reading import Copies
     from redisutils.topology.health import HealthReport
 
 __all__ = ["Cluster", "Follower"]
@@ -103,6 +104,8 @@ class Cluster:
         self._timeouts = settings.timeouts
         self._hooks: tuple[list[Hook[Connection]], ...] = ([], [], [])
         self._observer: Observer | None = None
+        self.copies: Copies | None = None
+        """Keeps what is known of those that are read from, if replicas are."""
         self.refresher = Refresher(self, tls=options.tls is not None, addresses=plan.addresses)
         self.everywhere = Everywhere(self)
         self._examiner: ClusterExaminer | None = None
@@ -162,19 +165,43 @@ class Cluster:
 
     # -- lanes ---------------------------------------------------------------------------
 
-    def lane(self, name: str = DEFAULT_LANE) -> ClusterLane:
-        """The shared lane of this name, made when first asked for."""
+    def lane(self, name: str = DEFAULT_LANE, read_from: ReadFrom | None = None) -> ClusterLane:
+        """The shared lane of this name, made when first asked for.
+
+        Args:
+            read_from: where its reads go; None for where the plan says.
+        """
         self.check_usable()
+        source = read_from or self._plan.reading.source
+        if source != self._plan.reading.source:
+            name = f"{name}, reading from {source}"
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = ClusterLane(name, self, self.everywhere)
+            lane = self._lanes[name] = self._make_lane(name, source)
         return lane
 
     def private_lane(self, name: str) -> ClusterLane:
         """A lane for one client alone, which closes it."""
         self.check_usable()
-        lane = ClusterLane(name, self, self.everywhere, private=True)
+        lane = self._make_lane(name, self._plan.reading.source, private=True)
         self._private.add(lane)
+        return lane
+
+    def _make_lane(self, name: str, source: ReadFrom, *, private: bool = False) -> ClusterLane:
+        planned = self._plan.reading
+        # Where all read from the primary nobody pays for what others might do.
+        if source == planned.source == "primary":
+            return ClusterLane(name, self, self.everywhere, private=private)
+        # Imported by those who read from replicas.
+        from redisutils.topology.cluster.reading import Copies
+        from redisutils.topology.cluster.reading_lane import ReadingLane
+
+        if self.copies is None:
+            self.copies = Copies(self, planned)
+            self.options = replace(self.options, readonly=True)
+        how = replace(planned, source=source)
+        lane = ReadingLane(name, self, self.everywhere, self.copies, how, private=private)
+        self.copies.lanes.add(lane)
         return lane
 
     def _all_lanes(self) -> list[ClusterLane]:
@@ -212,8 +239,12 @@ class Cluster:
 
     def _connect_failed(self, address: Address) -> None:
         node = self.nodes.get(address)
-        if node is not None and node in self.primaries:
+        if node is None:
+            return
+        if node in self.primaries:
             self.suspect(node)
+        if self.copies is not None:
+            self.copies.unreachable(node)
 
     def _open_nowhere(self, _: Address) -> Standalone:
         raise ConnectFailed(self.why_unknown())
@@ -274,6 +305,8 @@ class Cluster:
         gone = [node for address, node in self.nodes.items() if address not in present]
         self.nodes = present
         changes = {slot: node for slot, node in enumerate(owners) if node is not self.owners[slot]}
+        if self.copies is not None:
+            self.copies.on_map()
         self._change(changes)
         for node in gone:
             self._leave(node)
@@ -295,6 +328,9 @@ class Cluster:
         present[member.address] = node
         node.member = member
         node.primary = primary
+        node.replicas = []
+        if primary is not None and member.healthy:
+            primary.replicas.append(node)
         return node
 
     def _change(self, changes: dict[int, Node]) -> None:
@@ -555,6 +591,8 @@ class Cluster:
                 await server.aclose()
             return
         self.refresher.stop()
+        if self.copies is not None:
+            self.copies.stop()
         for task in self._leaving:
             task.cancel()
         until = monotonic() + drain
@@ -568,6 +606,8 @@ class Cluster:
         await self.refresher.stopped()
         if self._examiner is not None:
             await self._examiner.ended()
+        if self.copies is not None:
+            await self.copies.watching.stopped()
         if self._leaving:
             await asyncio.wait(self._leaving)
         self.metrics.close()
@@ -578,6 +618,8 @@ class Cluster:
             return
         self._closed = True
         self.refresher.stop()
+        if self.copies is not None:
+            self.copies.stop()
         for task in self._leaving:
             task.cancel()
         for lane in self._all_lanes():

@@ -21,7 +21,7 @@ from asyncio import Future
 from binascii import crc_hqx
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from redisutils.connection.packing import OwnPayload, unpack
 from redisutils.connection.reply import Batch, Reply
@@ -31,9 +31,9 @@ from redisutils.pool.lane import Lane
 from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.fence import PATIENCE, Fence, Holding
 from redisutils.topology.cluster.gathered import Gathered
+from redisutils.topology.cluster.heads import HEAD, KEYED, simple_slot, slot_of_first
 from redisutils.topology.cluster.keys import (
     commands_in,
-    keyed_first,
     slot_of,
     slots_in,
     the_slot_of_all,
@@ -48,25 +48,6 @@ __all__ = ["ClusterLane"]
 
 Target: TypeAlias = Lane | Holding
 """What takes commands: a node's lane, or what holds them until it is known which."""
-
-_HEAD: Final = 1024
-"""Bytes of a command among which its key is looked for at first."""
-
-_MOST_NAMES: Final = 2048
-
-
-class _Keyed(dict[bytes, bool]):
-    """By a command's name on the wire: whether its first argument is its only key, always."""
-
-    def __missing__(self, name: bytes) -> bool:
-        known = keyed_first(name)
-        if len(self) >= _MOST_NAMES:  # callers can make us remember no more
-            self.clear()
-        self[name] = known
-        return known
-
-
-_KEYED: Final = _Keyed()
 
 
 class ClusterLane:
@@ -125,8 +106,8 @@ class ClusterLane:
             WrongLoop, PoolClosed
         """
         # The hot path. *2 $3 GET $6 symbol: its head is taken apart at C's speed.
-        parts = (payload if len(payload) <= _HEAD else payload[:_HEAD]).split(b"\r\n", 4)
-        if not _KEYED[parts[2]]:
+        parts = (payload if len(payload) <= HEAD else payload[:HEAD]).split(b"\r\n", 4)
+        if not KEYED[parts[2]]:
             return self._submit_otherwise(payload, decode, timeout)
         try:
             size = int(parts[3][1:])
@@ -134,7 +115,7 @@ class ClusterLane:
         except (IndexError, ValueError):  # without a key: for a server to refuse
             return self._submit_otherwise(payload, decode, timeout)
         if len(key) < size:  # it reaches beyond the head
-            slot = _slot_of_first(payload)
+            slot = slot_of_first(payload)
         elif b"{" in key:
             slot = slot_of(key)
         else:
@@ -158,20 +139,28 @@ class ClusterLane:
             return self.target(slot).submit_many(payload, size, decode, timeout)
         return self._spread(payload, size, decode, timeout)
 
-    def _spread(self, payload: bytes, size: int, decode: bool, timeout: float) -> Future[Any]:
+    def _spread(
+        self,
+        payload: bytes,
+        size: int,
+        decode: bool,
+        timeout: float,
+        target_of: Callable[[int], Target] | None = None,
+    ) -> Future[Any]:
+        target_of = target_of or self._target
         own = type(payload) is OwnPayload
         commands = commands_in(payload, size)
         groups: dict[Target, list[int]] = {}
         sent: list[tuple[Sequence[int], Future[Any], bool]] = []
         for place, command in enumerate(commands):
-            slot = _simple_slot(command)
+            slot = simple_slot(command)
             if slot is None:
                 # What it does may concern all slots: it stays behind what was issued before it.
                 self._send_groups(groups, commands, decode, timeout, sent, own)
                 one = OwnPayload(command) if own else command
                 sent.append(((place,), self._submit_otherwise(one, decode, timeout), False))
             else:
-                groups.setdefault(self._target(slot), []).append(place)
+                groups.setdefault(target_of(slot), []).append(place)
         if not sent and len(groups) == 1:
             (target,) = groups
             return target.submit_many(payload, size, decode, timeout)
@@ -211,11 +200,21 @@ class ClusterLane:
         if found is None:
             return self._everywhere.submit(self, words, payload, decode, timeout)
         if isinstance(found, int):
-            return self._target(found).submit(payload, decode, timeout)
+            return self._issue(words, found, payload, decode, timeout)
         futures = [
-            self._target(part.slot).submit(part.payload, decode, timeout) for part in found.parts
+            self._issue(words, part.slot, part.payload, decode, timeout) for part in found.parts
         ]
         return Gathered.of(self.loop, futures, found.merge)
+
+    def _issue(
+        self, words: Sequence[bytes], slot: int, payload: bytes, decode: bool, timeout: float
+    ) -> Future[Any]:
+        """Issue the part of a command that concerns one slot.
+
+        Args:
+            words: of the whole command.
+        """
+        return self._target(slot).submit(payload, decode, timeout)
 
     # -- where to ----------------------------------------------------------------------
 
@@ -236,8 +235,11 @@ class ClusterLane:
         """What follows the redirections of one node."""
         redirects = self._redirects.get(node)
         if redirects is None:
-            redirects = self._redirects[node] = Redirects(self, node, self._cluster)
+            redirects = self._redirects[node] = self._follow_from(node)
         return redirects
+
+    def _follow_from(self, node: Node) -> Redirects:
+        return Redirects(self, node, self._cluster)
 
     def check(self) -> None:
         """Raise if this is another event loop or process than ours, or all is closed.
@@ -443,27 +445,6 @@ class ClusterLane:
 
     def _is_closed(self) -> PoolClosed:
         return PoolClosed(f"{self._whose} is closed")
-
-
-def _slot_of_first(payload: bytes) -> int:
-    """The slot of a command's first argument, however long it is."""
-    return slot_of(unpack(payload)[0][1])
-
-
-def _simple_slot(payload: bytes) -> int | None:
-    """The slot of a command whose only key is its first argument; None for every other. As
-    ``ClusterLane.submit`` finds it."""
-    parts = (payload if len(payload) <= _HEAD else payload[:_HEAD]).split(b"\r\n", 4)
-    if not _KEYED[parts[2]]:
-        return None
-    try:
-        size = int(parts[3][1:])
-        key = parts[4][:size]
-    except (IndexError, ValueError):
-        return None
-    if len(key) < size:
-        return _slot_of_first(payload)
-    return slot_of(key) if b"{" in key else crc_hqx(key, 0) & 16383
 
 
 class _NodeLanes(dict[Node, Target]):
