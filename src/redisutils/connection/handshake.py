@@ -235,9 +235,10 @@ def refusal(
     where = f"{options.peer} refused the connection"
     wants_one = ("noauth", "authentication required", "hello must")
     if not credentials and any(phrase in words for phrase in wants_one):
+        password, user = _settings(options)
         return AuthenticationFailed(
-            f"{options.peer} wants a password and none is set: set REDIS_PASSWORD or "
-            "REDIS_PASSWORD_FILE (and REDIS_USERNAME for an ACL user)"
+            f"{options.peer} wants a password and none is set: set {password} (and {user} for an "
+            "ACL user)"
         )
     if isinstance(error, NoPermissionError):
         return ConnectFailed(
@@ -248,18 +249,33 @@ def refusal(
     if isinstance(error, AuthenticationError) or (
         "wrongpass" in words or "invalid username-password" in words or "no password" in words
     ):
+        password, user = _settings(options)
         return AuthenticationFailed(
             f"{options.peer} refused the user name or password of user "
-            f"{_user(credentials)!r}: {text.rstrip('.')}. "
-            "Check REDIS_USERNAME and REDIS_PASSWORD or REDIS_PASSWORD_FILE"
+            f"{_user(credentials)!r}: {text.rstrip('.')}. Check {user} and {password}"
         )
-    if "db index" in words or "select is not allowed" in words:
+    if "select is not allowed" in words:
+        return ConnectFailed(
+            f"{options.peer} is a node of a cluster, which has database 0 alone ({text}): set "
+            f"REDIS_DATABASE=0 instead of {options.database}, or use Valkey 9 with its setting "
+            "`cluster-databases`",
+            fatal=True,
+        )
+    if "db index" in words:
         return ConnectFailed(
             f"{options.peer} has no database {options.database} ({text}): "
-            "check REDIS_DATABASE against the server's `databases` setting",
+            "check REDIS_DATABASE against the server's `databases` setting (in a cluster "
+            "`cluster-databases`)",
             fatal=True,
         )
     return ConnectFailed(f"{where}: {text}", fatal=isinstance(error, ProtocolError))
+
+
+def _settings(options: ConnectOptions) -> tuple[str, str]:
+    """Where the password and the user are set."""
+    if options.sentinel:
+        return "REDIS_SENTINEL_PASSWORD", "REDIS_SENTINEL_USERNAME"
+    return "REDIS_PASSWORD or REDIS_PASSWORD_FILE", "REDIS_USERNAME"
 
 
 def _user(credentials: tuple[str, ...]) -> str:

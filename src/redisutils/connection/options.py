@@ -74,6 +74,8 @@ class ConnectOptions:
     """Socket options of TCP level; None for ours: idle 30 s, every 5 s, 3 times."""
     library: tuple[str, str] | None = ("redisutils", "")
     """Name and version for CLIENT SETINFO; None sends none."""
+    sentinel: bool = False
+    """Whether it leads to a sentinel, whose user and password have settings of their own."""
 
     @property
     def peer(self) -> str:
