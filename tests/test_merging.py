@@ -112,12 +112,17 @@ def assert_alike(found: MetricsSnapshot, wanted: MetricsSnapshot) -> None:
 def test_merged_is_what_one_pool_would_have_counted(made: list[Any]) -> None:
     async def compare() -> None:
         one, cluster = own(), own()
-        nodes = [node(cluster, f"n{n}:1") for n in range(4)]
+        nodes = [node(cluster, f"n{n}:1") for n in range(1, 5)]
         for call in made:
             record(one, call)
             record([cluster, *(metrics for metrics, _ in nodes)][call[-1]], call)
         found = together(cluster, *nodes)
         assert_alike(found, one.snapshot(Gauges("one")))
+        quick = [call for call in made if call[0] != "BLPOP" and call[-1]]
+        assert sum(node.latency.count for node in found.nodes) == sum(call[2] for call in quick)
+        assert [node.commands for node in found.nodes] == [
+            sum(call[2] for call in made if call[-1] == number) for number in (1, 2, 3)
+        ] + [0]
         # To read is to change nothing.
         assert_alike(together(cluster, *nodes), one.snapshot(Gauges("one")))
         # And nothing falls when half of them leave.

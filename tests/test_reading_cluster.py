@@ -185,7 +185,7 @@ async def test_a_lane_of_its_own_reads_elsewhere(whole: EmbeddedCluster) -> None
         of_primary, *of_replicas = counted(whole)
         assert (of_primary, sum(of_replicas)) == (20, 10)
         with pytest.raises(ConfigError, match="read_from='nowhere' must be one of primary"):
-            pool.make_client(read_from=cast("ReadFrom", "nowhere"))
+            _ = pool.make_client(read_from=cast("ReadFrom", "nowhere"))
 
 
 async def test_a_connection_that_was_made_before_anybody_read_from_it_learns_to(

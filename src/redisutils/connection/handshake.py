@@ -260,10 +260,18 @@ def refusal(
             f"{_user(credentials)!r}: {text.rstrip('.')}. "
             f"Check {options.settings}_USERNAME and {password}"
         )
-    if "db index" in words or "select is not allowed" in words:
+    if "select is not allowed" in words:
+        return ConnectFailed(
+            f"{options.peer} is a node of a cluster, which has database 0 alone ({text}): set "
+            f"REDIS_DATABASE=0 instead of {options.database}, or use Valkey 9 with its setting "
+            "`cluster-databases`",
+            fatal=True,
+        )
+    if "db index" in words:
         return ConnectFailed(
             f"{options.peer} has no database {options.database} ({text}): "
-            "check REDIS_DATABASE against the server's `databases` setting",
+            "check REDIS_DATABASE against the server's `databases` setting (in a cluster "
+            "`cluster-databases`)",
             fatal=True,
         )
     return ConnectFailed(f"{where}: {text}", fatal=isinstance(error, ProtocolError))

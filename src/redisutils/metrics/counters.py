@@ -89,6 +89,7 @@ class PoolMetrics:
         whole: of one server of many, what counts for all of them. Durations are measured there,
             by one meter: to measure costs the same however many servers there are, and a
             snapshot of them all hardly more than one of one. See :mod:`redisutils.metrics.merging`.
+            A snapshot of the one has no durations but those of whole commands.
     """
 
     __slots__ = (
