@@ -6,7 +6,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench faults soak fuzz compat coverage requirements clean help
+.PHONY: demo test check bench bench-cluster faults soak fuzz compat coverage requirements clean help
 
 # The newest Python that can make a virtual environment; or say make PYTHON=/path/to/python.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -50,6 +50,10 @@ check: $(VENV)/.dev  ## lint, types and architecture
 bench: $(VENV)/.bench  ## compare with other clients
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# The same for clients of a cluster; leaves cluster.md and a chart in benchmarks/results.
+bench-cluster: $(VENV)/.bench  ## compare with other cluster clients
+	$(BIN)/python -m benchmarks.cluster $(ARGS)
+
 # The same faults for redisutils and its peers; leaves docs/faults.md.
 faults: $(VENV)/.bench  ## what callers see when the network and the server fail
 	$(BIN)/python -m benchmarks.faults $(ARGS)
@@ -84,7 +88,7 @@ clean:  ## remove .venv and all caches
 
 # The recipes with their comments, read from this file.
 help:  ## list the recipes
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # An empty virtual environment.
 $(BIN)/python:

@@ -15,6 +15,8 @@ class Box:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.over = False
+        self.elapsed = 0.0
+        """How long it really took, s, once it has run."""
 
     async def run(self, workers: Sequence[Worker]) -> float:
         """Run ``workers`` at once until the time is up; operations per second of all.
@@ -27,8 +29,8 @@ class Box:
         asyncio.get_running_loop().call_later(self.seconds, self._end)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(worker(self)) for worker in workers]
-        elapsed = perf_counter() - started
-        return sum(task.result() for task in tasks) / elapsed
+        self.elapsed = perf_counter() - started
+        return sum(task.result() for task in tasks) / self.elapsed
 
     def _end(self) -> None:
         self.over = True

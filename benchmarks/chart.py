@@ -1,23 +1,23 @@
-"""The chart: how many times redis-py each contender reaches, workload by workload."""
+"""The chart: how many times one contender the others reach, workload by workload."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.contenders import OURS, REFERENCE
+from benchmarks.contenders import OURS, REFERENCE, STANDALONE
 from benchmarks.results import TIMES, Results, Row, times
+from benchmarks.suite import Wording
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BASE = "redis-py"
-
 # Ours in the one strong colour; the others told apart by lightness as well as by hue, so
 # that it reads without colour vision and in print.
 _COLOURS = {
     OURS: "#d1495b",
+    STANDALONE: "#e8a7b0",
     REFERENCE: "#2f3e46",
     "valkey-glide": "#577590",
     "coredis": "#8fb0c9",
@@ -34,30 +34,31 @@ _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 9.5, 2.4, 0.3, 1.25, 0.8
 _BAR, _GAP = 0.155, 0.22
 
 
-def draw(results: Results, path: Path) -> bool:
+def draw(results: Results, wording: Wording, path: Path) -> bool:
     """Write the chart to ``path`` (SVG). False if there is nothing to compare."""
+    base = wording.base
     names = [name for name in _COLOURS if name in results.contenders]
     rows = [
         row
         for row in results.rows()
-        if row.metric.is_speed and any(results.ratio(row, name, _BASE) for name in names)
+        if row.metric.is_speed and any(results.ratio(row, name, base) for name in names)
     ]
-    if _BASE not in results.contenders or not rows:
+    if base not in results.contenders or not rows:
         return False
     ratios = {
         (index, name): ratio
         for index, row in enumerate(rows)
         for name in names
-        if (ratio := results.ratio(row, name, _BASE)) is not None
+        if (ratio := results.ratio(row, name, base)) is not None
     }
-    _render(results, rows, names, ratios, path)
+    _render(results, wording, rows, ratios, path)
     return True
 
 
 def _render(
     results: Results,
+    wording: Wording,
     rows: list[Row],
-    names: list[str],
     ratios: dict[tuple[int, str], float],
     path: Path,
 ) -> None:
@@ -66,6 +67,7 @@ def _render(
 
     # Text as outlines looks the same everywhere; the salt makes the file reproducible.
     mpl.rcParams.update({"svg.fonttype": "path", "svg.hashsalt": "redisutils"})
+    names = [name for name in _COLOURS if any(who == name for _, who in ratios)]
     step = _BAR * len(names) + _GAP
     height = _TOP + step * len(rows) + _BOTTOM
     figure = Figure(figsize=(_WIDTH, height), facecolor="white")
@@ -81,7 +83,7 @@ def _render(
     axes.set_ylim(step * len(rows), 0)
     for name in names:
         _bars(axes, name, step, ratios)
-    _scale(axes, min(ratios.values()), max(ratios.values()))
+    _scale(axes, wording.base, min(ratios.values()), max(ratios.values()))
     axes.set_yticks(
         [(index + 0.5) * step for index in range(len(rows))],
         [row.metric.title for row in rows],
@@ -93,7 +95,7 @@ def _render(
     axes.tick_params(length=0, pad=8)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    _words(figure, axes, results, height)
+    _words(figure, axes, results, wording, height)
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
@@ -131,7 +133,7 @@ def _bars(axes: Axes, name: str, step: float, ratios: dict[tuple[int, str], floa
         )
 
 
-def _scale(axes: Axes, smallest: float, largest: float) -> None:
+def _scale(axes: Axes, base: str, smallest: float, largest: float) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axes.set_xscale("log")
@@ -144,7 +146,7 @@ def _scale(axes: Axes, smallest: float, largest: float) -> None:
     axes.grid(axis="x", color=_RULE, linewidth=0.8, zorder=0)
     axes.axvline(1, color=_INK, linewidth=1, zorder=3)
     axes.annotate(
-        _BASE,
+        base,
         (1, 1),
         xycoords=("data", "axes fraction"),
         xytext=(0, 4),
@@ -155,7 +157,7 @@ def _scale(axes: Axes, smallest: float, largest: float) -> None:
     )
 
 
-def _words(figure: Figure, axes: Axes, results: Results, height: float) -> None:
+def _words(figure: Figure, axes: Axes, results: Results, wording: Wording, height: float) -> None:
     """Title, key and the line about the machine, all from the left edge."""
     margin = 0.25 / _WIDTH
 
@@ -163,7 +165,7 @@ def _words(figure: Figure, axes: Axes, results: Results, height: float) -> None:
         place = 1 - inches_from_top / height
         figure.text(margin, place, text, fontsize=size, color=colour, fontweight=weight, va="top")
 
-    line(0.22, "Throughput relative to redis-py", 14, _INK, "bold")
+    line(0.22, wording.chart_title, 14, _INK, "bold")
     rounds = results.settings["rounds"]
     line(
         0.50,

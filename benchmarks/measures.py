@@ -15,53 +15,58 @@ from time import perf_counter_ns
 from typing import Any
 
 from benchmarks.box import Box, Worker
-from benchmarks.contenders.base import Contender
+from benchmarks.contenders.base import Client, Contender
 from benchmarks.machine import open_sockets, resident_bytes
 from benchmarks.server import KEYS, PREFIX, key_name, large_value, small_value
 
-_SAMPLE = 15
+SAMPLE = 15
 """A reply is checked when its number has none of these bits: every 16th."""
 
 _TURNS = 10
 """Pairs of boxes with and without measuring."""
 
-_PIPELINE = 100
+PIPELINE = 100
 _CHANNEL = f"{PREFIX}channel"
-_PAIRS = [(key_name(number), small_value(number)) for number in range(KEYS)]
+PAIRS = [(key_name(number), small_value(number)) for number in range(KEYS)]
 
 
 class WrongReply(Exception):
     """A contender returned something else than the server holds."""
 
 
-def _expect(reply: object, wanted: object) -> None:
+def expect(reply: object, wanted: object) -> None:
+    """WrongReply unless that is what came."""
     if reply != wanted:
         raise WrongReply(f"expected {wanted!r:.100}, got {reply!r:.100}")
 
 
-def _confirm(reply: object) -> None:
+def confirm(reply: object) -> None:
+    """WrongReply for a SET that was not confirmed."""
     if not reply:
         raise WrongReply(f"a SET was answered with {reply!r:.100}")
 
 
-def _pairs_from(task: int) -> Iterator[tuple[str, bytes]]:
+def pairs_from(task: int) -> Iterator[tuple[str, bytes]]:
     """All keys with their values, for ever, each task beginning with another one."""
-    return islice(cycle(_PAIRS), task * 7 % KEYS, None)
+    return islice(cycle(PAIRS), task * 7 % KEYS, None)
 
 
-async def _throughput(workers: Sequence[Worker], warmup: Box, box: Box) -> dict[str, float]:
+async def throughput(workers: Sequence[Worker], warmup: Box, box: Box) -> dict[str, float]:
+    """Operations per second of ``workers`` in ``box``, as ``ops``."""
     await warmup.run(workers)
     return {"ops": await box.run(workers)}
 
 
-def _getters(call: Callable[[str], Awaitable[Any]], tasks: int) -> list[Worker]:
+def getters(call: Callable[[str], Awaitable[Any]], tasks: int) -> list[Worker]:
+    """So many tasks that each GET by ``call``, all over the keys."""
+
     def worker(task: int) -> Worker:
         async def work(box: Box) -> int:
             done = 0
-            for key, value in _pairs_from(task):
+            for key, value in pairs_from(task):
                 reply = await call(key)
-                if not done & _SAMPLE:
-                    _expect(reply, value)
+                if not done & SAMPLE:
+                    expect(reply, value)
                 done += 1
                 if box.over:
                     break
@@ -72,24 +77,24 @@ def _getters(call: Callable[[str], Awaitable[Any]], tasks: int) -> list[Worker]:
     return [worker(task) for task in range(tasks)]
 
 
-async def get(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+async def get(contender: Client, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
     """GET, all over the keys."""
-    return await _throughput(_getters(contender.get, tasks), warmup, box)
+    return await throughput(getters(contender.get, tasks), warmup, box)
 
 
 async def checkout(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
     """GET, each on a connection that is checked out for it."""
-    return await _throughput(_getters(contender.checkout_get, tasks), warmup, box)
+    return await throughput(getters(contender.checkout_get, tasks), warmup, box)
 
 
 async def bare_checkout(
     contender: Contender, tasks: int, warmup: Box, box: Box
 ) -> dict[str, float]:
     """The same by what lies below the library's methods."""
-    return await _throughput(_getters(contender.bare_checkout_get, tasks), warmup, box)
+    return await throughput(getters(contender.bare_checkout_get, tasks), warmup, box)
 
 
-async def latency(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+async def latency(contender: Client, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
     """GET, each call timed by its caller, so waiting for the loop is in it. Microseconds."""
     call = contender.get
     took: list[int] = []
@@ -100,7 +105,7 @@ async def latency(contender: Contender, tasks: int, warmup: Box, box: Box) -> di
         took.append(perf_counter_ns() - begun)
         return reply
 
-    workers = _getters(timed, tasks)
+    workers = getters(timed, tasks)
     await warmup.run(workers)
     took.clear()
     await box.run(workers)
@@ -114,7 +119,7 @@ async def latency(contender: Contender, tasks: int, warmup: Box, box: Box) -> di
 async def measuring(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
     """GET with our measuring and without, in turns: what it takes off the throughput, in
     hundredths. In one process, since two differ by more than that."""
-    workers = _getters(contender.get, tasks)
+    workers = getters(contender.get, tasks)
     await warmup.run(workers)
     part = max(0.1, box.seconds / _TURNS)
     costs = []
@@ -127,7 +132,7 @@ async def measuring(contender: Contender, tasks: int, warmup: Box, box: Box) -> 
     return {"cost": median(costs)}
 
 
-async def mixed(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+async def mixed(contender: Client, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
     """Four GETs, then a SET of what the key holds already."""
     get_ = contender.get
     set_ = contender.set
@@ -135,13 +140,13 @@ async def mixed(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict
     def worker(task: int) -> Worker:
         async def work(box: Box) -> int:
             done = 0
-            for key, value in _pairs_from(task):
+            for key, value in pairs_from(task):
                 if done % 5 == 4:
-                    _confirm(await set_(key, value))
+                    confirm(await set_(key, value))
                 else:
                     reply = await get_(key)
-                    if not done & _SAMPLE:
-                        _expect(reply, value)
+                    if not done & SAMPLE:
+                        expect(reply, value)
                 done += 1
                 if box.over:
                     break
@@ -149,10 +154,10 @@ async def mixed(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict
 
         return work
 
-    return await _throughput([worker(task) for task in range(tasks)], warmup, box)
+    return await throughput([worker(task) for task in range(tasks)], warmup, box)
 
 
-async def set_large(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+async def set_large(contender: Client, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
     """SET of 10 kB, each task to a key of its own; in the end all are read back."""
     set_ = contender.set
     values = {f"{PREFIX}large:{task}": large_value(task) for task in range(tasks)}
@@ -161,23 +166,23 @@ async def set_large(contender: Contender, tasks: int, warmup: Box, box: Box) -> 
         async def work(box: Box) -> int:
             done = 0
             while not (done and box.over):
-                _confirm(await set_(key, value))
+                confirm(await set_(key, value))
                 done += 1
             return done
 
         return work
 
-    result = await _throughput([worker(*item) for item in values.items()], warmup, box)
+    result = await throughput([worker(*item) for item in values.items()], warmup, box)
     for key, value in values.items():
-        _expect(await contender.get(key), value)
+        expect(await contender.get(key), value)
     return result
 
 
-async def pipelines(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
+async def pipelines(contender: Client, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
     """GET and SET in turns, no transaction; counts commands, not pipelines."""
 
     def worker(task: int) -> Worker:
-        pairs = list(islice(_pairs_from(task * _PIPELINE), _PIPELINE))
+        pairs = list(islice(pairs_from(task * PIPELINE), PIPELINE))
         batch = [(key, value if n % 2 else None) for n, (key, value) in enumerate(pairs)]
         values = [value for _, value in pairs[::2]]
 
@@ -185,15 +190,15 @@ async def pipelines(contender: Contender, tasks: int, warmup: Box, box: Box) -> 
             done = 0
             while not (done and box.over):
                 replies = await contender.pipeline(batch)
-                _expect(len(replies), _PIPELINE)
-                _expect(list(replies[::2]), values)
-                _confirm(all(replies[1::2]))
-                done += _PIPELINE
+                expect(len(replies), PIPELINE)
+                expect(list(replies[::2]), values)
+                confirm(all(replies[1::2]))
+                done += PIPELINE
             return done
 
         return work
 
-    return await _throughput([worker(task) for task in range(tasks)], warmup, box)
+    return await throughput([worker(task) for task in range(tasks)], warmup, box)
 
 
 async def acquire(contender: Contender, tasks: int, warmup: Box, box: Box) -> dict[str, float]:
@@ -210,10 +215,10 @@ async def acquire(contender: Contender, tasks: int, warmup: Box, box: Box) -> di
                 await asyncio.sleep(0)
         return done
 
-    key, value = _PAIRS[0]
-    _expect(await contender.bare_checkout_get(key), value)
-    result = await _throughput([work] * tasks, warmup, box)
-    _expect(await contender.bare_checkout_get(key), value)
+    key, value = PAIRS[0]
+    expect(await contender.bare_checkout_get(key), value)
+    result = await throughput([work] * tasks, warmup, box)
+    expect(await contender.bare_checkout_get(key), value)
     return result
 
 
@@ -264,7 +269,7 @@ async def _after(
     event: asyncio.Event, workers: Sequence[Worker], warmup: Box, box: Box
 ) -> dict[str, float]:
     await event.wait()
-    return await _throughput(workers, warmup, box)
+    return await throughput(workers, warmup, box)
 
 
 async def memory(contender: Contender, _tasks: int, _warmup: Box, _box: Box) -> dict[str, float]:
@@ -275,9 +280,9 @@ async def memory(contender: Contender, _tasks: int, _warmup: Box, _box: Box) -> 
     left in the heap first.
     """
     before, sockets = resident_bytes(), open_sockets()
-    pairs = list(islice(_pairs_from(0), contender.connections))
+    pairs = list(islice(pairs_from(0), contender.connections))
     replies = await contender.hold_open([key for key, _ in pairs])
-    _expect(list(replies), [value for _, value in pairs])
+    expect(list(replies), [value for _, value in pairs])
     after, opened = resident_bytes(), open_sockets() - sockets
     if opened < len(pairs):
         raise WrongReply(f"{opened} connections were opened, not {len(pairs)}")

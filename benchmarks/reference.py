@@ -9,8 +9,9 @@ import csv
 import shutil
 import subprocess
 from dataclasses import dataclass
+from typing import Any
 
-from benchmarks.hosting import admin
+from benchmarks.hosting import admin, members
 from benchmarks.machine import pinned
 from benchmarks.server import KEYS, PREFIX, Server, large_value, small_value
 from benchmarks.workloads import Workload
@@ -21,6 +22,15 @@ _GET = ("GET", f"{PREFIX}__rand_int__")
 # Keys of its own: the others' hold what the other workloads expect of them.
 _SET = ("SET", f"{PREFIX}mixed:__rand_int__", small_value(0).decode())
 _SET_LARGE = ("SET", f"{PREFIX}large:0", large_value(0).decode())
+
+# In a cluster it puts the hash tag of a slot at random for ``{tag}``, of all slots of the node
+# that it is about to ask: 16,384 keys.
+_CLUSTER_KEY = f"{PREFIX}{{tag}}"
+_CLUSTER_GET = ("GET", _CLUSTER_KEY)
+_CLUSTER_SET = ("SET", _CLUSTER_KEY, small_value(0).decode())
+
+# So many SETs at random leave less than one slot in a million without its key.
+_FILLING = 230_000
 
 
 @dataclass(frozen=True)
@@ -43,31 +53,37 @@ def version() -> str:
     return printed.stdout.split()[1]
 
 
-def covers(workload: Workload) -> bool:
+def covers(workload: Workload[Any]) -> bool:
     """Whether it can do something equivalent."""
     return workload.key.startswith("get-") or workload.key in ("latency-50", "mixed-50", "set-10k")
 
 
 def measure(
-    workload: Workload, server: Server, cpu: int | None, warmup: float, seconds: float
+    workload: Workload[Any], server: Server, cpu: int | None, warmup: float, seconds: float
 ) -> dict[str, float]:
     """Measure ``workload``, which it must cover. Raises RuntimeError if it fails."""
 
     def timed(command: tuple[str, ...], box: float) -> _Run:
         return _time_boxed(server, workload.tasks, command, cpu, warmup=warmup, seconds=box)
 
+    get_, set_ = (_CLUSTER_GET, _CLUSTER_SET) if server.nodes else (_GET, _SET)
     if workload.key == "set-10k":
         return {"ops": timed(_SET_LARGE, seconds).per_second}
     if workload.key == "mixed-50":
         # It cannot mix. Four GETs and a SET take four times the time of one and once
         # that of the other, each measured for half of the box.
-        get = timed(_GET, seconds / 2).per_second
-        set_ = timed(_SET, seconds / 2).per_second
-        return {"ops": 1 / (0.8 / get + 0.2 / set_)}
-    run = timed(_GET, seconds)
+        reads = timed(get_, seconds / 2).per_second
+        writes = timed(set_, seconds / 2).per_second
+        return {"ops": 1 / (0.8 / reads + 0.2 / writes)}
+    run = timed(get_, seconds)
     if workload.key == "latency-50":
         return {"p50": run.p50_ms * 1e3, "p99": run.p99_ms * 1e3}
     return {"ops": run.per_second}
+
+
+def fill(cluster: Server) -> None:
+    """Set the keys of a cluster that :func:`measure` reads. Raises RuntimeError if it fails."""
+    _run(cluster, 50, _CLUSTER_SET, None, _FILLING)
 
 
 def _time_boxed(
@@ -83,13 +99,21 @@ def _time_boxed(
     # At 20,000 a second, less than it reaches, this first run lasts no longer than the warm-up.
     first = _run(server, clients, command, cpu, max(clients * 10, int(20_000 * warmup)))
     wanted = max(clients * 10, int(first.per_second * seconds))
-    with admin(server) as client:
-        hits = client.info("stats")["keyspace_hits"]
-        run = _run(server, clients, command, cpu, wanted)
-        found = client.info("stats")["keyspace_hits"] - hits
+    hits = _hits(server)
+    run = _run(server, clients, command, cpu, wanted)
+    found = _hits(server) - hits
     if command[0] == "GET" and found < wanted:
         raise RuntimeError(f"{PROGRAM} found {found} keys with {wanted} GETs")
     return run
+
+
+def _hits(server: Server) -> int:
+    """How many keys were found so far, on all nodes."""
+    found = 0
+    for place in members(server):
+        with admin(place) as client:
+            found += client.info("stats")["keyspace_hits"]
+    return found
 
 
 def _run(
@@ -97,6 +121,9 @@ def _run(
 ) -> _Run:
     arguments = [PROGRAM, "-h", server.host, "-p", str(server.port), "--csv"]
     arguments += ["-c", str(clients), "-n", str(requests), "-r", str(KEYS)]
+    if server.nodes:
+        # One thread as everywhere; it would take one for each node.
+        arguments += ["--cluster", "--threads", "1"]
     if server.username is not None:
         arguments += ["--user", server.username]
     if server.password is not None:

@@ -8,39 +8,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import chart
-from benchmarks.contenders import OURS, REFERENCE
+from benchmarks.contenders import OURS
 from benchmarks.results import Results, Row, times
-
-_PEERS = ("redis-py", "valkey-glide", REFERENCE)
-"""Against whom ratios are shown."""
+from benchmarks.suite import Wording
 
 
-def write(results: Results, folder: Path, stem: str) -> list[Path]:
-    """Write ``stem``.md, .json and, if there is anything to draw, .svg into ``folder``."""
+def write(results: Results, wording: Wording, folder: Path) -> list[Path]:
+    """Write the report's .md, .json and, if there is anything to draw, .svg into ``folder``."""
+    stem = wording.stem
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / f"{stem}.json", folder / f"{stem}.md"]
     written[0].write_text(json.dumps(results.as_dict(), indent=1, ensure_ascii=False) + "\n")
     picture = folder / f"{stem}.svg"
-    drawn = chart.draw(results, picture)
+    drawn = chart.draw(results, wording, picture)
     if drawn:
         written.append(picture)
-    written[1].write_text(markdown(results, picture.name if drawn else None))
+    written[1].write_text(markdown(results, wording, picture.name if drawn else None))
     return written
 
 
-def markdown(results: Results, picture: str | None = None) -> str:
+def markdown(results: Results, wording: Wording, picture: str | None = None) -> str:
     """The whole report; ``picture`` is the chart's file name, if there is one."""
     names = list(results.contenders)
-    parts = ["# Benchmark", _introduction(results)]
+    parts = [f"# {wording.title}", _introduction(results, wording)]
     if picture is not None:
-        parts.append(f"![Throughput relative to redis-py]({picture})")
-    peers = _peers(results)
+        parts.append(f"![{wording.chart_title}]({picture})")
+    peers = _peers(results, wording)
     if peers:
         parts.append(
             f"A ratio is {OURS} to that peer: how many times faster, smaller or sooner. "
             "It is computed within each round; the median of those is shown."
         )
-    parts.append(_table(_header(results), _cells(results)))
+    parts.append(_table(_header(results, peers), _cells(results, peers)))
     if results.settings["rounds"] > 1:
         spread = [
             [_title(row), *(_spread(results.of(row, name)) for name in names)]
@@ -56,9 +55,10 @@ def markdown(results: Results, picture: str | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def show(results: Results) -> None:
+def show(results: Results, wording: Wording) -> None:
     """The table on standard output, drawn by rich on a terminal."""
-    header, cells = _header(results), _cells(results)
+    peers = _peers(results, wording)
+    header, cells = _header(results, peers), _cells(results, peers)
     if not sys.stdout.isatty():
         print(_table(header, cells))
         return
@@ -74,32 +74,30 @@ def show(results: Results) -> None:
     Console().print(table)
 
 
-def _introduction(results: Results) -> str:
+def _introduction(results: Results, wording: Wording) -> str:
     rounds, seconds = results.settings["rounds"], results.settings["seconds"]
     return (
         f"Medians of {rounds} round{'' if rounds == 1 else 's'}, {seconds:g} s a measurement. "
-        "Every measurement runs in a process of its own, on uvloop, all contenders in turn "
-        "against the same server. redis-benchmark runs without `-P`, a connection per task; "
-        "it has no equivalent of some workloads. Pipelines count commands. A checkout gives a "
-        "connection of one's own with the library's methods, a bare one what lies below them, "
-        "where there is such a thing: in redis-py `client.client()` and `pool.get_connection()`."
+        f"{wording.introduction}"
     )
 
 
-def _peers(results: Results) -> list[str]:
-    return [name for name in _PEERS if OURS in results.contenders and name in results.contenders]
+def _peers(results: Results, wording: Wording) -> list[str]:
+    return [
+        name for name in wording.peers if OURS in results.contenders and name in results.contenders
+    ]
 
 
-def _header(results: Results) -> list[str]:
-    return ["", *results.contenders, *(f"÷ {peer}" for peer in _peers(results))]
+def _header(results: Results, peers: Sequence[str]) -> list[str]:
+    return ["", *results.contenders, *(f"÷ {peer}" for peer in peers)]
 
 
-def _cells(results: Results) -> list[list[str]]:
+def _cells(results: Results, peers: Sequence[str]) -> list[list[str]]:
     return [
         [
             _title(row),
             *(_number(results.median(row, name)) for name in results.contenders),
-            *(_ratio(results, row, peer) for peer in _peers(results)),
+            *(_ratio(results, row, peer) for peer in peers),
         ]
         for row in results.rows()
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from benchmarks.workloads import WORKLOADS, Metric
+from benchmarks.workloads import Metric, Workload
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -38,7 +38,7 @@ class Results:
 
     contenders: dict[str, str]
     """Names in the order of the columns, with their versions."""
-    workloads: list[str]
+    workloads: list[Workload[Any]]
     machine: dict[str, str]
     settings: dict[str, Any]
     values: dict[tuple[str, str], Values] = field(default_factory=dict)
@@ -49,7 +49,9 @@ class Results:
 
     def rows(self) -> list[Row]:
         """The rows of the report in their order."""
-        return [Row(key, metric) for key in self.workloads for metric in WORKLOADS[key].metrics]
+        return [
+            Row(workload.key, metric) for workload in self.workloads for metric in workload.metrics
+        ]
 
     def add(self, workload: str, contender: str, round_: int, measured: dict[str, float]) -> None:
         """Note what one process measured."""

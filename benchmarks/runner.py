@@ -13,14 +13,15 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from benchmarks import hosting, imports, machine, reference
+from benchmarks import imports, machine, reference
 from benchmarks.children import environment, last_words
-from benchmarks.contenders import OURS, REFERENCE, ROSTER
+from benchmarks.contenders import REFERENCE
 from benchmarks.progress import shown
 from benchmarks.results import Results
-from benchmarks.server import Server
-from benchmarks.workloads import IMPORT, WORKLOADS, Workload
+from benchmarks.suite import Stage, Suite
+from benchmarks.workloads import IMPORT, Workload
 
 _PATIENCE = 60.0
 """Seconds that a process may take beyond its boxes."""
@@ -30,6 +31,7 @@ _PATIENCE = 60.0
 class Plan:
     """What to run. Durations in seconds."""
 
+    suite: Suite
     contenders: Sequence[str]
     workloads: Sequence[str]
     rounds: int = 3
@@ -47,23 +49,23 @@ def run(plan: Plan) -> Results:
     machine.allow_many_sockets()
     cores = machine.Cores.choose()
     notes: list[str] = []
-    versions = _versions(plan.contenders, notes)
+    versions = _versions(plan, notes)
     with (
-        hosting.running(plan.url, cores.server) as server,
+        plan.suite.stage(plan.url, cores) as stage,
         tempfile.TemporaryDirectory() as nowhere,
     ):
         results = Results(
             contenders=versions,
-            workloads=list(plan.workloads),
+            workloads=[plan.suite.workloads[key] for key in plan.workloads],
             machine={
                 **machine.facts(cores, own_server=plan.url is None),
-                "server": hosting.describe(server),
+                "server": stage.describe(),
             },
             settings={"rounds": plan.rounds, "seconds": plan.seconds, "warmup": plan.warmup},
             notes=notes,
         )
         cells = list(_cells(plan, list(versions)))
-        bench = _Bench(plan, server, cores.client, nowhere)
+        bench = _Bench(plan, stage, cores.client, nowhere)
         with shown(len(cells)) as progress:
             for round_, workload, contender in cells:
                 label = f"round {round_ + 1}/{plan.rounds}, {workload.key}, {contender}"
@@ -79,29 +81,28 @@ def run(plan: Plan) -> Results:
     return results
 
 
-def _cells(plan: Plan, contenders: list[str]) -> Iterator[tuple[int, Workload, str]]:
+def _cells(plan: Plan, contenders: list[str]) -> Iterator[tuple[int, Workload[Any], str]]:
     for round_ in range(plan.rounds):
         first = round_ % len(contenders) if contenders else 0
         for key in plan.workloads:
-            workload = WORKLOADS[key]
+            workload = plan.suite.workloads[key]
             for contender in contenders[first:] + contenders[:first]:
-                if workload.ours_only and contender != OURS:
-                    continue
-                if contender != REFERENCE or reference.covers(workload):
+                if plan.suite.covers(workload, contender):
                     yield round_, workload, contender
 
 
-def _versions(contenders: Sequence[str], notes: list[str]) -> dict[str, str]:
+def _versions(plan: Plan, notes: list[str]) -> dict[str, str]:
     """The contenders that are there, with their versions; a note for each that is not."""
     versions = {}
-    for name in contenders:
+    roster = plan.suite.roster
+    for name in plan.contenders:
         if name == REFERENCE:
             if reference.available():
                 versions[name] = reference.version()
             else:
                 notes.append(f"{name} was skipped: it is not on the PATH.")
-        elif ROSTER[name].installed():
-            versions[name] = machine.version(ROSTER[name].distribution)
+        elif roster[name].installed():
+            versions[name] = machine.version(roster[name].distribution)
         else:
             notes.append(f"{name} was skipped: it is not installed.")
     if "valkey-py" in versions and machine.version("libvalkey") == machine.MISSING:
@@ -109,7 +110,7 @@ def _versions(contenders: Sequence[str], notes: list[str]) -> dict[str, str]:
     return versions
 
 
-def _summary(workload: Workload, measured: dict[str, float]) -> str:
+def _summary(workload: Workload[Any], measured: dict[str, float]) -> str:
     return ", ".join(
         f"{measured[metric.key]:,.6g} {metric.unit}".replace(" /s", "/s")
         for metric in workload.metrics
@@ -127,25 +128,32 @@ def _reason(error: Exception) -> str:
 class _Bench:
     """Measures single cells."""
 
-    def __init__(self, plan: Plan, server: Server, cpu: int | None, cwd: str) -> None:
+    def __init__(self, plan: Plan, stage: Stage, cpu: int | None, cwd: str) -> None:
         self._plan = plan
-        self._server = server
+        self._stage = stage
         self._cpu = cpu
         # An empty directory: no .env file may configure a contender either.
         self._cwd = cwd
         self._env = environment()
 
-    def measure(self, workload: Workload, contender: str) -> dict[str, float]:
+    def measure(self, workload: Workload[Any], contender: str) -> dict[str, float]:
         """One cell. Raises if it fails in whatever way."""
+        with self._stage.around(workload):
+            return self._measure(workload, contender)
+
+    def _measure(self, workload: Workload[Any], contender: str) -> dict[str, float]:
         plan = self._plan
+        server = self._stage.server_for(contender)
         if contender == REFERENCE:
-            return reference.measure(workload, self._server, self._cpu, plan.warmup, plan.seconds)
+            return reference.measure(workload, server, self._cpu, plan.warmup, plan.seconds)
+        entry = plan.suite.roster[contender]
         if workload.key == IMPORT:
-            return imports.measure(contender, self._cpu, self._env, self._cwd)
+            return imports.measure(entry, self._cpu, self._env, self._cwd)
         order = {
-            "contender": contender,
+            "adapter": entry.adapter,
+            "catalogue": plan.suite.catalogue,
             "workload": workload.key,
-            "server": self._server.as_dict(),
+            "server": server.as_dict(),
             "warmup": plan.warmup,
             "seconds": plan.seconds,
         }

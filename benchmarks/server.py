@@ -31,6 +31,17 @@ def large_value(number: int) -> bytes:
 
 
 @dataclass(frozen=True)
+class Node:
+    """A primary of a cluster, with the slots that are its own."""
+
+    host: str
+    port: int
+    pid: int
+    first_slot: int
+    last_slot: int
+
+
+@dataclass(frozen=True)
 class Server:
     """Where the server listens and who may enter."""
 
@@ -38,6 +49,8 @@ class Server:
     port: int
     username: str | None = None
     password: str | None = None
+    nodes: tuple[Node, ...] = ()
+    """Of a cluster, the server itself being the first; empty for a server of its own."""
 
     @classmethod
     def from_url(cls, url: str) -> Server:
@@ -59,5 +72,10 @@ class Server:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``Server(**...)`` takes, for the way to a child process."""
+        """What :meth:`from_dict` takes, for the way to a child process."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Server:
+        """The server that :meth:`as_dict` was asked of."""
+        return cls(**{**facts, "nodes": tuple(Node(**node) for node in facts["nodes"])})

@@ -1,7 +1,7 @@
 """One contender and one workload, in a process of its own.
 
-``python -m benchmarks.worker '{"contender": …, "workload": …, "server": …, "warmup": …,
-"seconds": …}'`` prints what was measured as one line of JSON. Exit code 1 and one line
+``python -m benchmarks.worker '{"adapter": …, "catalogue": …, "workload": …, "server": …,
+"warmup": …, "seconds": …}'`` prints what was measured as one line of JSON. Exit code 1 and one line
 of text if that failed; the traceback goes to standard error.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from importlib import import_module
 from typing import Any, cast
 
 import uvloop
@@ -19,16 +20,16 @@ from benchmarks.children import summary
 from benchmarks.contenders import load
 from benchmarks.machine import allow_many_sockets
 from benchmarks.server import Server
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import Workload
 
 
 async def measure(order: dict[str, Any]) -> dict[str, float]:
     """Carry out ``order``. Raises whatever the contender raises."""
-    workload = WORKLOADS[order["workload"]]
+    workload: Workload[Any] = import_module(order["catalogue"]).WORKLOADS[order["workload"]]
     if workload.measure is None:
         raise ValueError(f"{workload.key} is not measured by a worker")
-    contender = load(order["contender"])(
-        Server(**order["server"]), tasks=workload.tasks, connections=workload.connections
+    contender = load(order["adapter"])(
+        Server.from_dict(order["server"]), tasks=workload.tasks, connections=workload.connections
     )
     await contender.open()
     try:

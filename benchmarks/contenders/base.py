@@ -13,16 +13,15 @@ Batch = Sequence[tuple[str, bytes | None]]
 """Commands of a pipeline: a key and a value to SET, or None to GET."""
 
 
-class Contender(ABC):
+class Client(ABC):
     """One client library, opened the way its documentation recommends.
 
-    ``get``, ``set`` and ``publish`` are the library's own bound methods wherever their
+    ``get``, ``set`` and the like are the library's own bound methods wherever their
     arguments allow it: an ``async def`` in between would cost the fastest the most.
     """
 
     get: Callable[[str], Awaitable[Any]]
     set: Callable[[str, bytes], Awaitable[Any]]
-    publish: Callable[[str, str], Awaitable[Any]]
 
     def __init__(self, server: Server, *, tasks: int, connections: int | None = None) -> None:
         """``tasks`` will call at once. ``connections`` is the size of the pool for
@@ -37,11 +36,17 @@ class Contender(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Give everything back, the connections that ``hold_open`` holds too."""
+        """Give everything back."""
 
     @abstractmethod
     async def pipeline(self, batch: Batch) -> Sequence[Any]:
         """Send ``batch`` as one non-transactional pipeline; its replies in order."""
+
+
+class Contender(Client):
+    """A client of one server. ``close`` gives back what ``hold_open`` holds, too."""
+
+    publish: Callable[[str, str], Awaitable[Any]]
 
     @abstractmethod
     def subscribe(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[str | bytes]]:

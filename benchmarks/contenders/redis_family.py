@@ -26,14 +26,7 @@ class RedisFamily(Contender):
         self.publish = client.publish
 
     async def pipeline(self, batch: Batch) -> Sequence[Any]:
-        pipe = self.client.pipeline(transaction=False)
-        for key, value in batch:
-            if value is None:
-                pipe.get(key)
-            else:
-                pipe.set(key, value)
-        replies: Sequence[Any] = await pipe.execute()
-        return replies
+        return await piped(self.client, batch)
 
     @asynccontextmanager
     async def subscribe(self, channel: str) -> AsyncIterator[AsyncIterator[str | bytes]]:
@@ -42,6 +35,18 @@ class RedisFamily(Contender):
             confirmation = await anext(aiter(pubsub.listen()))
             assert confirmation["type"] == "subscribe"
             yield _payloads(pubsub)
+
+
+async def piped(client: Any, batch: Batch) -> Sequence[Any]:
+    """Send ``batch`` by redis-py's methods of a pipeline."""
+    pipe = client.pipeline(transaction=False)
+    for key, value in batch:
+        if value is None:
+            pipe.get(key)
+        else:
+            pipe.set(key, value)
+    replies: Sequence[Any] = await pipe.execute()
+    return replies
 
 
 async def _payloads(pubsub: Any) -> AsyncIterator[str | bytes]:

@@ -26,6 +26,7 @@ from typing import Any, Final, TypeAlias
 from redisutils.connection.packing import OwnPayload, unpack
 from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, PoolClosed, RedisUtilsError, with_outcome
+from redisutils.metrics.snapshot import LaneMetrics
 from redisutils.pool.lane import Lane
 from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.fence import PATIENCE, Fence, Holding
@@ -389,6 +390,18 @@ class ClusterLane:
                 self.reroute(reply)
             if self._private:
                 lane.close()
+
+    @property
+    def holds(self) -> int:
+        """Commands that wait until it is known where they go, or whether they may."""
+        fences = set(self._fences.values())
+        return len(self.holding.parked) + sum(len(fence.parked) for fence in fences)
+
+    def held(self) -> LaneMetrics:
+        """Those. What waits for a node is told by the lane to it."""
+        return LaneMetrics(
+            self.name, connected=False, in_flight=0, waiting=self.holds, blocked=False
+        )
 
     # -- for whom it is one client's alone ----------------------------------------------
 

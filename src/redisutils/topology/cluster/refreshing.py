@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from math import inf
 from time import monotonic
@@ -32,7 +32,7 @@ from redisutils.retry import Reconnecting, RetryPolicy
 from redisutils.topology.cluster.map import ClusterMap, from_shards, from_slots
 from redisutils.topology.cluster.node import Node
 
-__all__ = ["Refresher", "Refreshing"]
+__all__ = ["GAP_OF_SUSPICION", "Refresher", "Refreshing", "gap_of_suspicion"]
 
 logger = logging.getLogger("redisutils.cluster")
 
@@ -44,13 +44,20 @@ GAP: Final = 0.1
 """Seconds between two looks at most often."""
 
 GAP_OF_SUSPICION: Final = 0.2
-"""Seconds between two looks while a node that owns slots is suspect."""
+"""Seconds between two looks while a node that owns slots is suspect, on average: see
+:func:`gap_of_suspicion`."""
 
 STAGGER: Final = 0.1
 """Seconds for which one node is waited for before another is asked as well."""
 
 ASK_FOR: Final = 2.0
 """Seconds that a node has to answer."""
+
+
+def gap_of_suspicion(rand: Callable[[], float] = random.random) -> float:
+    """Seconds until the next look while a node is suspect. Up to a quarter more or less: all
+    programs lose a node at the same moment, and shall not go on asking at the same moment."""
+    return GAP_OF_SUSPICION * (0.75 + rand() / 2)
 
 
 class Refreshing(Protocol):
@@ -94,8 +101,9 @@ class Refresher:
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
-        self._epoch = 0
         self._slots_only = False
+        self.epoch = 0
+        """Of the map that was last adopted: see ``ClusterMap``."""
         self.rounds = 0
         """How often the nodes were asked."""
         self.last = -inf
@@ -139,7 +147,7 @@ class Refresher:
                 continue
             pause = PERIOD * (1 - random.random() / 4)
             if self._cluster.suspects():
-                pause = GAP_OF_SUSPICION - GAP
+                pause = gap_of_suspicion() - GAP
             try:
                 async with asyncio.timeout(pause):
                     await self._wanted.wait()
@@ -156,7 +164,7 @@ class Refresher:
             self._cluster.in_vain(error, reconnecting, counts)
             return reconnecting
         self.error = None
-        self._epoch = found.epoch
+        self.epoch = found.epoch
         self.last = monotonic()
         self._cluster.adopt(found)
         return Reconnecting()
@@ -184,7 +192,7 @@ class Refresher:
                     except ConnectFailed as error:
                         failures[str(node.address)] = error
                         continue
-                    if found.epoch >= self._epoch:
+                    if found.epoch >= self.epoch:
                         return found
                     behind.append(found)
         finally:

@@ -1,0 +1,63 @@
+"""A suite: which clients do what, where, and how the report words it. There are two, of one
+server (``python -m benchmarks``) and of a cluster (``python -m benchmarks.cluster``)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.contenders import Entry
+from benchmarks.machine import Cores
+from benchmarks.server import Server
+from benchmarks.workloads import Workload
+
+
+class Stage(ABC):
+    """The servers that a suite runs against."""
+
+    @abstractmethod
+    def server_for(self, contender: str) -> Server:
+        """Where a contender connects."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What the servers are, for the report."""
+
+    def around(self, _workload: Workload[Any]) -> AbstractContextManager[None]:
+        """What happens to the servers while one contender does this workload."""
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What a report says that only its suite knows."""
+
+    stem: str
+    """Of the file names in ``benchmarks/results``."""
+    title: str
+    introduction: str
+    """Follows the sentence about rounds."""
+    peers: tuple[str, ...]
+    """Contenders to which ratios are shown."""
+    base: str
+    """The contender that the chart shows as 1."""
+    chart_title: str
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Everything that a run needs to know."""
+
+    catalogue: str
+    """The module that has ``WORKLOADS``, for the processes that measure."""
+    roster: Mapping[str, Entry]
+    workloads: Mapping[str, Workload[Any]]
+    stage: Callable[[str | None, Cores], AbstractContextManager[Stage]]
+    """Starts the servers; the first argument is a URL to use instead, where ``takes_url``."""
+    covers: Callable[[Workload[Any], str], bool]
+    """Whether a contender, redis-benchmark among them, can do the workload."""
+    wording: Wording
+    takes_url: bool = False
