@@ -204,7 +204,7 @@ async def test_nothing_is_left_after_a_failover_and_the_end(group: EmbeddedSenti
         async with Load(pool.client) as load:
             await group.failover()
             await load.more(10)
-        informants = watched(pool).watch._informants
+        informants = watched(pool).watch._company
         await until(lambda: len(informants) == 3, "sentinels learnt from sentinels")
     assert our_tasks() == tasks
     gc.collect()

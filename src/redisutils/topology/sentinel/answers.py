@@ -15,7 +15,17 @@ from typing import Any, NamedTuple
 from redisutils.address import Address, AddressMap
 from redisutils.errors import ProtocolError
 
-__all__ = ["Answer", "Peer", "Primary", "Replica", "backers", "decide", "read", "system_size"]
+__all__ = [
+    "Answer",
+    "Peer",
+    "Primary",
+    "Replica",
+    "Survey",
+    "backers",
+    "decide",
+    "read",
+    "system_size",
+]
 
 
 class Peer(NamedTuple):
@@ -64,6 +74,24 @@ class Answer:
     @property
     def failing_over(self) -> bool:
         return "failover_in_progress" in self.flags
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is known of the sentinels at this moment."""
+
+    primary: Primary | None
+    replicas: tuple[Replica, ...]
+    size: int
+    """How many sentinels there are."""
+    quorum: int | None
+    """How many of them must see that the primary is down."""
+    answers: tuple[tuple[str, Answer], ...]
+    """Of those that answer, by name."""
+    troubles: tuple[str, ...]
+    """Why the others do not."""
+    suspicion: str | None
+    """Why nothing is written at this moment, if that is so."""
 
 
 def read(
