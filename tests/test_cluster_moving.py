@@ -159,6 +159,25 @@ async def test_a_transaction_that_makes_keys_half_way_waits_for_the_end(
     await cluster.move_slot(cluster.slot_of("{t}"), source)
 
 
+async def test_who_was_sent_to_a_node_out_of_reach_comes_back_with_the_slot(
+    cluster: EmbeddedCluster,
+) -> None:
+    """One node says that a slot has moved; before its new owner is reached, it has not."""
+    source, target = cluster.node_for("{r}"), other_primary(cluster, "{r}")
+    slot = cluster.slot_of("{r}")
+    async with cluster.proxied() as network, cluster_pool(cluster, network) as pool:
+        client = pool.client.with_timeout(5)
+        assert await client.get("{r}") is None
+        network.proxies[target].reset()
+        network.proxies[target].refuse()
+        told(source, "CLUSTER", "SETSLOT", slot, "NODE", cluster.id_of(target))
+        counts = [asyncio.ensure_future(client.incr("{r}")) for _ in range(20)]
+        await until(lambda: "errorstat_MOVED" in told(source, "INFO", "errorstats"), "MOVED")
+        await asyncio.sleep(0.05)  # it waits for a connection now
+        told(source, "CLUSTER", "SETSLOT", slot, "NODE", cluster.id_of(source))
+        assert await asyncio.gather(*counts) == [*range(1, 21)]
+
+
 @pytest.mark.parametrize("push", ["while it moves", "afterwards"])
 async def test_who_waits_for_a_key_follows_its_slot(cluster: EmbeddedCluster, push: str) -> None:
     source, target = cluster.node_for("{b}"), other_primary(cluster, "{b}")

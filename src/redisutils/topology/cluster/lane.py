@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from binascii import crc_hqx
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -273,6 +273,13 @@ class ClusterLane:
             return
         self.hand_over(reply, partial(self.target, slots[0] if slots else None))
 
+    def _bring_back(self, withdrawn: Iterable[Reply]) -> None:
+        """Issue again what a node was to be sent. A fence may have sent it there, and waits for
+        its answer: it may stand behind that fence itself now."""
+        for reply in withdrawn:
+            self.reroute(reply)
+            self.passed(reply)
+
     def hand_over(self, reply: Reply, target: Callable[[], Taker]) -> None:
         """Let what ``target()`` gives issue what was issued before."""
         try:
@@ -296,8 +303,7 @@ class ClusterLane:
         pending = self._in_flight(old, left)
         if pending:
             self._raise_fence(old, frozenset(slots), pending)
-        for reply in withdrawn:
-            self.reroute(reply)
+        self._bring_back(withdrawn)
 
     def _is_known(self, reply: Reply) -> bool:
         """Whether there is somebody for all its slots, or anybody if it has none."""
@@ -358,6 +364,7 @@ class ClusterLane:
         owners = {self._owners[slot] for slot in slots_in(reply.payload)}
         if isinstance(reply, Batch) and len(owners) > 1:
             self._scatter(reply, self._send)
+            self.passed(reply)  # what is refused of it waits behind the fence itself
         else:
             self.hand_over(reply, partial(self.lane_of, owners.pop()))
 
@@ -380,16 +387,14 @@ class ClusterLane:
 
     def on_known(self) -> None:
         """There are nodes now: what waited for one goes out."""
-        for reply in self.holding.parked.withdraw(self._is_known):
-            self.reroute(reply)
+        self._bring_back(self.holding.parked.withdraw(self._is_known))
 
     def forget(self, node: Node) -> None:
         """``node`` has left the cluster, and owes nothing any more."""
         lane = self._lanes.pop(node, None)
         self._redirects.pop(node, None)
         if isinstance(lane, Lane):
-            for reply in lane.withdraw(lambda _: True):
-                self.reroute(reply)
+            self._bring_back(lane.withdraw(lambda _: True))
             if self._private:
                 lane.close()
 
