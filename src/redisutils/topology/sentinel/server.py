@@ -76,6 +76,12 @@ class SentinelServer(Standalone):
         self.watch.on_settled = self._let_go
         self.watch.on_moved = self._move
 
+    @property
+    def place(self) -> Address | None:
+        """Where the primary is, if that is known."""
+        present = self.watch.present
+        return None if present is None else present.address
+
     # -- connecting ------------------------------------------------------------------
 
     async def _dial(self) -> Connection:
