@@ -159,13 +159,19 @@ class Standalone:
         Raises:
             ConfigError: it is another one's.
         """
-        own = Address(self.options.host, self.options.port)
-        if self.options.path is not None or address != own:
+        if address != self.place:
+            there = "" if self.place is None else f" (at {self.place} now)"
             raise ConfigError(
-                f"node={str(address)!r} is not what this pool connects to, which is "
-                f"{self.options.peer}"
+                f"node={str(address)!r} is not what this pool connects to: that is "
+                f"{self.options.peer}{there}; leave node= out"
             )
         return self.checkouts
+
+    @property
+    def place(self) -> Address | None:
+        """Where the server is, if it has an address that is known."""
+        options = self.options
+        return None if options.path is not None else Address(options.host, options.port)
 
     def redirected(self, error: Exception) -> None:
         """There is no other server."""

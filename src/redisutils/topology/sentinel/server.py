@@ -75,6 +75,12 @@ class SentinelServer(Standalone):
         self.watch.suspicion.on_over = self._let_go
         self.watch.on_moved = self._move
 
+    @property
+    def place(self) -> Address | None:
+        """Where the primary is, if that is known."""
+        present = self.watch.present
+        return None if present is None else present.address
+
     # -- connecting ------------------------------------------------------------------
 
     async def _dial(self) -> Connection:
