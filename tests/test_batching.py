@@ -59,6 +59,44 @@ async def test_commands_of_one_turn_leave_in_one_write(pool: RedisPool) -> None:
     assert [command[1] for command in recorder.commands()] == answers
 
 
+async def test_one_of_many_servers_is_written_to_once_in_a_turn() -> None:
+    """Answers of two servers come in one turn, and each brings commands for both: two writes."""
+    async with Wire() as here, Wire() as there:
+        both = (here, there)
+        for wire in both:
+            wire.connection.one_of_many = True
+        recorders = [Recorder(wire.connection) for wire in both]
+        seen: list[list[int]] = []
+
+        def go_on(_: object) -> None:
+            for wire in both:
+                wire.ask("GET", "again")
+
+        for wire in both:
+            for _ in range(3):
+                wire.ask("GET", "first").add_done_callback(go_on)
+        await turns(2)
+        for recorder in recorders:
+            recorder.writes.clear()
+        for wire in both:
+            wire.connection.data_received(b"+x\r\n" * 3)
+            seen.append([len(recorder.writes) for recorder in recorders])
+        assert seen == [[0, 0], [0, 0]], "the turn is not over"
+        await turns(1)
+        assert [len(recorder.writes) for recorder in recorders] == [1, 1]
+        assert [len(recorder.commands()) for recorder in recorders] == [6, 6]
+
+
+async def test_a_lone_command_waits_for_no_other_server() -> None:
+    async with Wire() as wire:
+        wire.connection.one_of_many = True
+        recorder = Recorder(wire.connection)
+        wire.ask("GET", "first").add_done_callback(lambda _: wire.ask("GET", "again"))
+        assert len(recorder.writes) == 1
+        wire.connection.data_received(b"+x\r\n")
+        assert len(recorder.writes) == 2, "before the turn ends"
+
+
 async def test_company_is_not_waited_for() -> None:
     """What is issued while others are in flight leaves when the turn ends, by no timer."""
     async with Wire() as wire:
