@@ -27,6 +27,7 @@ from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, PoolClosed, RedisUtilsError, with_outcome
 from redisutils.metrics.snapshot import LaneMetrics
 from redisutils.pool.lane import Lane
+from redisutils.pool.parking import Parking
 from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.fence import PATIENCE, Fence, Holding
 from redisutils.topology.cluster.gathered import Gathered
@@ -381,6 +382,10 @@ class ClusterLane:
                 del self._fences[slot]
         for reply in parked:
             self.reroute(reply)
+
+    def waiting(self) -> Parking:
+        """What waits for an owner to be known."""
+        return self.holding.parked
 
     def on_known(self) -> None:
         """There are nodes now: what waited for one goes out."""
