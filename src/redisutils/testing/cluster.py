@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import inf
+from time import monotonic
 
 from redisutils.connection.ports import free_port
 from redisutils.errors import ConfigError, ConnectFailed
@@ -21,6 +23,9 @@ from .replication import wait_until_in_sync
 from .server import EmbeddedServer
 
 __all__ = ["EmbeddedCluster"]
+
+# After 5 s a server gives up a failover that was requested; s.
+_FAILOVER_TIMEOUT = 6.0
 
 
 class EmbeddedCluster(ClusterGroup):
@@ -72,9 +77,17 @@ class EmbeddedCluster(ClusterGroup):
         """
         id_ = self.id_of(replica)
 
+        asked = -inf
+
+        def request() -> None:
+            """Once, and again when that came to nothing: Redis may elect with votes of before."""
+            nonlocal asked
+            if monotonic() > asked + _FAILOVER_TIMEOUT:
+                asked = monotonic()
+                ask(replica, "CLUSTER", "FAILOVER", *(["FORCE"] if force else []))
+
         def work(deadline: Deadline) -> None:
-            ask(replica, "CLUSTER", "FAILOVER", *(["FORCE"] if force else []))
-            self._agreement.wait_until_ok(deadline, owner=id_)
+            self._agreement.wait_until_ok(deadline, owner=id_, at_each_look=request)
 
         await self._work(timeout, work)
 
