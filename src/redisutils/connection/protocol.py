@@ -244,7 +244,7 @@ class Connection(asyncio.Protocol):
             raise self._wrong_loop()
         batch = new_batch(self._loop, payload, size, decode, timeout)
         self.send(batch)
-        if size >= FLUSH_AT_LEAST:
+        if size >= FLUSH_AT_LEAST and not self.one_of_many:
             self.flush()
         return batch.future
 

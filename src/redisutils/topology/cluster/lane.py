@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from binascii import crc_hqx
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -31,10 +30,9 @@ from redisutils.pool.lane import Lane
 from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.fence import PATIENCE, Fence, Holding
 from redisutils.topology.cluster.gathered import Gathered
-from redisutils.topology.cluster.heads import HEAD, KEYED, simple_slot, slot_of_first
+from redisutils.topology.cluster.heads import SEEN, SHORT, simple_slot
 from redisutils.topology.cluster.keys import (
     commands_in,
-    slot_of,
     slots_in,
     the_slot_of_all,
 )
@@ -105,21 +103,12 @@ class ClusterLane:
             CrossSlot: its keys live in several slots, and it cannot be split.
             WrongLoop, PoolClosed
         """
-        # The hot path. *2 $3 GET $6 symbol: its head is taken apart at C's speed.
-        parts = (payload if len(payload) <= HEAD else payload[:HEAD]).split(b"\r\n", 4)
-        if not KEYED[parts[2]]:
-            return self._submit_otherwise(payload, decode, timeout)
-        try:
-            size = int(parts[3][1:])
-            key = parts[4][:size]
-        except (IndexError, ValueError):  # without a key: for a server to refuse
-            return self._submit_otherwise(payload, decode, timeout)
-        if len(key) < size:  # it reaches beyond the head
-            slot = slot_of_first(payload)
-        elif b"{" in key:
-            slot = slot_of(key)
-        else:
-            slot = crc_hqx(key, 0) & 16383
+        # The hot path.
+        slot = SEEN.get(payload) if len(payload) < SHORT else None
+        if slot is None:
+            slot = simple_slot(payload)
+            if slot is None:
+                return self._submit_otherwise(payload, decode, timeout)
         if self._fences and slot in self._fences:
             return self._fences[slot].submit(payload, decode, timeout)
         return self._lanes[self._owners[slot]].submit(payload, decode, timeout)
@@ -147,20 +136,28 @@ class ClusterLane:
         timeout: float,
         target_of: Callable[[int], Target] | None = None,
     ) -> Future[Any]:
-        target_of = target_of or self._target
+        if target_of is None and self._fences:
+            target_of = self._target
+        lanes, owners = self._lanes, self._owners
         own = type(payload) is OwnPayload
         commands = commands_in(payload, size)
         groups: dict[Target, list[int]] = {}
         sent: list[tuple[Sequence[int], Future[Any], bool]] = []
         for place, command in enumerate(commands):
-            slot = simple_slot(command)
+            slot = SEEN.get(command) if len(command) < SHORT else None
+            if slot is None:
+                slot = simple_slot(command)
             if slot is None:
                 # What it does may concern all slots: it stays behind what was issued before it.
                 self._send_groups(groups, commands, decode, timeout, sent, own)
                 one = OwnPayload(command) if own else command
                 sent.append(((place,), self._submit_otherwise(one, decode, timeout), False))
             else:
-                groups.setdefault(target_of(slot), []).append(place)
+                target = lanes[owners[slot]] if target_of is None else target_of(slot)
+                if target in groups:
+                    groups[target].append(place)
+                else:
+                    groups[target] = [place]
         if not sent and len(groups) == 1:
             (target,) = groups
             return target.submit_many(payload, size, decode, timeout)
