@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from math import inf
 from time import monotonic
 
 from redisutils.connection.ports import free_port
@@ -77,17 +76,20 @@ class EmbeddedCluster(ClusterGroup):
         """
         id_ = self.id_of(replica)
 
-        asked = -inf
-
-        def request() -> None:
-            """Once, and again when that came to nothing: Redis may elect with votes of before."""
-            nonlocal asked
-            if monotonic() > asked + _FAILOVER_TIMEOUT:
-                asked = monotonic()
-                ask(replica, "CLUSTER", "FAILOVER", *(["FORCE"] if force else []))
+        words = ("CLUSTER", "FAILOVER", *(["FORCE"] if force else []))
 
         def work(deadline: Deadline) -> None:
-            self._agreement.wait_until_ok(deadline, owner=id_, at_each_look=request)
+            ask(replica, *words)
+            asked = monotonic()
+
+            def once_more() -> None:
+                """It may come to nothing: Redis now and then counts votes of an election before."""
+                nonlocal asked
+                if monotonic() > asked + _FAILOVER_TIMEOUT:
+                    asked = monotonic()
+                    ask(replica, *words)
+
+            self._agreement.wait_until_ok(deadline, owner=id_, at_each_look=once_more)
 
         await self._work(timeout, work)
 
