@@ -50,6 +50,9 @@ _COMPARED: Final = (
 )
 """Settings in which the nodes of one cluster do not differ without a reason."""
 
+_NOT_A_SERVER: Final = ("ConnectFailed", "ProtocolError", "timeout")
+"""Why a login failed where somebody else may be at that address."""
+
 _NAMED: Final = 4
 
 _ELECTION: Final = 2.0
@@ -119,6 +122,11 @@ async def _look(case: Case, node: _Node, front: Address) -> _Node:
             # It is no fault to be a replica here, nor a node among others.
             await check_server(own, telling("server"))
         except Stop:
+            reasons = [(finding.facts.get("reason"), finding.found) for finding in node.findings]
+            strange = [found for reason, found in reasons if reason in _NOT_A_SERVER]
+            if strange:  # somebody is there who is no such server
+                told = strange[0].partition(" [outcome")[0]
+                node.error, node.findings = told.removeprefix(f"{node.address} "), []
             return node
         node.version = " ".join(kind_of(own.info)) if own.info else ""
         node.role = str(own.info.get("role", ""))
@@ -286,7 +294,7 @@ def _same_of_many(nodes: list[_Node], front: Iterable[Finding], say: Say) -> Non
         who = str(node.address) if len(others) == 1 else f"{_named(others)}, each"
         tell = say.error if severity == "error" else say.warning
         tell(
-            f"{who}: {finding.found}",
+            finding.found if finding.found.startswith(who) else f"{who}: {finding.found}",
             finding.remedy or "See the same step above.",
             step=step,
             nodes=[str(other.address) for other in others],

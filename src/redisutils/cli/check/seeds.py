@@ -110,19 +110,22 @@ async def _ask_sentinels(case: Case, good: list[Address], say: Say) -> Address:
     answers = await asyncio.gather(*(_ask(case, seed) for seed in good))
     named: dict[Address, list[Address]] = {}
     states: dict[Address, dict[str, str]] = {}
+    refused: dict[str, list[str]] = {}
     for seed, answer in zip(good, answers, strict=True):
         if isinstance(answer, str):
-            say.warning(f"the sentinel {seed} does not tell: {answer}", _remedy(answer, name))
+            refused.setdefault(answer, []).append(str(seed))
             continue
         states[seed] = answer
         place = Address(answer.get("ip", "?"), int(answer.get("port", 0)))
         named.setdefault(place, []).append(seed)
-    if not named:
-        say.error(
-            f"no sentinel knows where {name!r} is",
-            "Set REDIS_SENTINEL_MASTER to the name in the sentinels' `sentinel monitor`; "
-            "`redis-cli -p 26379 SENTINEL MASTERS` lists the names.",
+    for told, who in refused.items():
+        tell = say.warning if named else say.error
+        tell(
+            f"{listed(who)} {'does' if len(who) == 1 else 'do'} not tell where {name!r} is: {told}",
+            _remedy(told, name),
+            sentinels=who,
         )
+    if not named:
         raise Stop
     most = max(named, key=lambda place: len(named[place]))
     if len(named) > 1:
@@ -149,7 +152,10 @@ def _remedy(told: str, name: str) -> str:
             "Sentinels have passwords of their own: set REDIS_SENTINEL_PASSWORD (and "
             "REDIS_SENTINEL_USERNAME for an ACL user), or none where they want none."
         )
-    return f"Is it a sentinel, and does it watch {name!r} (REDIS_SENTINEL_MASTER)?"
+    return (
+        f"Is it a sentinel (they listen on 26379 as a rule), and does it watch {name!r}? "
+        "`redis-cli -p 26379 SENTINEL MASTERS` lists the names for REDIS_SENTINEL_MASTER."
+    )
 
 
 def _judge_sentinels(name: str, state: dict[str, str], answering: int, say: Say) -> None:
@@ -216,7 +222,9 @@ async def _ask(case: Case, seed: Address) -> dict[str, str] | str:
         async with RedisPool(own, library=None) as pool, pool.get() as connection:
             told = await connection.execute("SENTINEL", "MASTER", config.sentinel_master or "")
     except AuthenticationFailed as error:
-        return error.message
+        if "none is set" in str(error):
+            return "it wants a password, and none is set"
+        return "it refused the password"
     except ResponseError as error:
         return str(error)
     except (RedisUtilsError, RedisError, OSError) as error:
