@@ -334,4 +334,4 @@ async def test_locks_and_scripts_on_it(cluster: EmbeddedCluster) -> None:
                 assert not await pool.client.lock(f"lock:{{{key}}}").acquire(blocking=False)
             script = conn.register_script("return redis.call('INCR', KEYS[1])")
             assert await script(keys=[key]) == 1
-            assert told(cluster.node_for(key), "GET", key) == b"1"
+            assert told(cluster.node_for(key), "GET", key) == "1"

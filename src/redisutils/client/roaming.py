@@ -190,8 +190,8 @@ class RoamingConnection(PooledConnection):
         return CrossSlot(
             f"the key {shown(keys[0])} lives in slot {slot}, and this connection, to "
             f"{connection.peer}, holds state (WATCH, MULTI, or a setting) for {where}: begin with "
-            f"async with pool.get(key={shown(keys[0])}) as conn, and give keys that belong together "
-            "the same hash tag"
+            f"async with pool.get(key={shown(keys[0])}) as conn, and give keys that belong "
+            "together the same hash tag"
         )
 
     def _is_at(self, slot: int) -> bool:

@@ -538,6 +538,7 @@ class Cluster:
         until = monotonic() + drain
         servers = self._opened()
         await asyncio.gather(*(server.aclose(max(0.0, until - monotonic())) for server in servers))
+        self._tell()
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()
@@ -561,6 +562,7 @@ class Cluster:
         self._lanes.clear()
         for server in self._opened():
             server.abandon()
+        self._tell()
         self.metrics.close()
 
 
