@@ -154,7 +154,8 @@ async def test_a_client_made_by_a_library_works_too(cluster: EmbeddedCluster) ->
         client = pool.client
         again = type(client)(connection_pool=client.connection_pool)
         assert await again.set("k", "v")
-        pubsub = redis.asyncio.client.PubSub(client.connection_pool)  # type: ignore[arg-type]
+        pool_: Any = client.connection_pool
+        pubsub: Any = redis.asyncio.client.PubSub(pool_)
         await pubsub.subscribe("c")
         assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
         await client.publish("c", "m")
