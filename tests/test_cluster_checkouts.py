@@ -18,6 +18,11 @@ from .clusters import cluster_pool, keys_of, other_primary, told
 from .ours import pool_at
 
 
+def own(pool: RedisPool, *args: Any, **places: Any) -> Any:
+    """``pool.get()``, whose methods redis-py types for its blocking client, too."""
+    return pool.get(*args, **places)
+
+
 def ports(connection: Any) -> int:
     return int(connection.node.rpartition(":")[2])
 
@@ -43,7 +48,7 @@ def lent(pool: RedisPool) -> int:
 
 async def test_it_goes_to_each_keys_owner(cluster: EmbeddedCluster) -> None:
     async with cluster_pool(cluster) as pool:
-        async with pool.get() as conn:
+        async with own(pool) as conn:
             assert isinstance(conn, RoamingConnection)
             for key in a_key_of_each(cluster) * 2:
                 assert await conn.execute("SET", key, "v")
@@ -64,7 +69,7 @@ async def test_a_key_says_where_it_begins(cluster: EmbeddedCluster) -> None:
     async with cluster_pool(cluster) as pool:
         for key in a_key_of_each(cluster):
             for spelt in (key, key.encode()):
-                async with pool.get(key=spelt) as conn:
+                async with own(pool, key=spelt) as conn:
                     assert ports(conn) == cluster.node_for(key).port
                     # So that what has no key is done there.
                     assert int((await conn.config_get("port"))["port"]) == ports(conn)
@@ -79,12 +84,12 @@ async def test_a_node_is_not_left(cluster: EmbeddedCluster) -> None:
         for node in cluster.primaries:
             shown = next(one for one in shown_by(pool) if one.port == node.port)
             for spelt in (f"{node.host}:{node.port}", (node.host, node.port), shown):
-                conn = await pool.get(node=spelt)
+                conn = await own(pool, node=spelt)
                 assert (await conn.info("server"))["tcp_port"] == node.port
                 key = next(keys_of(cluster, node))
                 assert await conn.set(key, "v")
                 await conn.aclose()
-        async with pool.get(node=f"{cluster.nodes[0].host}:{cluster.nodes[0].port}") as conn:
+        async with own(pool, node=f"{cluster.nodes[0].host}:{cluster.nodes[0].port}") as conn:
             foreign = next(keys_of(cluster, cluster.nodes[1]))
             with pytest.raises(redis.ResponseError, match=r"MOVED|pool\.get\(key="):
                 await conn.get(foreign)
@@ -94,23 +99,23 @@ async def test_places_that_are_none(cluster: EmbeddedCluster) -> None:
     async with cluster_pool(cluster) as pool:
         for wrong in ("127.0.0.1:1", ("127.0.0.1", 1)):
             with pytest.raises(ConfigError, match=r"'127\.0\.0\.1:1' is not in the cluster"):
-                await pool.get(node=wrong)
+                await own(pool, node=wrong)
         for no_node in ("127.0.0.1", 7000, object()):
             with pytest.raises(ConfigError, match="node="):
-                pool.get(node=no_node)
+                own(pool, node=no_node)
         with pytest.raises(ConfigError, match="one of them"):
-            pool.get(key="k", node="127.0.0.1:1")
+            own(pool, key="k", node="127.0.0.1:1")
 
 
 async def test_places_of_one_server(clean_server: EmbeddedServer) -> None:
     async with pool_at(clean_server) as pool:
-        async with pool.get(key="k") as conn:
+        async with own(pool, key="k") as conn:
             assert await conn.set("k", "v")
             assert not isinstance(conn, RoamingConnection)
-        async with pool.get(node=(clean_server.host, clean_server.port)) as conn:
+        async with own(pool, node=(clean_server.host, clean_server.port)) as conn:
             assert await conn.get("k") == b"v"
         with pytest.raises(ConfigError, match=f"not what this pool.*:{clean_server.port}"):
-            await pool.get(node="127.0.0.1:1")
+            await own(pool, node="127.0.0.1:1")
 
 
 # -- state ---------------------------------------------------------------------------------
@@ -118,7 +123,7 @@ async def test_places_of_one_server(clean_server: EmbeddedServer) -> None:
 
 async def test_watching_stays_with_its_slot(cluster: EmbeddedCluster) -> None:
     mine, foreign, third = a_key_of_each(cluster)
-    async with cluster_pool(cluster) as pool, pool.get() as conn:
+    async with cluster_pool(cluster) as pool, own(pool) as conn:
         await conn.set(foreign, 1)
         await conn.execute("WATCH", mine)
         where = conn.node
@@ -144,7 +149,7 @@ async def test_watching_stays_with_its_slot(cluster: EmbeddedCluster) -> None:
 
 async def test_settings_stay_with_their_connection(cluster: EmbeddedCluster) -> None:
     mine, foreign, _ = a_key_of_each(cluster)
-    async with cluster_pool(cluster) as pool, pool.get(key=mine) as conn:
+    async with cluster_pool(cluster) as pool, own(pool, key=mine) as conn:
         await conn.execute("CLIENT", "NO-EVICT", "ON")
         assert await conn.get(mine) is None
         with pytest.raises(CrossSlot):
@@ -155,7 +160,7 @@ async def test_settings_stay_with_their_connection(cluster: EmbeddedCluster) -> 
 async def test_one_that_was_taken_stays(cluster: EmbeddedCluster) -> None:
     mine, foreign, _ = a_key_of_each(cluster)
     async with cluster_pool(cluster) as pool:
-        conn = (await pool.get(key=mine)).take()
+        conn = (await own(pool, key=mine)).take()
         assert await conn.get(mine) is None
         with pytest.raises(CrossSlot):
             await conn.get(foreign)
@@ -166,7 +171,7 @@ async def test_one_that_was_taken_stays(cluster: EmbeddedCluster) -> None:
 
 async def test_pipelines_on_it(cluster: EmbeddedCluster) -> None:
     mine, foreign, _ = a_key_of_each(cluster)
-    async with cluster_pool(cluster) as pool, pool.get() as conn:
+    async with cluster_pool(cluster) as pool, own(pool) as conn:
         for key in (mine, foreign):
             assert await conn.pipeline().set(key, 1).get(key).execute() == [True, b"1"]
             assert ports(conn) == cluster.node_for(key).port
@@ -184,7 +189,7 @@ async def test_pipelines_on_it(cluster: EmbeddedCluster) -> None:
 
 async def test_watching_pipelines_on_it(cluster: EmbeddedCluster) -> None:
     mine, foreign, _ = a_key_of_each(cluster)
-    async with cluster_pool(cluster) as pool, pool.get() as conn:
+    async with cluster_pool(cluster) as pool, own(pool) as conn:
         async with conn.pipeline() as pipe:
             await pipe.watch(mine)
             assert await pipe.get(mine) is None
@@ -213,7 +218,7 @@ async def test_watching_pipelines_on_it(cluster: EmbeddedCluster) -> None:
 async def test_tasks_on_one_connection_do_not_lose_each_other(cluster: EmbeddedCluster) -> None:
     some = [keys_of(cluster, node) for node in cluster.primaries]
     keys = [next(keys) for _ in range(8) for keys in some]
-    async with cluster_pool(cluster) as pool, pool.get() as conn:
+    async with cluster_pool(cluster) as pool, own(pool) as conn:
         assert all(await asyncio.gather(*(conn.set(key, key) for key in keys)))
         assert await asyncio.gather(*(conn.get(key) for key in keys)) == [k.encode() for k in keys]
         lists = await asyncio.gather(*(conn.rpush(f"l{{{keys[0]}}}", n) for n in range(50)))
@@ -223,7 +228,7 @@ async def test_tasks_on_one_connection_do_not_lose_each_other(cluster: EmbeddedC
 
 async def test_a_view_roams_with_it(cluster: EmbeddedCluster) -> None:
     mine, foreign, _ = a_key_of_each(cluster)
-    async with cluster_pool(cluster) as pool, pool.get(key=mine) as conn:
+    async with cluster_pool(cluster) as pool, own(pool, key=mine) as conn:
         view = conn.with_timeout(2)
         assert await view.set(foreign, 1)
         assert ports(conn) == cluster.node_for(foreign).port == ports(view)
@@ -240,7 +245,7 @@ async def test_a_view_roams_with_it(cluster: EmbeddedCluster) -> None:
 async def test_what_is_returned_is_returned(cluster: EmbeddedCluster) -> None:
     async with cluster_pool(cluster, pool_max_size=2) as pool:
         for key in a_key_of_each(cluster):
-            conn = await pool.get(key=key)
+            conn = await own(pool, key=key)
             conn.release()
             conn.release()
             with pytest.raises(LeaseReleased):
@@ -248,11 +253,11 @@ async def test_what_is_returned_is_returned(cluster: EmbeddedCluster) -> None:
             with pytest.raises(LeaseReleased):
                 await conn.ping()
         first, second, _ = a_key_of_each(cluster)
-        held = [await pool.get(key=second) for _ in range(2)]
+        held = [await own(pool, key=second) for _ in range(2)]
         with pytest.raises(PoolTimeout):
-            await pool.get(0, key=second)
+            await own(pool, 0, key=second)
         # There is no other of them, and the one in hand is not lost by asking for it.
-        async with pool.get(key=first) as conn:
+        async with own(pool, key=first) as conn:
             conn._timeout = 0.05
             with pytest.raises(PoolTimeout):
                 await conn.get(second)
@@ -269,7 +274,7 @@ async def test_it_follows_a_slot_that_has_moved(cluster: EmbeddedCluster) -> Non
     key = "{moves}k"
     slot, home = cluster.slot_of(key), cluster.node_for(key)
     away = other_primary(cluster, key)
-    async with cluster_pool(cluster) as pool, pool.get(key=key) as conn:
+    async with cluster_pool(cluster) as pool, own(pool, key=key) as conn:
         for target in (away, home):
             assert await conn.set(key, target.port)
             await cluster.move_slot(slot, target)
@@ -297,7 +302,7 @@ async def test_it_follows_a_slot_that_has_moved(cluster: EmbeddedCluster) -> Non
 async def test_state_is_not_carried_along(cluster: EmbeddedCluster) -> None:
     key = "{moves}k"
     home, away = cluster.node_for(key), other_primary(cluster, key)
-    async with cluster_pool(cluster) as pool, pool.get(key=key) as conn:
+    async with cluster_pool(cluster) as pool, own(pool, key=key) as conn:
         await conn.execute("WATCH", key)
         await cluster.move_slot(cluster.slot_of(key), away)
         with pytest.raises(redis.ResponseError):
@@ -311,7 +316,7 @@ async def test_state_is_not_carried_along(cluster: EmbeddedCluster) -> None:
 async def test_a_key_that_has_gone_ahead_is_asked_for_there(cluster: EmbeddedCluster) -> None:
     gone, stays = "{half}gone", "{half}stays"
     home, away = cluster.node_for(gone), other_primary(cluster, gone)
-    async with cluster_pool(cluster) as pool, pool.get(key=gone) as conn:
+    async with cluster_pool(cluster) as pool, own(pool, key=gone) as conn:
         await conn.mset({gone: 1, stays: 1})
         async with cluster.migrating(cluster.slot_of(gone), away) as migration:
             await migration.move_keys(gone)
@@ -327,11 +332,11 @@ async def test_a_key_that_has_gone_ahead_is_asked_for_there(cluster: EmbeddedClu
 
 
 async def test_locks_and_scripts_on_it(cluster: EmbeddedCluster) -> None:
-    async with cluster_pool(cluster) as pool, pool.get() as conn:
+    async with cluster_pool(cluster) as pool, own(pool) as conn:
         for key in a_key_of_each(cluster):
             async with conn.lock(f"lock:{{{key}}}", timeout=5) as lock:
                 assert await lock.owned()
                 assert not await pool.client.lock(f"lock:{{{key}}}").acquire(blocking=False)
             script = conn.register_script("return redis.call('INCR', KEYS[1])")
             assert await script(keys=[key]) == 1
-            assert told(cluster.node_for(key), "GET", key) == b"1"
+            assert told(cluster.node_for(key), "GET", key) == "1"

@@ -20,6 +20,7 @@ from .clusters import cluster_pool, empty
 from .ours import client_at
 
 Client = Any
+TheirNode: Any = redis.cluster.ClusterNode
 Calls = list[Callable[[Client], Any]]
 
 
@@ -248,9 +249,9 @@ async def test_nodes_are_known_from_the_first_command_on(cluster: EmbeddedCluste
     await client.aclose()
 
 
-async def test_targets_are_named_in_many_ways(client: RedisCluster) -> None:
+async def test_targets_are_named_in_many_ways(client: Client) -> None:
     node = client.get_replicas()[0]
-    other = redis.cluster.ClusterNode(node.host, node.port)
+    other = TheirNode(node.host, node.port)
     answers = [
         await client.execute_command("ROLE", target_nodes=target)
         for target in (node, node.name, (node.host, node.port), other, [node], {"x": node})
@@ -286,7 +287,7 @@ async def test_a_failure_at_one_node_says_who_did_it(client: RedisCluster) -> No
     assert redisutils.outcome_of(failure.value) is redisutils.Outcome.REJECTED
 
 
-async def test_a_default_node_answers_what_any_could(client: RedisCluster) -> None:
+async def test_a_default_node_answers_what_any_could(client: Client) -> None:
     for node in client.get_nodes():
         client.set_default_node(node)
         assert client.get_default_node() == node
@@ -295,7 +296,7 @@ async def test_a_default_node_answers_what_any_could(client: RedisCluster) -> No
         assert await client.set("k", "v")
         assert await client.get("k") == b"v"
         assert await client.dbsize() == 1
-    for wrong in (None, redis.cluster.ClusterNode("127.0.0.1", 1)):
+    for wrong in (None, TheirNode("127.0.0.1", 1)):
         with pytest.raises(DataError):
             client.set_default_node(wrong)
 
@@ -338,7 +339,8 @@ async def test_a_client_of_its_own_connections(cluster: EmbeddedCluster) -> None
         assert len(await single.echo("x", target_nodes=PRIMARIES)) == 3
         with pytest.raises(NotSharable, match=r"pool\.get\(key="):
             await single.execute_command("WATCH", "k1")
-        async with single.pipeline(transaction=True) as pipe:
+        transaction: Any = single.pipeline(transaction=True)
+        async with transaction as pipe:
             await pipe.watch("k1")
             pipe.multi()
             pipe.incr("k1")
@@ -346,20 +348,22 @@ async def test_a_client_of_its_own_connections(cluster: EmbeddedCluster) -> None
 
 
 async def test_pipelines_are_transactions_as_the_client_was_made(cluster: EmbeddedCluster) -> None:
-    async with cluster_pool(cluster) as pool, RedisCluster(**at(cluster)) as own:
-        for client, atomic in ((pool.client, True), (own, False)):
+    async with cluster_pool(cluster) as pool, RedisCluster(**at(cluster)) as own_client:
+        shared: Client = pool.client
+        own: Client = own_client
+        for client, atomic in ((shared, True), (own, False)):
             pipe = client.pipeline()
             assert bool(pipe.is_transaction) is atomic
             assert pipe.cluster_client is client
             assert await pipe.initialize() is pipe
             assert bool(client.client().pipeline().is_transaction) is atomic
         with pytest.raises(CrossSlot, match="'a' of SET"):
-            await pool.client.pipeline().set("a", 1).set("b", 1).execute()
+            await shared.pipeline().set("a", 1).set("b", 1).execute()
         assert await own.pipeline().set("a", 1).set("b", 1).execute() == [True, True]
-        pair = pool.client.pipeline().set("{x}a", 1).get("{x}a")
+        pair = shared.pipeline().set("{x}a", 1).get("{x}a")
         assert await pair.execute() == [True, b"1"]
         with pytest.raises(ConfigError, match="transaction=False"):
-            pool.client.pipeline().ping(target_nodes=ALL)
+            shared.pipeline().ping(target_nodes=ALL)
         with pytest.raises(ConfigError, match="allow_redirections"):
             await own.pipeline().get("a").execute(allow_redirections=False)
         refused = own.pipeline().get("a").echo("x", target_nodes="127.0.0.1:1")
@@ -432,13 +436,15 @@ async def test_ways_to_make_one(cluster: EmbeddedCluster) -> None:
     ids=lambda given: " ".join(given) if isinstance(given, dict) else "",
 )
 def test_what_cannot_be_honoured_is_refused_by_name(options: dict[str, Any], words: str) -> None:
+    make: Any = RedisCluster
     with pytest.raises(ConfigError, match=words):
-        RedisCluster(**options)
+        make(**options)
 
 
 def test_unknown_arguments_are_none_of_ours() -> None:
+    make: Any = RedisCluster
     with pytest.raises(TypeError, match="nonsense"):
-        RedisCluster(host="h", nonsense=1)
+        make(host="h", nonsense=1)
 
 
 @pytest.mark.parametrize(

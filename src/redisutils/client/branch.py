@@ -176,29 +176,38 @@ class Branch(Owner[Connection]):
 
     def confirmed(self, wanted: bool, one: Subscription) -> bool:
         """The node says that ``one`` is subscribed to, or (not ``wanted``) not any more. Returns
-        whether it had been told to say so."""
-        if not self._owed or self._owed[0][0] is not wanted or one not in self._owed[0][1]:
-            self.held.discard(one)
-            self.told.discard(one)
-            return False
-        owed = self._owed[0][1]
-        owed.discard(one)
-        if not owed:
-            self._owed.popleft()
+        whether it was asked to, and did not end it by itself."""
+        for entry in self._owed:
+            if entry[0] is wanted and one in entry[1]:
+                entry[1].discard(one)
+                if not entry[1]:
+                    self._owed.remove(entry)
+                break
+        else:
+            if not wanted and one in self.held:
+                self.held.discard(one)
+                self.told.discard(one)
+                return False
         if wanted and one in self.held:
             self.told.add(one)
         return True
 
-    def refused(self) -> set[Subscription]:
-        """The node has refused what was said first of all that it owes an answer for. Returns what
-        has not come about by that."""
-        if not self._owed:
-            return set()
-        wanted, which = self._owed.popleft()
-        if not wanted:
-            return set()
-        self.held -= which
-        return which
+    def refused(self, slot: int | None) -> tuple[bool, set[Subscription]] | None:
+        """The node has refused what it was told to do.
+
+        Args:
+            slot: that it was about, if the node says so. (To withdraw what a node has ended by
+                itself may be refused, too, and is not owed any more by then.)
+
+        Returns whether that was to subscribe, and to what; None if it was something else.
+        """
+        for entry in self._owed:
+            if slot is None or any(one.slot == slot for one in entry[1]):
+                self._owed.remove(entry)
+                if entry[0]:
+                    self.held -= entry[1]
+                return entry
+        return None
 
     # -- what the connection tells its owner -------------------------------------------------
 

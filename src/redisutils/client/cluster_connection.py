@@ -116,13 +116,15 @@ class ClusterConnection:
         if self._home is not None and self._home not in cluster.nodes:
             error = RedisClusterException(f"node {self._home} is not in {cluster.name}")
             raise with_outcome(error, Outcome.NOT_SENT)
+        # Nobody who is kept by the connections may keep us: see __del__.
         interval = self._source.settings.health_check_interval
+        patience = self._source.settings.command_timeout
         self._retired = False
         self._subscriptions = Subscriptions(
             cluster,
             decode=bool(self.encoder.decode_responses),
             fixed=self._home,
-            vigil=lambda: Vigil(interval, self._source.settings.command_timeout),
+            vigil=lambda: Vigil(interval, patience),
             patience=self.socket_timeout,
         )
         for reference in list(self._callbacks):

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any, Final
 
+from redis.exceptions import RedisError
+
 from redisutils.connection.owner import Owner
 from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Reply
@@ -26,7 +28,7 @@ class Mail:
     def __init__(self) -> None:
         self._items: deque[tuple[Any, bool]] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()
-        self._error: ConnectionLost | None = None
+        self._error: RedisError | None = None
         self._full = False
 
     def __len__(self) -> int:
@@ -40,7 +42,7 @@ class Mail:
 
         Raises:
             TimeoutError: nothing came.
-            ConnectionLost: all that had come was read, and no more will.
+            ConnectionLost, PoolClosed: all that had come was read, and no more will.
         """
         if not self._items:
             # What the socket holds is read in the loop's next turn; a poll deserves that much.
@@ -90,7 +92,7 @@ class Mail:
                 if self._error is None:
                     return
 
-    def end(self, error: ConnectionLost) -> None:
+    def end(self, error: RedisError) -> None:
         """No more will come: readers that wait are told."""
         if self._error is None:
             self._error = error

@@ -39,6 +39,7 @@ from redisutils.pool.pool import Lease
 from redisutils.retry import TRANSIENT
 from redisutils.topology.cluster.cluster import Cluster
 from redisutils.topology.cluster.node import Node
+from redisutils.topology.cluster.redirects import FOLLOWED
 
 __all__ = ["Subscriptions"]
 
@@ -184,6 +185,10 @@ class Subscriptions(Mail):
         those that are missing. O(wanted)."""
         if self.closed:
             return
+        if self._cluster.closed:
+            self.close()
+            self.end(PoolClosed(f"the pool of {self._cluster.name} is closed"))
+            return
         should = self._plan(self._wanted)
         if self._at_home and (home := self._find_home()) is not None:
             should.setdefault(home, {})
@@ -282,6 +287,7 @@ class Subscriptions(Mail):
         lease: Lease[Connection] | None = None
         while lease is None:
             try:
+                self._cluster.check_usable()
                 server = branch.node.server
                 lease = await server.checkouts.get(self._patience)
                 server.checkouts.lend(lease)
@@ -419,20 +425,27 @@ class Subscriptions(Mail):
         self.settle()
 
     def _refused(self, branch: Branch, error: Exception) -> None:
-        refused = branch.refused() & self._wanted.keys()
         code = code_of(error)
-        if not refused:
-            self.add(error, False)
-            return
-        version = self._cluster.version
-        if self._cluster.redirected(error) is not None or code in TRANSIENT:
-            self._cluster.refresher.want()
+        if code in FOLLOWED:
+            branch.refused(getattr(error, "slot_id", None))
+            version = self._cluster.version
+            self._cluster.redirected(error)
             if self._cluster.version == version:  # else we have been told, and have settled it
+                self._cluster.refresher.want()
                 self._settle_soon()
             return
-        for one in refused:
-            self._forget(one)
-        self.add(error, False)
+        found = branch.refused(None)
+        if found is None:
+            self.add(error, False)
+        elif not found[0]:
+            pass  # it is not listened to any more either way
+        elif code in TRANSIENT:
+            self._cluster.refresher.want()
+            self._settle_soon()
+        else:
+            for one in found[1]:
+                self._forget(one)
+            self.add(error, False)
 
 
 def _text(value: Any) -> str:

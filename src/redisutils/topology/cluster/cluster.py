@@ -385,6 +385,7 @@ class Cluster(Roster):
         until = monotonic() + drain
         servers = self._opened()
         await asyncio.gather(*(server.aclose(max(0.0, until - monotonic())) for server in servers))
+        self._tell()
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()
@@ -414,6 +415,7 @@ class Cluster(Roster):
         self._lanes.clear()
         for server in self._opened():
             server.abandon()
+        self._tell()
         self.metrics.close()
 
 
