@@ -42,7 +42,7 @@ from redisutils.commands import (
 )
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import OwnPayload, pack
-from redisutils.errors import CommandTimeout, code_of
+from redisutils.errors import CommandTimeout, ConfigError, code_of
 from redisutils.secret import hidden, hide
 from redisutils.topology.plan import ReadFrom
 from redisutils.topology.server import DEFAULT_LANE, PrivateLane, Redirected
@@ -223,6 +223,8 @@ class Redis(redis.asyncio.Redis):
             NotSharable: the command needs a connection of its own.
             redis.DataError: an argument cannot be encoded.
         """
+        if options and "target_nodes" in options:
+            return await self._execute_at(args, options)
         name = args[0]
         callback = self._roads.get(name, _UNKNOWN) if type(name) is str else _UNKNOWN
         if callback is _UNKNOWN:
@@ -244,6 +246,16 @@ class Redis(redis.asyncio.Redis):
             return response
         shaped = shape(callback, response, options)
         return await settled(shaped) if hasattr(shaped, "__await__") else shaped
+
+    async def _execute_at(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Issue a command at certain nodes. See :class:`redisutils.RedisCluster`."""
+        targets = options.pop("target_nodes")
+        if not targets:
+            return await self.execute_command(*args, **options)
+        raise ConfigError(
+            f"target_nodes={targets!r}: only the client of a cluster (RedisCluster, or a pool's "
+            "client with REDIS_MODE=cluster) can choose between nodes"
+        )
 
     async def get(self, name: Any) -> Any:
         """redis-py's ``get``, on a shorter path: the command that is issued most."""

@@ -21,7 +21,7 @@ from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.secret import hide
 from redisutils.topology.opening import open_server
-from redisutils.topology.plan import ReadFrom
+from redisutils.topology.plan import ClusterPlan, ReadFrom
 from redisutils.topology.server import DEFAULT_LANE, Server
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class RedisPool:
         self._options = connect_options(config, ssl_context, library)
         self._settings = pool_settings(config, timeouts, queue_mode)
         self._plan = plan(config, self._options)
+        self._many = isinstance(self._plan, ClusterPlan)
         self._server: Server | None = None
         self._embedded: ServerProcess | None = None
         self._client: Redis | None = None
@@ -234,7 +235,7 @@ class RedisPool:
             "protocol": None if protocol == 2 else protocol,
             "legacy_responses": legacy_responses,
         }
-        client = Redis(connection_pool=AdapterPool(source, kwargs))
+        client = _client_class(source)(connection_pool=AdapterPool(source, kwargs))
         client._settle(source, lane, read_from)
         return client
 
@@ -253,16 +254,22 @@ class RedisPool:
             self._lanes[name, read_from] = client
         return client
 
-    def get(self, timeout: float | None = None) -> Checkout:
+    def get(self, timeout: float | None = None, *, key: Any = None, node: Any = None) -> Checkout:
         """A connection of your own: ``async with pool.get() as conn`` or ``await pool.get()``.
+
+        In a cluster it goes by itself to the owner of a command's key, as long as it holds no state
+        (see :mod:`redisutils.client.roaming`).
 
         Args:
             timeout: seconds for all of it: waiting, looking at an idle one, connecting; without
                 it each has its own bound, ``timeouts``. 0 waits for nobody, and takes an idle
                 or a new one.
+            key: begin at the owner of this key's slot. For one server it changes nothing.
+            node: be at this server and stay there, a replica too: ``"host:port"``,
+                ``(host, port)``, or what ``client.get_nodes()`` gives.
 
         Raises:
-            ConfigError: ``timeout`` is no number of seconds.
+            ConfigError: ``timeout`` is no number of seconds, or ``node`` no server of this pool.
 
         Raises (when awaited or entered):
             PoolTimeout, ConnectFailed, PoolClosed, WrongLoop
@@ -271,7 +278,18 @@ class RedisPool:
             given: Any = timeout
             if not (isinstance(given, int | float) and given >= 0):
                 raise ConfigError(f"timeout={timeout!r} must be a number of seconds, 0 or more")
+        if self._many or key is not None or node is not None:
+            return self._get_placed(timeout, key, node)
         return Checkout(self, timeout)
+
+    def _get_placed(self, timeout: float | None, key: Any, node: Any) -> Checkout:
+        # Imported by those who have many servers.
+        from redisutils.client.cluster_nodes import address_in
+        from redisutils.client.roaming import PlacedCheckout
+
+        if key is not None and node is not None:
+            raise ConfigError(f"get(key={key!r}, node={node!r}): say one of them")
+        return PlacedCheckout(self, timeout, key, None if node is None else address_in(node))
 
     # -- figures -------------------------------------------------------------------------
 
@@ -349,3 +367,12 @@ class RedisPool:
         """Close the idle connections for which ``predicate(connection, usage)`` is false."""
         result = self.server.retain(predicate)
         return RetainResult(result.retained, len(result.removed))
+
+
+def _client_class(source: OpenSource) -> type[Redis]:
+    if source.clustered:
+        # Imported by those who have one.
+        from redisutils.client.cluster import RedisCluster
+
+        return RedisCluster
+    return Redis

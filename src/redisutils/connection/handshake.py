@@ -237,7 +237,9 @@ def refusal(
     if len(text) > LONGEST_REFUSAL:
         text = f"{text[:LONGEST_REFUSAL]}…"
     where = f"{options.peer} refused the connection"
-    password = f"{options.settings}_PASSWORD or {options.settings}_PASSWORD_FILE"
+    password = f"{options.settings}_PASSWORD"
+    if options.settings == "REDIS":  # of no other there is a file
+        password += " or REDIS_PASSWORD_FILE"
     wants_one = ("noauth", "authentication required", "hello must")
     if not credentials and any(phrase in words for phrase in wants_one):
         return AuthenticationFailed(
@@ -258,10 +260,18 @@ def refusal(
             f"{_user(credentials)!r}: {text.rstrip('.')}. "
             f"Check {options.settings}_USERNAME and {password}"
         )
-    if "db index" in words or "select is not allowed" in words:
+    if "select is not allowed" in words:
+        return ConnectFailed(
+            f"{options.peer} is a node of a cluster, which has database 0 alone ({text}): set "
+            f"REDIS_DATABASE=0 instead of {options.database}, or use Valkey 9 with its setting "
+            "`cluster-databases`",
+            fatal=True,
+        )
+    if "db index" in words:
         return ConnectFailed(
             f"{options.peer} has no database {options.database} ({text}): "
-            "check REDIS_DATABASE against the server's `databases` setting",
+            "check REDIS_DATABASE against the server's `databases` setting (in a cluster "
+            "`cluster-databases`)",
             fatal=True,
         )
     return ConnectFailed(f"{where}: {text}", fatal=isinstance(error, ProtocolError))

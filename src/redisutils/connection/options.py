@@ -74,6 +74,8 @@ class ConnectOptions:
     keepalive: bool = True
     keepalive_options: Mapping[int, int | bytes] | None = None
     """Socket options of TCP level; None for ours: idle 30 s, every 5 s, 3 times."""
+    one_of_many: bool = False
+    """Whether other servers are spoken to at the same time: see ``Connection.one_of_many``."""
     library: tuple[str, str] | None = ("redisutils", "")
     """Name and version for CLIENT SETINFO; None sends none."""
     name: str | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from redis.typing import EncodableT
 
+from redisutils.address import Address
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
 from redisutils.metrics.counters import PoolMetrics
@@ -103,6 +104,10 @@ class Server(Protocol):
     def closed(self) -> bool: ...
 
     @property
+    def clustered(self) -> bool:
+        """Whether it is a :class:`~redisutils.topology.cluster.cluster.Cluster`."""
+
+    @property
     def forked(self) -> bool:
         """Whether this is a child of the process in which it was made."""
 
@@ -140,6 +145,13 @@ class Server(Protocol):
     def checkouts_for(self, args: Sequence[EncodableT]) -> Leasing:
         """Where a connection is had on which this command can be executed; for one without keys,
         any."""
+
+    def checkouts_at(self, address: Address) -> Leasing:
+        """Where a connection to the server at this address is had.
+
+        Raises, here or there:
+            ConfigError: there is none.
+        """
 
     def redirected(self, error: Exception) -> Redirected | None:
         """Where a command is to be sent that a server refused with ``error``, since another one

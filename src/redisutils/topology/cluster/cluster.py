@@ -12,7 +12,7 @@ from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from redis.typing import EncodableT
 
@@ -21,8 +21,9 @@ from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, PoolClosed, WrongLoop, code_of
-from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.events import HARMLESS
+from redisutils.metrics.merging import merged
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
@@ -42,15 +43,23 @@ from redisutils.topology.server import DEFAULT_LANE, LaneLike, Redirected
 from redisutils.topology.standalone import Standalone
 
 if TYPE_CHECKING:
+    from redisutils.topology.cluster.examining import ClusterExaminer
     from redisutils.topology.cluster.reading import Copies
     from redisutils.topology.health import HealthReport
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "Follower"]
 
 logger = logging.getLogger("redisutils.cluster")
 
 LEAVE_WITHIN: Final = 5.0
 """Seconds that a node which has left may take to answer what it owes."""
+
+
+class Follower(Protocol):
+    """Who wants to know where slots and nodes are."""
+
+    def on_map(self) -> None:
+        """The map has changed, perhaps."""
 
 
 class Cluster:
@@ -87,9 +96,11 @@ class Cluster:
         """Those that own slots, by their lowest slot."""
         self._lanes: dict[str, ClusterLane] = {}
         self._private: weakref.WeakSet[ClusterLane] = weakref.WeakSet()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], Standalone] = {}
         self._suspects: dict[Node, int] = {}
         self._mapped: set[asyncio.Future[None]] = set()
+        self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+        """Who is told of each new map, and of each slot that has moved."""
         self._timeouts = settings.timeouts
         self._hooks: tuple[list[Hook[Connection]], ...] = ([], [], [])
         self._observer: Observer | None = None
@@ -97,10 +108,13 @@ class Cluster:
         """Keeps what is known of those that are read from, if replicas are."""
         self.refresher = Refresher(self, tls=options.tls is not None, addresses=plan.addresses)
         self.everywhere = Everywhere(self)
+        self._examiner: ClusterExaminer | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.primaries)} primaries"
         return f"<Cluster {self.name}: {state}, lanes {sorted(self._lanes)}>"
+
+    clustered = True
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -203,6 +217,10 @@ class Cluster:
             node = self.nodes[address] = Node(address, self._open)
         return node
 
+    def members(self) -> list[Node]:
+        """Those that the map has, primaries and replicas."""
+        return [node for node in self.nodes.values() if node.member is not None]
+
     def any_primary(self) -> Node:
         """One of them, at random: one that is not suspect if there is such a one."""
         if not self.primaries:
@@ -211,8 +229,8 @@ class Cluster:
         return random.choice(well or self.primaries)
 
     def _open(self, address: Address) -> Standalone:
-        options = replace(self.options, host=address.host, port=address.port)
-        server = Standalone(options, self.settings)
+        options = replace(self.options, host=address.host, port=address.port, one_of_many=True)
+        server = Standalone(options, self.settings, whole=self.metrics)
         server.pool.timeouts = self._timeouts
         server.pool.post_create, server.pool.pre_recycle, server.pool.post_recycle = self._hooks
         server.observe(self._observer)
@@ -254,6 +272,7 @@ class Cluster:
         self._preferred = node  # nobody knows better
         if self.owners[slot] is not node:
             self._change({slot: node})
+            self._tell()
         self.refresher.want()
 
     def candidates(self) -> list[Node]:
@@ -296,6 +315,11 @@ class Cluster:
         for future in self._mapped:
             if not future.done():
                 future.set_result(None)
+        self._tell()
+
+    def _tell(self) -> None:
+        for follower in list(self.followers):
+            follower.on_map()
 
     def _present(self, present: dict[Address, Node], member: Member, primary: Node | None) -> Node:
         node = present.get(member.address) or self.nodes.get(member.address)
@@ -402,7 +426,7 @@ class Cluster:
             lane.forget(node)
         if server is not None:
             task = self._loop.create_task(self._left(server), context=Context())
-            self._leaving.add(task)
+            self._leaving[task] = server
             task.add_done_callback(partial(self._has_left, node))
 
     async def _left(self, server: Standalone) -> None:
@@ -414,7 +438,8 @@ class Cluster:
             raise
 
     def _has_left(self, node: Node, task: asyncio.Task[None]) -> None:
-        self._leaving.discard(task)
+        # What was counted of it stays counted.
+        self.metrics.adopt(self._leaving.pop(task).metrics)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.metrics.background_errors += 1
             with HARMLESS:
@@ -429,6 +454,15 @@ class Cluster:
             CrossSlot: its keys live in several slots.
         """
         return ClusterCheckouts(self, the_slot(args) if args else None)
+
+    def checkouts_at(self, address: Address) -> ClusterCheckouts:
+        """Where a connection to this node is had, be it a primary or a replica. Raises ConfigError
+        when a connection is asked for and the map does not have it.
+
+        Args:
+            address: as it is reached from here, or as the nodes announce it.
+        """
+        return ClusterCheckouts(self, address=self._plan.addresses.get(address, address))
 
     def redirected(self, error: Exception) -> Redirected | None:
         """Where a command is to be sent that was refused with MOVED or ASK; else None."""
@@ -500,8 +534,14 @@ class Cluster:
             server.set_policy(policy)
 
     def snapshot(self) -> MetricsSnapshot:
-        """What has been counted, and what is going on."""
-        raise NotImplementedError
+        """What has been counted of all nodes, of those that have left, too, and what is going
+        on."""
+        servers = [*self._opened(), *self._leaving.values()]
+        waiting = [lane.held() for lane in self._all_lanes() if lane.holds]
+        return merged(
+            (self.metrics, Gauges(self.name, lanes=tuple(waiting))),
+            [(server.metrics, server.gauges()) for server in servers],
+        )
 
     def status(self) -> PoolStatus:
         """The pools of all nodes, as one."""
@@ -519,8 +559,20 @@ class Cluster:
         )
 
     async def health(self, timeout: float) -> HealthReport:
-        """How the nodes are."""
-        raise NotImplementedError
+        """How the nodes are. See :mod:`redisutils.topology.cluster.examining`.
+
+        Args:
+            timeout: seconds for all of it.
+
+        Raises:
+            WrongLoop
+        """
+        if self._examiner is None:
+            # What it needs takes some milliseconds to import: only for those who ask.
+            from redisutils.topology.cluster.examining import ClusterExaminer
+
+            self._examiner = ClusterExaminer(self, self._plan.addresses)
+        return await self._examiner.look(timeout)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -552,6 +604,8 @@ class Cluster:
         for future in self._mapped:
             future.cancel()
         await self.refresher.stopped()
+        if self._examiner is not None:
+            await self._examiner.ended()
         if self.copies is not None:
             await self.copies.watching.stopped()
         if self._leaving:

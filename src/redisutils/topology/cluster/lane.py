@@ -19,13 +19,14 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from binascii import crc_hqx
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 from redisutils.connection.packing import OwnPayload, unpack
 from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, PoolClosed, RedisUtilsError, with_outcome
+from redisutils.metrics.snapshot import LaneMetrics
 from redisutils.pool.lane import Lane
 from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.fence import PATIENCE, Fence, Holding
@@ -272,6 +273,13 @@ class ClusterLane:
             return
         self.hand_over(reply, partial(self.target, slots[0] if slots else None))
 
+    def _bring_back(self, withdrawn: Iterable[Reply]) -> None:
+        """Issue again what a node was to be sent. A fence may have sent it there, and waits for
+        its answer: it may stand behind that fence itself now."""
+        for reply in withdrawn:
+            self.reroute(reply)
+            self.passed(reply)
+
     def hand_over(self, reply: Reply, target: Callable[[], Taker]) -> None:
         """Let what ``target()`` gives issue what was issued before."""
         try:
@@ -295,8 +303,7 @@ class ClusterLane:
         pending = self._in_flight(old, left)
         if pending:
             self._raise_fence(old, frozenset(slots), pending)
-        for reply in withdrawn:
-            self.reroute(reply)
+        self._bring_back(withdrawn)
 
     def _is_known(self, reply: Reply) -> bool:
         """Whether there is somebody for all its slots, or anybody if it has none."""
@@ -357,6 +364,7 @@ class ClusterLane:
         owners = {self._owners[slot] for slot in slots_in(reply.payload)}
         if isinstance(reply, Batch) and len(owners) > 1:
             self._scatter(reply, self._send)
+            self.passed(reply)  # what is refused of it waits behind the fence itself
         else:
             self.hand_over(reply, partial(self.lane_of, owners.pop()))
 
@@ -379,18 +387,28 @@ class ClusterLane:
 
     def on_known(self) -> None:
         """There are nodes now: what waited for one goes out."""
-        for reply in self.holding.parked.withdraw(self._is_known):
-            self.reroute(reply)
+        self._bring_back(self.holding.parked.withdraw(self._is_known))
 
     def forget(self, node: Node) -> None:
         """``node`` has left the cluster, and owes nothing any more."""
         lane = self._lanes.pop(node, None)
         self._redirects.pop(node, None)
         if isinstance(lane, Lane):
-            for reply in lane.withdraw(lambda _: True):
-                self.reroute(reply)
+            self._bring_back(lane.withdraw(lambda _: True))
             if self._private:
                 lane.close()
+
+    @property
+    def holds(self) -> int:
+        """Commands that wait until it is known where they go, or whether they may."""
+        fences = set(self._fences.values())
+        return len(self.holding.parked) + sum(len(fence.parked) for fence in fences)
+
+    def held(self) -> LaneMetrics:
+        """Those. What waits for a node is told by the lane to it."""
+        return LaneMetrics(
+            self.name, connected=False, in_flight=0, waiting=self.holds, blocked=False
+        )
 
     # -- for whom it is one client's alone ----------------------------------------------
 
