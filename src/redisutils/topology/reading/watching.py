@@ -144,10 +144,10 @@ class Watching(Generic[C]):
                 pass
 
     def _all_well(self) -> bool:
+        """Where there are no replicas at all, nobody may have told yet."""
+        found = [self._replicas_of(primary) for primary in self._wanted]
         return all(
-            replica.figures.proven
-            for primary in self._wanted
-            for replica in self._replicas_of(primary)
+            replicas and all(replica.figures.proven for replica in replicas) for replicas in found
         )
 
     def _look_at(self, primary: C) -> None:
