@@ -154,6 +154,10 @@ class Cluster(Roster):
             lane = self._lanes[name] = self._make_lane(name, source)
         return lane
 
+    def lane_for(self, name: str, read_from: ReadFrom | None) -> ClusterLane:
+        """See ``Server.lane_for``."""
+        return self.lane(name, read_from)
+
     def private_lane(self, name: str) -> ClusterLane:
         """A lane for one client alone, which closes it."""
         self.check_usable()
