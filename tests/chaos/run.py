@@ -24,8 +24,8 @@ __all__ = ["Record", "play"]
 _CALLERS: Final = 30
 _SHORT: Final = 5.0
 _LONG: Final = 15.0
-"""Budgets of a command, s. A server that is asked for a failover may pause for 5 s in vain, as Redis
-7.0 does when failovers follow closely; callers to whom nothing may happen outlast it."""
+"""Budgets of a command, s. A server that is asked for a failover may pause for 5 s in vain (Redis
+7.0 does when they follow closely): callers to whom nothing may happen outlast it."""
 _SHOWN: Final = 20
 """Complaints that are kept of one scenario."""
 
