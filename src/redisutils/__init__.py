@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from redisutils.version import VERSION
 
 if TYPE_CHECKING:
+    from redisutils.client.cluster import RedisCluster
     from redisutils.client.lease import PooledConnection
     from redisutils.client.redis import Redis
     from redisutils.client.redis_pool import RedisPool, RetainResult, create_redis_pool
@@ -60,6 +61,7 @@ __all__ = [
     "PooledConnection",
     "ProtocolError",
     "Redis",
+    "RedisCluster",
     "RedisConfig",
     "RedisPool",
     "RedisUtilsError",
@@ -86,6 +88,8 @@ def __getattr__(name: str) -> Any:
     if name == "RedisConfig":
         # pydantic takes another quarter of a second: only for those who make a RedisConfig.
         return import_module("redisutils.config").RedisConfig
+    if name == "RedisCluster":  # and the routing of a cluster
+        return import_module("redisutils.client.cluster").RedisCluster
     if name == "HealthReport":  # and what makes one, some milliseconds
         return import_module("redisutils.topology.health").HealthReport
     if name not in __all__ and name not in _FLOORS:

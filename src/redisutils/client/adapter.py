@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import redis.asyncio
 from redis._parsers import Encoder
@@ -22,6 +22,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.himport import HImportRegistry
 
+from redisutils.address import Address
 from redisutils.client.arguments import connect_options, driver_info, pool_settings, refuse_unknown
 from redisutils.client.inbox import Inbox
 from redisutils.client.plans import plan_from
@@ -32,6 +33,9 @@ from redisutils.connection.protocol import Connection
 from redisutils.errors import ConnectFailed, ConnectionLost, LeaseReleased, PoolTimeout
 from redisutils.pool.pool import Lease
 from redisutils.secret import hide
+
+if TYPE_CHECKING:
+    from redisutils.client.cluster_connection import ClusterConnection
 
 __all__ = ["AdapterConnection", "AdapterPool"]
 
@@ -61,7 +65,7 @@ class AdapterPool:
         self.max_connections = source.settings.max_size
         self.himport_registry = HImportRegistry()
         self._event_dispatcher = connection_kwargs.get("event_dispatcher") or EventDispatcher()
-        self._lent: weakref.WeakSet[AdapterConnection] = weakref.WeakSet()
+        self._lent: weakref.WeakSet[AdapterConnection | ClusterConnection] = weakref.WeakSet()
         self.clients: weakref.WeakSet[_Client] = weakref.WeakSet()
         """Who must look for their lanes anew after the source was closed."""
 
@@ -131,20 +135,33 @@ class AdapterPool:
     def get_protocol(self) -> Any:
         return self.connection_kwargs.get("protocol")
 
-    def make_connection(self) -> AdapterConnection:
-        """A connection that is not connected yet."""
-        return AdapterConnection(self)
+    def make_connection(self, home: Address | None = None) -> AdapterConnection | ClusterConnection:
+        """A connection that is not connected yet.
+
+        Args:
+            home: of a cluster: see ``ClusterConnection``.
+        """
+        if not self.source.clustered:
+            return AdapterConnection(self)
+        # Imported by those who have one.
+        from redisutils.client.cluster_connection import ClusterConnection
+
+        return ClusterConnection(self.source, self.get_encoder(), _Pushes(), home)
 
     async def get_connection(
-        self, command_name: Any = None, *keys: Any, **options: Any
-    ) -> AdapterConnection:
+        self,
+        command_name: Any = None,
+        *keys: Any,
+        home: Address | None = None,
+        **options: Any,
+    ) -> AdapterConnection | ClusterConnection:
         """A connection of the caller's own, connected. Raises as ``pool.get`` does."""
-        connection = self.make_connection()
+        connection = self.make_connection(home)
         await connection.connect()
         self._lent.add(connection)
         return connection
 
-    async def release(self, connection: AdapterConnection) -> None:
+    async def release(self, connection: AdapterConnection | ClusterConnection) -> None:
         """Take it back."""
         self._lent.discard(connection)
         connection.retire()

@@ -8,37 +8,28 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any, Final
 
+from redis.exceptions import RedisError
+
 from redisutils.connection.owner import Owner
 from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Reply
 from redisutils.errors import ConnectionLost
 
-__all__ = ["Inbox"]
+__all__ = ["Inbox", "Mail"]
 
 CAPACITY: Final = 8192
 """Messages kept for a slow reader. At it the socket is not read any more until half are gone:
 the server keeps the rest, within its own ``client-output-buffer-limit pubsub``."""
 
 
-class Inbox(Owner[Connection]):
-    """Owns a connection and keeps what comes, in order. Several readers take turns.
+class Mail:
+    """Keeps what comes, in order. Several readers take turns."""
 
-    Args:
-        connection: whose owner this becomes.
-        decode: whether strings are decoded.
-    """
-
-    name = "subscription"
-    hears_unasked = True
-
-    def __init__(self, connection: Connection, *, decode: bool) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
         self._items: deque[tuple[Any, bool]] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()
-        self._error: ConnectionLost | None = None
+        self._error: RedisError | None = None
         self._full = False
-        connection.owner = self
-        connection.decode_pushes = decode
 
     def __len__(self) -> int:
         return len(self._items)
@@ -51,7 +42,7 @@ class Inbox(Owner[Connection]):
 
         Raises:
             TimeoutError: nothing came.
-            ConnectionLost: all that had come was read, and no more will.
+            ConnectionLost, PoolClosed: all that had come was read, and no more will.
         """
         if not self._items:
             # What the socket holds is read in the loop's next turn; a poll deserves that much.
@@ -63,7 +54,7 @@ class Inbox(Owner[Connection]):
         item = self._items.popleft()
         if self._full and len(self._items) <= CAPACITY // 2:
             self._full = False
-            self._connection.resume_reading()
+            self.resume()
         return item
 
     async def _turn(self) -> None:
@@ -79,12 +70,18 @@ class Inbox(Owner[Connection]):
                 self._wake()  # woken as we were cancelled: on to the next
             raise
 
-    def _add(self, value: Any, is_push: bool) -> None:
+    def add(self, value: Any, is_push: bool) -> None:
         self._items.append((value, is_push))
         if len(self._items) >= CAPACITY and not self._full:
             self._full = True
-            self._connection.pause_reading()
+            self.pause()
         self._wake()
+
+    def pause(self) -> None:
+        """Let no more come."""
+
+    def resume(self) -> None:
+        """Let more come."""
 
     def _wake(self) -> None:
         """The longest waiting reader, or all of them when nothing more will come."""
@@ -95,21 +92,49 @@ class Inbox(Owner[Connection]):
                 if self._error is None:
                     return
 
-    def detach(self) -> None:
-        """Stop: a reader that waits is told."""
+    def end(self, error: RedisError) -> None:
+        """No more will come: readers that wait are told."""
         if self._error is None:
-            self._error = ConnectionLost("the connection was given back")
-        self._connection.owner = Owner()
+            self._error = error
         self._wake()
 
+
+class Inbox(Mail, Owner[Connection]):
+    """Owns a connection and keeps what comes.
+
+    Args:
+        connection: whose owner this becomes.
+        decode: whether strings are decoded.
+    """
+
+    name = "subscription"
+    hears_unasked = True
+
+    def __init__(self, connection: Connection, *, decode: bool) -> None:
+        super().__init__()
+        self._connection = connection
+        connection.owner = self
+        connection.decode_pushes = decode
+
+    def pause(self) -> None:
+        self._connection.pause_reading()
+
+    def resume(self) -> None:
+        self._connection.resume_reading()
+
+    def detach(self) -> None:
+        """Stop: a reader that waits is told."""
+        self._connection.owner = Owner()
+        self.end(ConnectionLost("the connection was given back"))
+
     def on_push(self, connection: Connection, message: Any) -> None:
-        self._add(message, True)
+        self.add(message, True)
 
     def on_unsolicited(self, connection: Connection, value: Any) -> None:
-        self._add(value, False)
+        self.add(value, False)
 
     def on_unreadable(self, connection: Connection, error: UnicodeDecodeError) -> None:
-        self._add(error, False)
+        self.add(error, False)
 
     def on_lost(
         self,
@@ -119,5 +144,4 @@ class Inbox(Owner[Connection]):
         unsent: int,
     ) -> None:
         super().on_lost(connection, error, unanswered, unsent)
-        self._error = error
-        self._wake()
+        self.end(error)

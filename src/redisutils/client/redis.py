@@ -42,8 +42,9 @@ from redisutils.commands import (
 )
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import OwnPayload, pack
-from redisutils.errors import CommandTimeout, code_of
+from redisutils.errors import CommandTimeout, ConfigError, code_of
 from redisutils.secret import hidden, hide
+from redisutils.topology.plan import ReadFrom
 from redisutils.topology.server import DEFAULT_LANE, PrivateLane, Redirected
 
 __all__ = ["Redis"]
@@ -121,11 +122,12 @@ class Redis(redis.asyncio.Redis):
         self._origin: Redis | None = None  # of a view: whose
         self._settle(adapter.source, DEFAULT_LANE)
 
-    def _settle(self, source: Source, lane_name: str) -> None:
+    def _settle(self, source: Source, lane_name: str, read_from: ReadFrom | None = None) -> None:
         """What the road of a command needs, looked up once."""
         encoder = self.connection_pool.get_encoder()
         self._source = source
         self._lane_name = lane_name
+        self._read_from = read_from
         self._decode = bool(encoder.decode_responses)
         self._encoding = (encoder.encoding, encoder.encoding_errors)
         self._timeout = min(source.settings.command_timeout, FOREVER)
@@ -159,7 +161,7 @@ class Redis(redis.asyncio.Redis):
         """The lane that commands use from now on."""
         if self.single_connection_client:
             return self._private_lane()
-        lane = self._lane = self._source.server().lane(self._lane_name)
+        lane = self._lane = self._source.server().lane_for(self._lane_name, self._read_from)
         return lane
 
     @classmethod
@@ -221,6 +223,8 @@ class Redis(redis.asyncio.Redis):
             NotSharable: the command needs a connection of its own.
             redis.DataError: an argument cannot be encoded.
         """
+        if options and "target_nodes" in options:
+            return await self._execute_at(args, options)
         name = args[0]
         callback = self._roads.get(name, _UNKNOWN) if type(name) is str else _UNKNOWN
         if callback is _UNKNOWN:
@@ -242,6 +246,16 @@ class Redis(redis.asyncio.Redis):
             return response
         shaped = shape(callback, response, options)
         return await settled(shaped) if hasattr(shaped, "__await__") else shaped
+
+    async def _execute_at(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Issue a command at certain nodes. See :class:`redisutils.RedisCluster`."""
+        targets = options.pop("target_nodes")
+        if not targets:
+            return await self.execute_command(*args, **options)
+        raise ConfigError(
+            f"target_nodes={targets!r}: only the client of a cluster (RedisCluster, or a pool's "
+            "client with REDIS_MODE=cluster) can choose between nodes"
+        )
 
     async def get(self, name: Any) -> Any:
         """redis-py's ``get``, on a shorter path: the command that is issued most."""

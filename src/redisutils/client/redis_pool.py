@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, get_args
 
 from redisutils.client.adapter import AdapterPool
 from redisutils.client.arguments import LIBRARY, redis_py_kwargs
@@ -21,6 +21,7 @@ from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.secret import hide
 from redisutils.topology.opening import open_server
+from redisutils.topology.plan import ClusterPlan, ReadFrom
 from redisutils.topology.server import DEFAULT_LANE, Server
 
 if TYPE_CHECKING:
@@ -96,10 +97,11 @@ class RedisPool:
         self._options = connect_options(config, ssl_context, library)
         self._settings = pool_settings(config, timeouts, queue_mode)
         self._plan = plan(config, self._options)
+        self._many = isinstance(self._plan, ClusterPlan)
         self._server: Server | None = None
         self._embedded: ServerProcess | None = None
         self._client: Redis | None = None
-        self._lanes: dict[str, Redis] = {}
+        self._lanes: dict[tuple[str, ReadFrom | None], Redis] = {}
         self._opening = asyncio.Lock()
         self._closed = False
 
@@ -206,6 +208,7 @@ class RedisPool:
         protocol: Literal[2, 3] | None = None,
         legacy_responses: bool = True,
         lane: str = DEFAULT_LANE,
+        read_from: ReadFrom | None = None,
     ) -> Redis:
         """Another client of this pool.
 
@@ -214,7 +217,17 @@ class RedisPool:
             protocol, legacy_responses: the shapes of replies, as redis-py has them; the wire
                 is the same.
             lane: which shared connection it uses.
+            read_from: where its reads go, ``"primary"``, ``"replica"``, ``"prefer-replica"`` or
+                ``"nearest"``; without it, where ``REDIS_READ_FROM`` says. Of one server there is
+                nobody else to read from.
+
+        Raises:
+            ConfigError: ``read_from`` is none of these.
         """
+        if read_from is not None and read_from not in get_args(ReadFrom):
+            raise ConfigError(
+                f"read_from={read_from!r} must be one of {', '.join(get_args(ReadFrom))}"
+            )
         source = OpenSource(self.server)
         kwargs = redis_py_kwargs(self._options, self._settings) | {
             "decode_responses": decode_responses,
@@ -222,28 +235,41 @@ class RedisPool:
             "protocol": None if protocol == 2 else protocol,
             "legacy_responses": legacy_responses,
         }
-        client = Redis(connection_pool=AdapterPool(source, kwargs))
-        client._settle(source, lane)
+        client = _client_class(source)(connection_pool=AdapterPool(source, kwargs))
+        client._settle(source, lane, read_from)
         return client
 
-    def lane(self, name: str) -> Redis:
+    def lane(self, name: str, *, read_from: ReadFrom | None = None) -> Redis:
         """The client of a shared connection of its own, made when first asked for: what goes over
-        it never queues behind what goes over another. It counts as one connection of the pool."""
-        client = self._lanes.get(name)
+        it never queues behind what goes over another. It counts as one connection of the pool.
+
+        Args:
+            name: which.
+            read_from: as :meth:`make_client` has it: ``pool.lane("reports", read_from="replica")``
+                leaves the primary to those who trade.
+        """
+        client = self._lanes.get((name, read_from))
         if client is None:
-            client = self._lanes[name] = self.make_client(lane=name)
+            client = self.make_client(lane=name, read_from=read_from)
+            self._lanes[name, read_from] = client
         return client
 
-    def get(self, timeout: float | None = None) -> Checkout:
+    def get(self, timeout: float | None = None, *, key: Any = None, node: Any = None) -> Checkout:
         """A connection of your own: ``async with pool.get() as conn`` or ``await pool.get()``.
+
+        In a cluster it goes by itself to the owner of a command's key, as long as it holds no state
+        (see :mod:`redisutils.client.roaming`).
 
         Args:
             timeout: seconds for all of it: waiting, looking at an idle one, connecting; without
                 it each has its own bound, ``timeouts``. 0 waits for nobody, and takes an idle
                 or a new one.
+            key: begin at the owner of this key's slot. For one server it changes nothing.
+            node: be at this server and stay there, a replica too: ``"host:port"``,
+                ``(host, port)``, or what ``client.get_nodes()`` gives.
 
         Raises:
-            ConfigError: ``timeout`` is no number of seconds.
+            ConfigError: ``timeout`` is no number of seconds, or ``node`` no server of this pool.
 
         Raises (when awaited or entered):
             PoolTimeout, ConnectFailed, PoolClosed, WrongLoop
@@ -252,7 +278,18 @@ class RedisPool:
             given: Any = timeout
             if not (isinstance(given, int | float) and given >= 0):
                 raise ConfigError(f"timeout={timeout!r} must be a number of seconds, 0 or more")
+        if self._many or key is not None or node is not None:
+            return self._get_placed(timeout, key, node)
         return Checkout(self, timeout)
+
+    def _get_placed(self, timeout: float | None, key: Any, node: Any) -> Checkout:
+        # Imported by those who have many servers.
+        from redisutils.client.cluster_nodes import address_in
+        from redisutils.client.roaming import PlacedCheckout
+
+        if key is not None and node is not None:
+            raise ConfigError(f"get(key={key!r}, node={node!r}): say one of them")
+        return PlacedCheckout(self, timeout, key, None if node is None else address_in(node))
 
     # -- figures -------------------------------------------------------------------------
 
@@ -330,3 +367,12 @@ class RedisPool:
         """Close the idle connections for which ``predicate(connection, usage)`` is false."""
         result = self.server.retain(predicate)
         return RetainResult(result.retained, len(result.removed))
+
+
+def _client_class(source: OpenSource) -> type[Redis]:
+    if source.clustered:
+        # Imported by those who have one.
+        from redisutils.client.cluster import RedisCluster
+
+        return RedisCluster
+    return Redis

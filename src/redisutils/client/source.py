@@ -16,7 +16,7 @@ from redisutils.metrics.observer import Observer
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
 from redisutils.topology.opening import open_server
-from redisutils.topology.plan import Plan
+from redisutils.topology.plan import ClusterPlan, Plan
 from redisutils.topology.server import LaneLike, Server
 
 __all__ = ["DeferredLane", "LaneLike", "LazySource", "OpenSource", "Source", "lane_of"]
@@ -52,6 +52,10 @@ class Source(Protocol):
             WrongLoop, PoolClosed
         """
 
+    @property
+    def clustered(self) -> bool:
+        """Whether the server is a cluster."""
+
     def set_policy(self, policy: RetryPolicy) -> None:
         """Repeat commands by ``policy`` from now on."""
 
@@ -70,6 +74,10 @@ class OpenSource:
     def server(self) -> Server:
         self._server.check_usable()
         return self._server
+
+    @property
+    def clustered(self) -> bool:
+        return self._server.clustered
 
     def set_policy(self, policy: RetryPolicy) -> None:
         raise ConfigError(
@@ -101,6 +109,10 @@ class LazySource:
             server = self._server = open_server(self.options, self.settings, self._plan)
         server.check_usable()
         return server
+
+    @property
+    def clustered(self) -> bool:
+        return isinstance(self._plan, ClusterPlan)
 
     def set_policy(self, policy: RetryPolicy) -> None:
         self.settings = replace(self.settings, retry=policy)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from redis.typing import EncodableT
 
+from redisutils.address import Address
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
 from redisutils.metrics.counters import PoolMetrics
@@ -17,6 +18,7 @@ from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
 from redisutils.pool.pool import Lease
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
+from redisutils.topology.plan import ReadFrom
 
 if TYPE_CHECKING:
     from redisutils.topology.health import HealthReport
@@ -102,6 +104,10 @@ class Server(Protocol):
     def closed(self) -> bool: ...
 
     @property
+    def clustered(self) -> bool:
+        """Whether it is a :class:`~redisutils.topology.cluster.cluster.Cluster`."""
+
+    @property
     def forked(self) -> bool:
         """Whether this is a child of the process in which it was made."""
 
@@ -129,12 +135,26 @@ class Server(Protocol):
     def lane(self, name: str = DEFAULT_LANE) -> LaneLike:
         """The shared lane of this name, made when first asked for."""
 
+    def lane_for(self, name: str, read_from: ReadFrom | None) -> LaneLike:
+        """What clients issue commands through: the lane of this name, or one that reads elsewhere.
+
+        Args:
+            read_from: where its reads go; None for where the plan says. One server has no choice.
+        """
+
     def private_lane(self, name: str) -> PrivateLane:
         """A lane for one client alone, which closes it."""
 
     def checkouts_for(self, args: Sequence[EncodableT]) -> Leasing:
         """Where a connection is had on which this command can be executed; for one without keys,
         any."""
+
+    def checkouts_at(self, address: Address) -> Leasing:
+        """Where a connection to the server at this address is had.
+
+        Raises, here or there:
+            ConfigError: there is none.
+        """
 
     def redirected(self, error: Exception) -> Redirected | None:
         """Where a command is to be sent that a server refused with ``error``, since another one

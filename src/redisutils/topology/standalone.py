@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from redis.typing import EncodableT
 
+from redisutils.address import Address
 from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.protocol import Connection
-from redisutils.errors import PoolClosed, PoolTimeout, RedisUtilsError, WrongLoop
+from redisutils.errors import ConfigError, PoolClosed, PoolTimeout, RedisUtilsError, WrongLoop
 from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.observer import Observer
@@ -32,7 +33,8 @@ from redisutils.pool.pool import Pool
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
 from redisutils.topology.checkouts import Checkouts
-from redisutils.topology.server import DEFAULT_LANE
+from redisutils.topology.plan import ReadFrom
+from redisutils.topology.server import DEFAULT_LANE, LaneLike
 
 if TYPE_CHECKING:
     from redisutils.topology.examining import Examiner
@@ -50,15 +52,20 @@ class Standalone:
         options: how to connect.
         settings: the pool's figures.
         dial: makes a connection, where that takes more than ``options``.
+        whole: of one server of many, what counts for all of them.
     """
 
     def __init__(
-        self, options: ConnectOptions, settings: PoolSettings, dial: Dial | None = None
+        self,
+        options: ConnectOptions,
+        settings: PoolSettings,
+        dial: Dial | None = None,
+        whole: PoolMetrics | None = None,
     ) -> None:
         self.options = options
         self.settings = settings
         self._loop = asyncio.get_running_loop()
-        self.metrics = PoolMetrics(self._loop, options.peer)
+        self.metrics = PoolMetrics(self._loop, options.peer, whole)
         self._home = Home.of(self._loop)
         self._pid = os.getpid()
         self._forked = False
@@ -107,6 +114,8 @@ class Standalone:
         kind, lanes = type(self).__name__, sorted(self._lanes)
         return f"<{kind} {self.options.peer}: {self.pool!r}, lanes {lanes}>"
 
+    clustered = False
+
     @property
     def closed(self) -> bool:
         return self.pool.closed
@@ -130,6 +139,10 @@ class Standalone:
             lane = self._lanes[name] = self._make_lane(name)
         return lane
 
+    def lane_for(self, name: str, read_from: ReadFrom | None) -> LaneLike:
+        """The same: there is but one server to read from."""
+        return self.lane(name)
+
     def private_lane(self, name: str) -> Lane:
         """A lane for one client alone, which closes it."""
         self.check_usable()
@@ -142,6 +155,26 @@ class Standalone:
     def checkouts_for(self, args: Sequence[EncodableT]) -> Checkouts:
         """Where a connection is had, whatever the command."""
         return self.checkouts
+
+    def checkouts_at(self, address: Address) -> Checkouts:
+        """Where a connection is had, if this is our server's address.
+
+        Raises:
+            ConfigError: it is another one's.
+        """
+        if address != self.place:
+            there = "" if self.place is None else f" (at {self.place} now)"
+            raise ConfigError(
+                f"node={str(address)!r} is not what this pool connects to: that is "
+                f"{self.options.peer}{there}; leave node= out"
+            )
+        return self.checkouts
+
+    @property
+    def place(self) -> Address | None:
+        """Where the server is, if it has an address that is known."""
+        options = self.options
+        return None if options.path is not None else Address(options.host, options.port)
 
     def redirected(self, error: Exception) -> None:
         """There is no other server."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
+from redisutils.address import Address
 from redisutils.connection.protocol import Connection
-from redisutils.errors import CommandTimeout, Outcome, PoolTimeout
+from redisutils.errors import CommandTimeout, ConfigError, Outcome, PoolTimeout
 from redisutils.pool.pool import Lease
 from redisutils.topology.checkouts import Checkouts
 from redisutils.topology.cluster.node import Node
@@ -20,11 +21,20 @@ class ClusterCheckouts:
 
     Args:
         slot: whose owner; None for any primary.
+        node: this one instead, whatever it owns.
+        address: the node that the map has there.
     """
 
-    __slots__ = ("_cluster", "_node", "_slot")
+    __slots__ = ("_address", "_cluster", "_node", "_slot")
 
-    def __init__(self, cluster: Known, slot: int | None = None, node: Node | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Known,
+        slot: int | None = None,
+        node: Node | None = None,
+        address: Address | None = None,
+    ) -> None:
+        self._address = address
         self._cluster = cluster
         self._slot = slot
         self._node = node
@@ -33,7 +43,20 @@ class ClusterCheckouts:
         if self._node is not None:
             return self._node
         cluster = self._cluster
+        if self._address is not None:
+            return self._node_there(self._address)
         return cluster.any_primary() if self._slot is None else cluster.owners[self._slot]
+
+    def _node_there(self, address: Address) -> Node:
+        node = self._cluster.nodes.get(address)
+        if node is not None and node.member is not None:
+            return node
+        if not self._cluster.primaries:
+            return self._cluster.nowhere
+        others = ", ".join(str(one.address) for one in self._cluster.nodes.values())
+        raise ConfigError(
+            f"node={str(address)!r} is not in {self._cluster.name}, which has {others}"
+        )
 
     def _known(self) -> Checkouts | None:
         self._cluster.check_usable()
