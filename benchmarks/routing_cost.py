@@ -6,7 +6,8 @@ takes; whatever else the machine does only adds to the others.
 
 In use: processor time of the client for a GET by 50 tasks, on a server without a cluster, on a
 cluster of one primary and on one of three, in turns. The first two differ by routing; three servers
-besides answer in more and smaller portions, which is no part of routing.
+besides answer in more and smaller portions, which is no part of routing. On a busy machine all
+portions are small, and these figures are of no use.
 """
 
 from __future__ import annotations

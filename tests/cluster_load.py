@@ -248,7 +248,11 @@ class Load:
     @property
     def errors(self) -> list[str]:
         """What the callers saw, in words."""
-        return [f"{error!r}"[:300] for worker in self.workers for _, error in worker.failures]
+        return [
+            f"{type(error).__name__}: {error}"[:400]
+            for worker in self.workers
+            for _, error in worker.failures
+        ]
 
     @property
     def done(self) -> int:

@@ -18,7 +18,7 @@ from starlette.routing import Mount
 
 from redisutils import RedisUtilsError
 from redisutils.monitor.app import MonitorApp, monitor_app
-from redisutils.monitor.frame import Frame
+from redisutils.monitor.frame import Frame, NodeFrame
 from redisutils.testing import EmbeddedServer
 from tests.ours import pool_at
 
@@ -179,6 +179,39 @@ def play(page: Page, frames: list[Frame]) -> None:
     page.reload()
 
 
+def node(number: int, **changes: Any) -> NodeFrame:
+    """One of the servers of a made-up cluster of 50."""
+    frame: Any = {
+        "endpoint": f"redis-{number}.example:6379",
+        "role": "primary",
+        "status": "healthy",
+        "reachable": True,
+        "connected": True,
+        "slots": 0.02,
+        "ranges": f"{number * 327}-{number * 327 + 326}",
+        "follows": None,
+        "zone": f"zone-{number % 3}",
+        "rate": 900.0 + 7 * number,
+        "p99": 0.0008,
+        "in_flight": 3,
+        "waiting": 0,
+        "size": 2,
+        "breaker": "closed",
+        "lag": None,
+        "behind": None,
+    }
+    frame.update(changes)
+    made: NodeFrame = frame
+    return made
+
+
+def replica(number: int, of: int, **changes: Any) -> NodeFrame:
+    """One that follows another, and is not read from."""
+    told = {"role": "replica", "status": None, "connected": False, "slots": None, "ranges": ""}
+    quiet = {"rate": 0.0, "p99": None, "in_flight": 0, "size": 0, "lag": 0.0, "behind": 120}
+    return node(number, follows=node(of)["endpoint"], **{**told, **quiet, **changes})
+
+
 def made_up(at: float, **changes: Any) -> Frame:
     """A frame of a busy second that never was."""
     chance = random.Random(at)
@@ -266,6 +299,8 @@ def made_up(at: float, **changes: Any) -> Frame:
             "persistence": "ok",
             "keys": 1204881,
         },
+        "nodes": [],
+        "nodes_in_all": 1,
     }
     frame.update(changes)
     made: Frame = frame

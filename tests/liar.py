@@ -26,6 +26,10 @@ class Liar:
         self.master = master
         self.says = says
         self.epoch = epoch
+        self.failing_over = False
+        """Whether it says that a failover is on."""
+        self.lists: list[Address] = []
+        """The other sentinels of which it tells."""
         self.asked = 0
         """How often it was asked where the primary is."""
         self._listeners: set[asyncio.StreamWriter] = set()
@@ -81,10 +85,20 @@ class Liar:
                 self.asked += 1
                 writer.write(_encode([self.says.host, str(self.says.port)]))
             case ["SENTINEL", "MASTER"]:
-                told = {"flags": "master", "config-epoch": self.epoch, "num-other-sentinels": 2}
+                flags = "master,failover_in_progress" if self.failing_over else "master"
+                told = {"flags": flags, "config-epoch": self.epoch, "num-other-sentinels": 2}
                 writer.write(_encode([str(word) for pair in told.items() for word in pair]))
             case ["SENTINEL", "MYID"]:
-                writer.write(_encode("f" * 40))
+                writer.write(_encode(f"{id(self):040x}"))
+            case ["SENTINEL", "SENTINELS"]:
+                writer.write(
+                    _encode(
+                        [
+                            ["ip", each.host, "port", str(each.port), "runid", f"made up {each}"]
+                            for each in self.lists
+                        ]
+                    )
+                )
             case ["SENTINEL", _]:
                 writer.write(_encode([]))
             case ["PING" | "AUTH", *_]:

@@ -59,6 +59,50 @@ async def test_commands_of_one_turn_leave_in_one_write(pool: RedisPool) -> None:
     assert [command[1] for command in recorder.commands()] == answers
 
 
+async def test_one_of_many_servers_is_written_to_once_in_a_turn() -> None:
+    """Answers of two servers come in one turn, and each brings commands for both: two writes."""
+    async with Wire() as here, Wire() as there:
+        both = (here, there)
+        for wire in both:
+            wire.connection.one_of_many = True
+        recorders = [Recorder(wire.connection) for wire in both]
+        seen: list[list[int]] = []
+        asked: list[asyncio.Future[Any]] = []
+
+        def go_on(_: object) -> None:
+            asked.extend(wire.ask("GET", "again") for wire in both)
+
+        for wire in both:
+            asked += [wire.ask("GET", "first") for _ in range(3)]
+        for reply in asked[:]:
+            reply.add_done_callback(go_on)
+        await turns(2)
+        for recorder in recorders:
+            recorder.writes.clear()
+        loop = asyncio.get_running_loop()
+        for wire in both:
+            loop.call_soon(wire.connection.data_received, b"+x\r\n" * 3)
+            loop.call_soon(lambda: seen.append([len(recorder.writes) for recorder in recorders]))
+        await turns(3)
+        assert seen == [[0, 0], [0, 0]], "the turn was not over"
+        assert [len(recorder.writes) for recorder in recorders] == [1, 1]
+        assert [len(recorder.commands()) for recorder in recorders] == [6, 6]
+
+
+async def test_a_lone_command_waits_for_no_other_server() -> None:
+    async with Wire() as wire:
+        wire.connection.one_of_many = True
+        recorder = Recorder(wire.connection)
+        asked = [wire.ask("GET", "first")]
+        asked[0].add_done_callback(lambda _: asked.append(wire.ask("GET", "again")))
+        assert len(recorder.writes) == 1
+        loop, seen = asyncio.get_running_loop(), []
+        loop.call_soon(wire.connection.data_received, b"+x\r\n")
+        loop.call_soon(lambda: seen.append(len(recorder.writes)))
+        await turns(2)
+        assert seen == [2], "before the turn ended"
+
+
 async def test_company_is_not_waited_for() -> None:
     """What is issued while others are in flight leaves when the turn ends, by no timer."""
     async with Wire() as wire:

@@ -70,6 +70,7 @@ async def test_what_was_issued_at_once_stays_in_order_on_a_half_moved_slot(
     await cluster.move_slot(cluster.slot_of("{m}"), source)
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_thousands_of_keys_move_back_and_forth_under_load(cluster: EmbeddedCluster) -> None:
     first, second, _ = cluster.primaries
     slots = slots_of(cluster, first)[:600]
@@ -137,6 +138,44 @@ async def test_a_transaction_over_half_moved_keys_waits_until_they_are_together(
             await migration.move_keys("{t}stays")
             assert await both == [b"1", b"2"]
     await cluster.move_slot(cluster.slot_of("{t}"), source)
+
+
+async def test_a_transaction_that_makes_keys_half_way_waits_for_the_end(
+    cluster: EmbeddedCluster,
+) -> None:
+    """Who imports a slot refuses several keys of which it lacks one, with TRYAGAIN at EXEC."""
+    source, target = cluster.node_for("{t}"), other_primary(cluster, "{t}")
+    async with cluster_pool(cluster) as pool:
+        await pool.client.ping()
+        async with cluster.migrating(cluster.slot_of("{t}"), target):
+            pipe: Any = pool.client.pipeline(transaction=True)
+            pipe.incr("{t}new")
+            pipe.incr("{t}newer")
+            both = asyncio.ensure_future(pipe.execute())
+            await until(
+                lambda: "errorstat_TRYAGAIN" in told(target, "INFO", "errorstats"), "the refusal"
+            )
+        assert await both == [1, 1]
+    await cluster.move_slot(cluster.slot_of("{t}"), source)
+
+
+async def test_who_was_sent_to_a_node_out_of_reach_comes_back_with_the_slot(
+    cluster: EmbeddedCluster,
+) -> None:
+    """One node says that a slot has moved; before its new owner is reached, it has not."""
+    source, target = cluster.node_for("{r}"), other_primary(cluster, "{r}")
+    slot = cluster.slot_of("{r}")
+    async with cluster.proxied() as network, cluster_pool(cluster, network) as pool:
+        client = pool.client.with_timeout(5)
+        assert await client.get("{r}") is None
+        network.proxies[target].reset()
+        network.proxies[target].refuse()
+        told(source, "CLUSTER", "SETSLOT", slot, "NODE", cluster.id_of(target))
+        counts = [asyncio.ensure_future(client.incr("{r}")) for _ in range(20)]
+        await until(lambda: "errorstat_MOVED" in told(source, "INFO", "errorstats"), "MOVED")
+        await asyncio.sleep(0.05)  # it waits for a connection now
+        told(source, "CLUSTER", "SETSLOT", slot, "NODE", cluster.id_of(source))
+        assert await asyncio.gather(*counts) == [*range(1, 21)]
 
 
 @pytest.mark.parametrize("push", ["while it moves", "afterwards"])

@@ -22,7 +22,7 @@ pytest.importorskip("uvicorn", reason='the extra "monitor" is not installed')
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import redisutils.monitor
-from tests.dashboard import TOKEN, Stage, Witness, made_up, opened, play
+from tests.dashboard import TOKEN, Stage, Witness, made_up, node, opened, play, replica
 
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
@@ -407,6 +407,62 @@ def test_it_says_who_is_slow(screen: Page) -> None:
         names = ("Redis", "Network", "Pool", "Program")
         expected = {name: guilty.get(name, "good") for name in names}
         assert dict(zip(names, states, strict=True)) == expected, changes
+
+
+def test_each_of_three_nodes_is_told_and_which_is_down(screen: Page) -> None:
+    panel = screen.get_by_role("region", name="Nodes")
+    play(screen, minutes())
+    health(screen, "healthy")
+    expect(panel).to_be_hidden()  # there is but one
+    third = 1 / 3
+    nodes = [
+        node(1, slots=third, ranges="0-5460", rate=1000.0),
+        replica(2, of=1, behind=5000),
+        node(3, slots=third, reachable=False, status="unhealthy", breaker="open", rate=0.0),
+        replica(4, of=3, reachable=False),
+        node(5, slots=third / 2, status="degraded"),
+    ]
+    play(screen, minutes(nodes=nodes, nodes_in_all=5))
+    rows = panel.locator("tbody tr")
+    expect(rows).to_have_count(5)
+    for row, words in enumerate(
+        (
+            r"redis-1.*healthy.*33\s%.*1.00\sk/s.*800\sµs",
+            r"redis-2.*replica.*heard now, 5.00\skB behind",
+            "redis-3.*down, breaker open",
+            "redis-4.*replica, offline",
+            "redis-5.*degraded",
+        )
+    ):
+        expect(rows.nth(row)).to_contain_text(re.compile(words))
+    expect(panel).to_contain_text(
+        "3 primaries · 2 replicas · 17\u202f% of the slots without an owner"
+    )
+    expect(panel).to_contain_text("2 down")
+    expect(screen.locator(".slotmap span")).to_have_count(3)
+    expect(screen.locator('.slotmap [data-state="bad"]')).to_have_count(1)
+    expect(screen.locator("#suspects")).to_contain_text("2 of 5 nodes down")
+    assert screen.evaluate(POOR_CONTRAST) == []
+
+
+def test_of_fifty_nodes_the_troubled_come_first_and_calm_replicas_are_folded(screen: Page) -> None:
+    pairs = [(node(n), replica(n + 100, of=n)) for n in range(50)]
+    pairs[40] = (node(40, reachable=False, status="unhealthy", rate=0.0), pairs[40][1])
+    pairs[45] = (pairs[45][0], replica(145, of=45, reachable=False))
+    play(screen, minutes(nodes=[one for pair in pairs for one in pair], nodes_in_all=104))
+    panel = screen.get_by_role("region", name="Nodes")
+    rows = panel.locator("tbody tr")
+    expect(rows).to_have_count(51)
+    expect(rows.nth(0)).to_contain_text("redis-40.")
+    expect(rows.nth(1)).to_contain_text("redis-145.")
+    expect(rows.nth(2)).to_contain_text("redis-0.")
+    expect(panel).to_contain_text("2 down · 4 more not shown")
+    for width in (360, 1440):
+        screen.set_viewport_size({"width": width, "height": 900})
+        assert screen.evaluate("document.scrollingElement.scrollWidth") <= width
+    screen.set_viewport_size({"width": 1280, "height": 720})
+    panel.get_by_role("button", name="Show replicas").press("Enter")
+    expect(rows).to_have_count(100)
 
 
 def test_a_page_left_open_keeps_no_more_than_five_minutes(screen: Page) -> None:

@@ -7,14 +7,24 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import count
 from math import inf
+from time import monotonic
 from typing import Any, Literal
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from redisutils import Redis
+from redisutils.client.adapter import AdapterPool
+from redisutils.client.source import OpenSource
 from redisutils.errors import CircuitOpen, ConnectionLost, Outcome
-from redisutils.metrics import BreakerStatus, Gauges, LaneMetrics, PoolMetrics
+from redisutils.metrics import (
+    BreakerStatus,
+    Gauges,
+    LaneMetrics,
+    PoolMetrics,
+)
 from redisutils.metrics.measures import CODES
 from redisutils.metrics.merging import Counted, merged
 from redisutils.metrics.slow import KEPT
@@ -23,6 +33,7 @@ from redisutils.metrics.split import PARTS, Split
 from redisutils.monitor.nodes import NODES
 from redisutils.monitor.reading import Reading
 from redisutils.testing import EmbeddedServer
+from redisutils.topology.standalone import Standalone
 
 from .monitored import one_loop
 from .ours import pool_at
@@ -35,8 +46,8 @@ def own() -> PoolMetrics:
     return PoolMetrics(asyncio.get_running_loop(), WHOLE.endpoint)
 
 
-def node(name: str = "a:1", metrics: PoolMetrics | None = None, **gauges: Any) -> Counted:
-    return metrics or PoolMetrics(None, name), Gauges(name, **gauges)
+def node(cluster: PoolMetrics, name: str = "a:1", **gauges: Any) -> Counted:
+    return PoolMetrics(None, name, cluster), Gauges(name, **gauges)
 
 
 def together(metrics: PoolMetrics, *nodes: Counted) -> MetricsSnapshot:
@@ -101,12 +112,17 @@ def assert_alike(found: MetricsSnapshot, wanted: MetricsSnapshot) -> None:
 def test_merged_is_what_one_pool_would_have_counted(made: list[Any]) -> None:
     async def compare() -> None:
         one, cluster = own(), own()
-        nodes = [node(f"n{n}:1") for n in range(4)]
+        nodes = [node(cluster, f"n{n}:1") for n in range(1, 5)]
         for call in made:
             record(one, call)
             record([cluster, *(metrics for metrics, _ in nodes)][call[-1]], call)
         found = together(cluster, *nodes)
         assert_alike(found, one.snapshot(Gauges("one")))
+        quick = [call for call in made if call[0] != "BLPOP" and call[-1]]
+        assert sum(node.latency.count for node in found.nodes) == sum(call[2] for call in quick)
+        assert [node.commands for node in found.nodes] == [
+            sum(call[2] for call in made if call[-1] == number) for number in (1, 2, 3)
+        ] + [0]
         # To read is to change nothing.
         assert_alike(together(cluster, *nodes), one.snapshot(Gauges("one")))
         # And nothing falls when half of them leave.
@@ -121,9 +137,9 @@ def test_merged_is_what_one_pool_would_have_counted(made: list[Any]) -> None:
 async def test_every_figure_is_told_of_all() -> None:
     """A field that somebody adds is told of all servers as well, or is named here."""
     numbers = count(1)
-    servers = []
+    cluster, servers = own(), []
     for name in ("a:1", "b:2"):
-        metrics = PoolMetrics(None, name)
+        metrics, _ = node(cluster, name)
         for name_of in PoolMetrics.__slots__:
             if type(getattr(metrics, name_of, None)) is int:
                 setattr(metrics, name_of, next(numbers))
@@ -132,7 +148,7 @@ async def test_every_figure_is_told_of_all() -> None:
         known = WHOLE._asdict()
         numbered = {each: next(numbers) for each, value in known.items() if type(value) is int}
         servers.append((metrics, Gauges(**{**known, **numbered, "endpoint": name})))
-    found = together(own(), *servers)
+    found = together(cluster, *servers)
     apart = {"endpoint", "at", "seconds", "utilisation", "rates", "process", "nodes", "lanes"}
     apart |= {"latency", "parts", "composition", "by_command", "slow", "wait_time", "breaker"}
     for field in fields(MetricsSnapshot):
@@ -159,13 +175,19 @@ async def test_every_figure_is_told_of_all() -> None:
 async def test_what_is_known_of_no_server_in_particular_is_counted_too() -> None:
     cluster = own()
     cluster.commands = 3
+    cluster._since -= 100
+    cluster.events.failed = 2
     cluster.failures["ConnectFailed", "NOT_SENT"] += 1
     known = WHOLE._replace(uncounted=2, in_flight=4)
-    metrics, gauges = node("a:1", in_flight=1)
+    metrics, gauges = node(cluster, "a:1", in_flight=1)
     metrics.commands = 10
+    metrics.background_errors = 1
+    metrics.events.failed = 3
     found = merged((cluster, known), [(metrics, gauges)])
     assert (found.commands, found.in_flight, found.endpoint) == (15, 5, WHOLE.endpoint)
     assert found.failures == {("ConnectFailed", "NOT_SENT"): 1}
+    assert found.background_errors == 6
+    assert 100 <= found.seconds < 160
     nobody = together(cluster)
     assert (nobody.commands, nobody.nodes, nobody.breaker.state) == (3, (), "closed")
     assert nobody.utilisation == 0.0
@@ -178,16 +200,16 @@ async def test_the_process_is_told_once() -> None:
     assert pulse is not None
     pulse.lag.record(0.001, times=7)
     loop = asyncio.get_running_loop()
-    nodes = [node(name, PoolMetrics(loop, name)) for name in ("a:1", "b:2")]
+    nodes = [(PoolMetrics(loop, name, cluster), Gauges(name)) for name in ("a:1", "b:2")]
     assert together(cluster, *nodes).process.loop_lag.count == pulse.lag.snapshot().count >= 7
 
 
 @one_loop
 async def test_lanes_stand_with_their_servers() -> None:
     lanes = [LaneMetrics("default", True, 1, 0, False, name) for name in ("a:1", "b:2")]
-    found = together(
-        own(), *(node(lane.endpoint, lanes=(lane,)) for lane in lanes), node("c:3", size=1)
-    )
+    cluster = own()
+    nodes = [node(cluster, lane.endpoint, lanes=(lane,)) for lane in lanes]
+    found = together(cluster, *nodes, node(cluster, "c:3", size=1))
     assert found.lanes == tuple(lanes)
     assert [(one.endpoint, one.connected) for one in found.nodes] == [
         ("a:1", False),
@@ -202,27 +224,49 @@ def slow(seconds: float, command: str = "GET") -> SlowCommand:
 
 @one_loop
 async def test_the_slowest_of_all_are_shown() -> None:
-    cluster, (a, at_a), (b, at_b) = own(), node("a:1"), node("b:2")
-    for n in range(KEPT):
-        a.measures.slow.add(slow(1.0 + n))
-        b.measures.slow.add(slow(1.5 + n))
-        cluster.measures.slow.add(slow(1.0))  # as long as another: they cannot be compared
-    found = together(cluster, (a, at_a), (b, at_b)).slow
-    every = sorted([1.0 + n for n in range(KEPT)] + [1.5 + n for n in range(KEPT)], reverse=True)
-    assert [one.seconds for one in found] == every[:KEPT]
-    cluster.adopt(a)
-    assert [one.seconds for one in together(cluster, (b, at_b)).slow] == every[:KEPT]
-    # What is not among the slowest any more is not looked at.
-    assert cluster.measures.slow.floor == min(1.0 + n for n in range(KEPT))
+    cluster = own()
+    nodes = [node(cluster, "a:1"), node(cluster, "b:2")]
+    for number, (metrics, _) in enumerate(nodes):
+        for n in range(KEPT):
+            metrics.measures.slow.add(slow(1.0 + n + number / 2))
+    every = sorted((1.0 + n / 2 for n in range(2 * KEPT)), reverse=True)
+    assert [one.seconds for one in together(cluster, *nodes).slow] == every[:KEPT]
+    cluster.adopt(nodes[0][0])
+    assert [one.seconds for one in together(cluster, nodes[1]).slow] == every[:KEPT]
+
+
+@one_loop
+async def test_to_measure_costs_as_much_as_with_one_server() -> None:
+    """One meter chooses what is measured, of all servers, and only the whole tells it the time."""
+    cluster = own()
+    (a, _), (b, _) = node(cluster, "a:1"), node(cluster, "b:2")
+    assert a.meter is b.meter is cluster.meter
+    now = monotonic()
+    a.meter.spend()
+    left = cluster.meter._spare
+    a.tick(now + 1)
+    assert cluster.meter._spare == left
+    cluster.tick(now + 1)
+    assert cluster.meter._spare > left
+
+
+@one_loop
+async def test_what_is_measured_elsewhere_is_not_merged() -> None:
+    stranger = PoolMetrics(None, "a:1")
+    with pytest.raises(AssertionError):
+        together(own(), (stranger, Gauges("a:1")))
+    with pytest.raises(AssertionError):
+        own().adopt(stranger)
 
 
 @one_loop
 async def test_codes_of_a_command_stay_bounded() -> None:
-    nodes = [node("a:1"), node("b:2")]
+    cluster = own()
+    nodes = [node(cluster, "a:1"), node(cluster, "b:2")]
     for number, (metrics, _) in enumerate(nodes):
         for code in range(CODES):
             metrics.measures.refused("EVAL", f"CODE{number}{code}")
-    errors = together(own(), *nodes).by_command["EVAL"].errors
+    errors = together(cluster, *nodes).by_command["EVAL"].errors
     assert len(errors) == CODES + 1
     assert errors["OTHER"] == CODES
     assert sum(errors.values()) == 2 * CODES
@@ -250,7 +294,9 @@ async def test_the_worst_breaker_is_that_of_the_whole(
     breakers: list[BreakerStatus], worst: int
 ) -> None:
     for order in (breakers, breakers[::-1]):
-        found = together(own(), *(node(f"n{n}:1", breaker=one) for n, one in enumerate(order)))
+        cluster = own()
+        nodes = [node(cluster, f"n{n}:1", breaker=one) for n, one in enumerate(order)]
+        found = together(cluster, *nodes)
         assert found.breaker == replace(breakers[worst], trips=0, refused=0)
         assert [one.breaker for one in found.nodes] == order
 
@@ -261,7 +307,7 @@ async def test_the_worst_breaker_is_that_of_the_whole(
 @one_loop
 async def test_a_server_that_leaves_takes_nothing_with_it() -> None:
     cluster = own()
-    a, b = node("a:1", size=2, in_use=1), node("b:2", size=3)
+    a, b = node(cluster, "a:1", size=2, in_use=1), node(cluster, "b:2", size=3)
     for metrics, _ in (a, b):
         record(metrics, ("GET", (0.1,) * 5, 100, "OOM", 0))
         metrics.trips = 2
@@ -284,12 +330,12 @@ async def test_a_server_that_leaves_takes_nothing_with_it() -> None:
 @one_loop
 async def test_since_tells_of_a_server_that_came_and_of_one_that_came_back() -> None:
     cluster = own()
-    a, b = node("a:1"), node("b:2")
+    a, b = node(cluster, "a:1"), node(cluster, "b:2")
     for metrics, _ in (a, b):
         record(metrics, ("GET", (0.1,) * 5, 100, "OOM", 0))
     before = together(cluster, a, b)
     cluster.adopt(b[0])
-    back, new = node("b:2"), node("c:3")
+    back, new = node(cluster, "b:2"), node(cluster, "c:3")
     for metrics, times in ((a[0], 1), (back[0], 2), (new[0], 3)):
         record(metrics, ("GET", (0.1,) * 5, times, "OOM", 0))
     now = together(cluster, a, back, new)
@@ -302,9 +348,11 @@ async def test_since_tells_of_a_server_that_came_and_of_one_that_came_back() -> 
 
 @one_loop
 async def test_one_that_leaves_and_its_successor_are_both_counted() -> None:
-    (leaving, gauges), (staying, others) = node("a:1", size=1), node("a:1", size=2)
+    cluster = own()
+    leaving, gauges = node(cluster, "a:1", size=1)
+    staying, others = node(cluster, "a:1", size=2)
     leaving.commands, staying.commands = 5, 7
-    found = together(own(), (leaving, gauges), (staying, others))
+    found = together(cluster, (leaving, gauges), (staying, others))
     assert (found.commands, found.size) == (12, 3)
     assert [(one.endpoint, one.commands) for one in found.nodes] == [("a:1", 7)]
 
@@ -323,7 +371,7 @@ def test_counters_never_fall(events: list[tuple[str, int]]) -> None:
         begun = before
         for event, number in events:
             if event == "come":
-                nodes.append(node(f"n{next(names) % 4}:1"))
+                nodes.append(node(cluster, f"n{next(names) % 4}:1"))
             elif event == "leave" and nodes:
                 metrics, _ = nodes.pop(number % len(nodes))
                 cluster.adopt(metrics)
@@ -354,7 +402,8 @@ def work(metrics: PoolMetrics, rate: int, now: float) -> None:
 
 @one_loop
 async def test_rates_are_summed_and_outlive_a_server() -> None:
-    cluster, (a, _), (b, _) = own(), node("a:1"), node("b:2")
+    cluster = own()
+    (a, _), (b, _) = node(cluster, "a:1"), node(cluster, "b:2")
     began = max(metrics._since for metrics in (cluster, a, b))
     now = began
     for now in (began + second for second in range(1, 80)):
@@ -383,7 +432,7 @@ async def test_rates_do_not_leap_when_a_young_server_leaves() -> None:
     now = began
     for now in (began + second for second in range(1, 80)):
         work(cluster, 1, now)
-    young = PoolMetrics(None, "a:1")
+    young, _ = node(cluster, "a:1")
     young._ticks.clear()
     young._ticks.append((now, 0, 0, 0, 0))
     for now in (began + second for second in range(80, 83)):
@@ -397,7 +446,8 @@ async def test_rates_do_not_leap_when_a_young_server_leaves() -> None:
 @one_loop
 async def test_the_snapshot_has_the_rates_of_all() -> None:
     loop = asyncio.get_running_loop()
-    cluster, (a, at_a) = own(), node("a:1", PoolMetrics(loop, "a:1"))
+    cluster = own()
+    a, at_a = PoolMetrics(loop, "a:1", cluster), Gauges("a:1")
     cluster.commands, a.commands = 3, 7
     found = together(cluster, (a, at_a)).rates
     assert found.keys() == {1, 10, 60}
@@ -425,20 +475,29 @@ async def test_one_server_is_a_node_too(clean_server: EmbeddedServer) -> None:
 
 
 async def test_two_servers_are_one_whole(clean_server: EmbeddedServer) -> None:
-    async with pool_at(clean_server) as one, pool_at(clean_server) as other:
-        await asyncio.gather(*(one.client.set(f"k{n}", n) for n in range(5)))
-        await asyncio.gather(*(other.client.get(f"k{n}") for n in range(7)))
-        servers: list[Any] = [one.server, other.server]
-        counted = [
-            (server.metrics, server.gauges()._replace(endpoint=name))
-            for server, name in zip(servers, ("a:1", "b:2"), strict=True)
-        ]
-        found = together(own(), *counted)
-        apart = [one.metrics(), other.metrics()]
+    cluster = own()
+    async with pool_at(clean_server) as pool:
+        options, settings = pool.server.options, pool.server.settings
+    a, b = (Standalone(options, settings, whole=cluster) for _ in range(2))
+    try:
+        one, other = (AdapterPool(OpenSource(server), {}) for server in (a, b))
+        first: Redis = Redis(connection_pool=one)
+        second: Redis = Redis(connection_pool=other)
+        await asyncio.gather(*(first.set(f"k{n}", n) for n in range(5)))
+        await asyncio.gather(*(second.get(f"k{n}") for n in range(6)))
+        with pytest.raises(redis.ResponseError):
+            await second.lpush("k1", 1)
+        at_b = b.gauges()._replace(endpoint="b:2", size=3, in_use=2)
+        servers = [(a.metrics, a.gauges()._replace(endpoint="a:1")), (b.metrics, at_b)]
+        found = together(cluster, *servers)
         assert found.commands == 12 == found.latency.count
-        assert found.bytes_in == sum(each.bytes_in for each in apart)
-        assert found.size == sum(each.size for each in apart) == 2
-        assert set(found.by_command) == {"GET", "SET"}
+        assert found.bytes_in == a.metrics.bytes_in + b.metrics.bytes_in > 0
+        assert {name: one.latency.count for name, one in found.by_command.items()} == {
+            "GET": 6,
+            "LPUSH": 1,
+            "SET": 5,
+        }
+        assert found.by_command["LPUSH"].errors == {"WRONGTYPE": 1}
         samples = {
             (each.name, *values): value
             for each in NODES
@@ -446,9 +505,16 @@ async def test_two_servers_are_one_whole(clean_server: EmbeddedServer) -> None:
         }
         assert samples["redisutils_node_commands", "a:1"] == 5
         assert samples["redisutils_node_commands", "b:2"] == 7
-        assert samples["redisutils_node_connections", "b:2"] == 1
+        assert samples["redisutils_node_errors", "b:2"] == 1
+        assert samples["redisutils_node_connections", "b:2"] == 3
+        assert samples["redisutils_node_in_use_connections", "b:2"] == 2
         assert samples["redisutils_node_breaker_state", "a:1", "closed"] == 1.0
         assert samples["redisutils_node_breaker_state", "a:1", "open"] == 0.0
         latency = samples["redisutils_node_command_duration_seconds", "b:2"]
         assert latency == found.nodes[1].latency
         assert found.nodes[1].latency.at_most([inf]) == [7]
+    finally:
+        await a.aclose()
+        await b.aclose()
+    cluster.adopt(a.metrics)
+    assert together(cluster, servers[1]).commands == 12

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
-from time import monotonic
 from typing import Any
 
 import pytest
 import redis
 
 from redisutils.errors import ConnectionLost, Outcome
-from redisutils.testing import EmbeddedSentinels, EmbeddedServer, find_servers
+from redisutils.testing import EmbeddedSentinels, find_servers
 
 from .ours import clients_named, our_tasks, until
 from .servers import client_of
-from .watched import Load, address_of, plan_for, pool_for, proxied, watched
+from .watched import Load, address_of, elected, plan_for, pool_for, proxied, watched
 
 # A failover takes seconds: one kind of server goes through all of them.
 MAIN = next(iter(find_servers()))
@@ -44,22 +42,6 @@ async def group(started: EmbeddedSentinels) -> EmbeddedSentinels:
     with client_of(started.primary.url) as admin:
         admin.flushall()
     return started
-
-
-def elected(servers: list[EmbeddedServer], patience: float = 20.0) -> float:
-    """Wait until one of them says that it is the primary. Returns when it did; blocking."""
-    clients = [client_of(server.url) for server in servers]
-    end = monotonic() + patience
-    try:
-        while monotonic() < end:
-            for client in clients:
-                with suppress(redis.ConnectionError):  # who is promoted hangs up
-                    if client.role()[0] == "master":
-                        return monotonic()
-        raise AssertionError(f"none was elected within {patience} s")
-    finally:
-        for client in clients:
-            client.close()
 
 
 async def test_a_failover_by_choice_costs_nothing_but_time(group: EmbeddedSentinels) -> None:
@@ -141,6 +123,7 @@ async def test_an_answer_that_is_late_is_not_believed(group: EmbeddedSentinels) 
             assert str(proxies[address_of(new)].port) in repr(watched(pool).watch)
 
 
+@one_loop
 async def test_all_that_is_connected_moves(group: EmbeddedSentinels) -> None:
     async with pool_for(group, command_timeout=15.0) as pool:
         client: Any = pool.client
@@ -194,6 +177,7 @@ async def test_a_node_that_comes_back_is_taken_for_what_it_is(group: EmbeddedSen
         assert await writing == 2
 
 
+@one_loop
 async def test_a_primary_demoted_by_hand_is_left_at_once(group: EmbeddedSentinels) -> None:
     async with pool_for(group, command_timeout=15.0) as pool:
         assert await pool.client.set("k", 1)
@@ -213,13 +197,14 @@ def nobody_named(admin: Any, name: str) -> bool:
     return not clients_named(admin, name)
 
 
+@one_loop
 async def test_nothing_is_left_after_a_failover_and_the_end(group: EmbeddedSentinels) -> None:
     tasks = our_tasks()
     async with pool_for(group, plan_for(group, group.addresses[:1]), client_name="left") as pool:
         async with Load(pool.client) as load:
             await group.failover()
             await load.more(10)
-        informants = watched(pool).watch._informants
+        informants = watched(pool).watch._company
         await until(lambda: len(informants) == 3, "sentinels learnt from sentinels")
     assert our_tasks() == tasks
     gc.collect()

@@ -46,7 +46,8 @@ async def faulty(
 async def test_any_sentinel_will_do_and_tells_of_the_others(group: EmbeddedSentinels) -> None:
     async with pool_for(group, plan_for(group, [group.addresses[1]])) as pool:
         watch = watched(pool).watch
-        assert not watch._informants[0].socket  # nobody is asked before somebody wants to know
+        # Nobody is asked before somebody wants to know.
+        assert not any(each.socket for each in watch._company)
         assert await pool.client.ping()
         assert watch.present is not None
         assert watch.present.address == address_of(group.primary)
@@ -63,7 +64,7 @@ async def test_a_sentinel_that_has_two_names_has_one_voice(group: EmbeddedSentin
         watch = watched(pool).watch
         for _ in range(3):
             await watch._asked()
-        assert [each.address.host for each in watch._informants] == ["localhost"] * 3
+        assert [each.address.host for each in watch._company] == ["localhost"] * 3
 
 
 @one_loop
@@ -88,7 +89,7 @@ async def test_with_resp2_two_connections_do(group: EmbeddedSentinels) -> None:
         with client_of(group.sentinels[0].url) as admin:
             names = [each["name"] for each in admin.client_list() if int(each["sub"])]
             assert "resp2" in names
-        informant = watched(pool).watch._informants[0]
+        informant = next(iter(watched(pool).watch._company))
         assert informant._ear is not informant._connection
 
 
@@ -183,11 +184,15 @@ async def test_closing_a_pool_ends_those_who_wait_for_sentinels(
 async def test_one_that_lies_moves_nothing(group: EmbeddedSentinels) -> None:
     primary = address_of(group.primary)
     async with Liar(group.master_name, primary, epoch=0) as liar:
+        liar.lists = [Address("127.0.0.1", port) for port in range(2, 9)]
         plan = plan_for(group, [liar.place, *group.addresses])
         async with pool_for(group, plan) as pool:
             assert await pool.client.set("k", 1)
             watch = watched(pool).watch
             await until(lambda: len(watch.survey().answers) == 4, "answers of all")
+            for _ in range(2):
+                await watch._asked()
+            assert len(watch._company) == 4  # and none that only one has ever heard of
             connection = watched(pool).lane().connection
             assert connection is not None
             liar.says, liar.epoch = Address("127.0.0.1", 1), 10**9
@@ -220,7 +225,7 @@ async def test_false_news_hold_nobody_back_once_they_are_taken_back(
             news = f"slave s 127.0.0.1 1 @ {group.master_name} 127.0.0.1 {group.primary.port}"
             assert liar.tell("+failover-state-send-slaveof-noone", news.replace("my", "your"))
             assert liar.tell("+failover-state-send-slaveof-noone", news)
-            await until(lambda: watch.suspicious, "suspicion")
+            await until(lambda: watch.suspicion, "suspicion")
             began = monotonic()
             assert await pool.client.get("k") == b"1"  # it is at no failover, as it says itself
             assert monotonic() - began < 1.0

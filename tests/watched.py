@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from time import monotonic
 from typing import Any, Self
 
@@ -14,13 +14,23 @@ from redisutils import RedisPool, create_redis_pool
 from redisutils.address import Address, AddressMap
 from redisutils.connection.options import ConnectOptions
 from redisutils.errors import Outcome, outcome_of
-from redisutils.testing import EmbeddedSentinels, FaultProxy
+from redisutils.testing import EmbeddedSentinels, EmbeddedServer, FaultProxy
 from redisutils.topology.plan import SentinelPlan
 from redisutils.topology.sentinel.server import SentinelServer
 
 from .ours import until
+from .servers import client_of
 
-__all__ = ["Load", "address_of", "plan_for", "pool_for", "proxied", "reaching", "watched"]
+__all__ = [
+    "Load",
+    "address_of",
+    "elected",
+    "plan_for",
+    "pool_for",
+    "proxied",
+    "reaching",
+    "watched",
+]
 
 
 def reaching(host: str, port: int, password: str = "") -> ConnectOptions:
@@ -49,9 +59,19 @@ def plan_for(
 def pool_for(
     group: EmbeddedSentinels, plan: SentinelPlan | None = None, **settings: Any
 ) -> RedisPool:
-    """A pool of the group's primary, not open yet."""
-    pool = create_redis_pool(**{"password": group.password, **settings})
-    pool._plan = plan or plan_for(group)
+    """A pool of the group's primary, not open yet, as its settings have it; or by another plan."""
+    pool = create_redis_pool(
+        **{
+            "mode": "sentinel",
+            "nodes": [f"{host}:{port}" for host, port in group.addresses],
+            "sentinel_master": group.master_name,
+            "sentinel_password": group.sentinel_password,
+            "password": group.password,
+            **settings,
+        }
+    )
+    if plan is not None:
+        pool._plan = plan
     return pool
 
 
@@ -64,6 +84,22 @@ def watched(pool: RedisPool) -> SentinelServer:
 
 def address_of(server: Any) -> Address:
     return Address(server.host, server.port)
+
+
+def elected(servers: list[EmbeddedServer], patience: float = 20.0) -> float:
+    """Wait until one of them says that it is the primary. Returns when it did; blocking."""
+    clients = [client_of(server.url) for server in servers]
+    end = monotonic() + patience
+    try:
+        while monotonic() < end:
+            for client in clients:
+                with suppress(redis.ConnectionError):  # who is promoted hangs up
+                    if client.role()[0] == "master":
+                        return monotonic()
+        raise AssertionError(f"none was elected within {patience} s")
+    finally:
+        for client in clients:
+            client.close()
 
 
 @asynccontextmanager
@@ -136,16 +172,19 @@ class Load:
                 self.successes.append(monotonic())
             await asyncio.sleep(0.001)
 
-    def lost(self, there: redis.Redis) -> dict[str, list[int]]:
-        """What was acknowledged and is not on this server. Asserts that what is there is in order,
-        once, and was issued."""
+    def lost(
+        self, there: redis.Redis, acknowledged: dict[str, list[int]] | None = None
+    ) -> dict[str, list[int]]:
+        """What was acknowledged, or was until then, and is not on this server. Asserts that what is
+        there is in order, and once; and if the load has ended, that it was issued."""
         lost = {}
-        for key, acknowledged in self.acknowledged.items():
+        for key, numbers in (acknowledged or self.acknowledged).items():
             found = [int(each) for each in there.lrange(key, 0, -1)]
             assert found == sorted(set(found)), "out of order, or doubled"
-            uncertain = {number for name, number in self.unknown if name == key}
-            assert set(found) <= set(acknowledged) | uncertain
-            missing = sorted(set(acknowledged) - set(found))
+            if not self._running:
+                uncertain = {number for name, number in self.unknown if name == key}
+                assert set(found) <= set(numbers) | uncertain
+            missing = sorted(set(numbers) - set(found))
             if missing:
                 lost[key] = missing
         return lost

@@ -35,7 +35,7 @@ _ALL: tuple[Workload[ClusterClient], ...] = (
     Workload("mixed-50", speed("80/20 GET/SET, 50 tasks"), measures.mixed, tasks=50),
     Workload(
         "pipeline",
-        speed("Pipelines of 100 mixed keys, 4 tasks"),
+        speed("Pipelines of 100, 4 tasks"),
         measures.pipelines,
         tasks=4,
     ),

@@ -63,6 +63,7 @@ from redisutils.topology.cluster.keys import slot_of
 from redisutils.topology.cluster.lane import ClusterLane
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.partly import failure
+from redisutils.topology.plan import ReadFrom
 
 __all__ = ["RedisCluster"]
 
@@ -126,8 +127,8 @@ class RedisCluster(AsyncClusterManagementCommands, Redis):  # type: ignore[misc]
             **kwargs,
         )
 
-    def _settle(self, source: Source, lane_name: str) -> None:
-        super()._settle(source, lane_name)
+    def _settle(self, source: Source, lane_name: str, read_from: ReadFrom | None = None) -> None:
+        super()._settle(source, lane_name, read_from)
         given = self.connection_pool.connection_kwargs
         if not given.get("legacy_responses", True):
             shards: Any = parse_cluster_shards_unified

@@ -54,7 +54,15 @@ def plan_of(
     if mode != "sentinel" or master is None:
         return None
     sentinels = (
-        replace(options, host=host, port=port, database=0, credentials=login, dialect=Dialect())
+        replace(
+            options,
+            host=host,
+            port=port,
+            database=0,
+            credentials=login,
+            dialect=Dialect(),
+            settings="REDIS_SENTINEL",
+        )
         for host, port in seeds
     )
     return SentinelPlan(tuple(sentinels), master, addresses, reading)

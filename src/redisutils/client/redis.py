@@ -44,6 +44,7 @@ from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import OwnPayload, pack
 from redisutils.errors import CommandTimeout, ConfigError, code_of
 from redisutils.secret import hidden, hide
+from redisutils.topology.plan import ReadFrom
 from redisutils.topology.server import DEFAULT_LANE, PrivateLane, Redirected
 
 __all__ = ["Redis"]
@@ -121,11 +122,12 @@ class Redis(redis.asyncio.Redis):
         self._origin: Redis | None = None  # of a view: whose
         self._settle(adapter.source, DEFAULT_LANE)
 
-    def _settle(self, source: Source, lane_name: str) -> None:
+    def _settle(self, source: Source, lane_name: str, read_from: ReadFrom | None = None) -> None:
         """What the road of a command needs, looked up once."""
         encoder = self.connection_pool.get_encoder()
         self._source = source
         self._lane_name = lane_name
+        self._read_from = read_from
         self._decode = bool(encoder.decode_responses)
         self._encoding = (encoder.encoding, encoder.encoding_errors)
         self._timeout = min(source.settings.command_timeout, FOREVER)
@@ -159,7 +161,7 @@ class Redis(redis.asyncio.Redis):
         """The lane that commands use from now on."""
         if self.single_connection_client:
             return self._private_lane()
-        lane = self._lane = self._source.server().lane(self._lane_name)
+        lane = self._lane = self._source.server().lane(self._lane_name, self._read_from)
         return lane
 
     @classmethod

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, get_args
 
 from redisutils.client.adapter import AdapterPool
 from redisutils.client.arguments import LIBRARY, redis_py_kwargs
@@ -21,7 +21,7 @@ from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.secret import hide
 from redisutils.topology.opening import open_server
-from redisutils.topology.plan import ClusterPlan
+from redisutils.topology.plan import ClusterPlan, ReadFrom
 from redisutils.topology.server import DEFAULT_LANE, Server
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class RedisPool:
         self._server: Server | None = None
         self._embedded: ServerProcess | None = None
         self._client: Redis | None = None
-        self._lanes: dict[str, Redis] = {}
+        self._lanes: dict[tuple[str, ReadFrom | None], Redis] = {}
         self._opening = asyncio.Lock()
         self._closed = False
 
@@ -208,6 +208,7 @@ class RedisPool:
         protocol: Literal[2, 3] | None = None,
         legacy_responses: bool = True,
         lane: str = DEFAULT_LANE,
+        read_from: ReadFrom | None = None,
     ) -> Redis:
         """Another client of this pool.
 
@@ -216,7 +217,17 @@ class RedisPool:
             protocol, legacy_responses: the shapes of replies, as redis-py has them; the wire
                 is the same.
             lane: which shared connection it uses.
+            read_from: where its reads go, ``"primary"``, ``"replica"``, ``"prefer-replica"`` or
+                ``"nearest"``; without it, where ``REDIS_READ_FROM`` says. Of one server there is
+                nobody else to read from.
+
+        Raises:
+            ConfigError: ``read_from`` is none of these.
         """
+        if read_from is not None and read_from not in get_args(ReadFrom):
+            raise ConfigError(
+                f"read_from={read_from!r} must be one of {', '.join(get_args(ReadFrom))}"
+            )
         source = OpenSource(self.server)
         kwargs = redis_py_kwargs(self._options, self._settings) | {
             "decode_responses": decode_responses,
@@ -225,15 +236,22 @@ class RedisPool:
             "legacy_responses": legacy_responses,
         }
         client = _client_class(source)(connection_pool=AdapterPool(source, kwargs))
-        client._settle(source, lane)
+        client._settle(source, lane, read_from)
         return client
 
-    def lane(self, name: str) -> Redis:
+    def lane(self, name: str, *, read_from: ReadFrom | None = None) -> Redis:
         """The client of a shared connection of its own, made when first asked for: what goes over
-        it never queues behind what goes over another. It counts as one connection of the pool."""
-        client = self._lanes.get(name)
+        it never queues behind what goes over another. It counts as one connection of the pool.
+
+        Args:
+            name: which.
+            read_from: as :meth:`make_client` has it: ``pool.lane("reports", read_from="replica")``
+                leaves the primary to those who trade.
+        """
+        client = self._lanes.get((name, read_from))
         if client is None:
-            client = self._lanes[name] = self.make_client(lane=name)
+            client = self.make_client(lane=name, read_from=read_from)
+            self._lanes[name, read_from] = client
         return client
 
     def get(self, timeout: float | None = None, *, key: Any = None, node: Any = None) -> Checkout:

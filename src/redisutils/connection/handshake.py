@@ -167,7 +167,7 @@ def _resp3(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[
         hello += ["AUTH", user, password]
     if options.client_name:
         hello += ["SETNAME", options.client_name]
-    return [tuple(hello), *_select(options), *_set_info(options)]
+    return [tuple(hello), *_select(options), *_readonly(options), *_set_info(options)]
 
 
 def _resp2(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[Any, ...]]:
@@ -178,11 +178,15 @@ def _resp2(options: ConnectOptions, credentials: tuple[str, ...]) -> list[tuple[
         commands.append(("CLIENT", "SETNAME", options.client_name))
     # Without credentials, and perhaps with nothing else to say: is one wanted?
     asked = [] if credentials else [("PING",)]
-    return [*commands, *_select(options), *asked, *_set_info(options)]
+    return [*commands, *_select(options), *asked, *_readonly(options), *_set_info(options)]
 
 
 def _select(options: ConnectOptions) -> list[tuple[Any, ...]]:
     return [("SELECT", options.database)] if options.database else []
+
+
+def _readonly(options: ConnectOptions) -> list[tuple[Any, ...]]:
+    return [("READONLY",)] if options.readonly else []
 
 
 def _set_info(options: ConnectOptions) -> list[tuple[Any, ...]]:
@@ -233,7 +237,9 @@ def refusal(
     if len(text) > LONGEST_REFUSAL:
         text = f"{text[:LONGEST_REFUSAL]}…"
     where = f"{options.peer} refused the connection"
-    password = f"{options.settings}_PASSWORD or {options.settings}_PASSWORD_FILE"
+    password = f"{options.settings}_PASSWORD"
+    if options.settings == "REDIS":  # of no other there is a file
+        password += " or REDIS_PASSWORD_FILE"
     wants_one = ("noauth", "authentication required", "hello must")
     if not credentials and any(phrase in words for phrase in wants_one):
         return AuthenticationFailed(
@@ -254,10 +260,18 @@ def refusal(
             f"{_user(credentials)!r}: {text.rstrip('.')}. "
             f"Check {options.settings}_USERNAME and {password}"
         )
-    if "db index" in words or "select is not allowed" in words:
+    if "select is not allowed" in words:
+        return ConnectFailed(
+            f"{options.peer} is a node of a cluster, which has database 0 alone ({text}): set "
+            f"REDIS_DATABASE=0 instead of {options.database}, or use Valkey 9 with its setting "
+            "`cluster-databases`",
+            fatal=True,
+        )
+    if "db index" in words:
         return ConnectFailed(
             f"{options.peer} has no database {options.database} ({text}): "
-            "check REDIS_DATABASE against the server's `databases` setting",
+            "check REDIS_DATABASE against the server's `databases` setting (in a cluster "
+            "`cluster-databases`)",
             fatal=True,
         )
     return ConnectFailed(f"{where}: {text}", fatal=isinstance(error, ProtocolError))

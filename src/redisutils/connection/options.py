@@ -74,12 +74,18 @@ class ConnectOptions:
     keepalive: bool = True
     keepalive_options: Mapping[int, int | bytes] | None = None
     """Socket options of TCP level; None for ours: idle 30 s, every 5 s, 3 times."""
+    one_of_many: bool = False
+    """Whether other servers are spoken to at the same time: see ``Connection.one_of_many``."""
     library: tuple[str, str] | None = ("redisutils", "")
     """Name and version for CLIENT SETINFO; None sends none."""
     name: str | None = None
     """What stands there, for messages, beside its place: ``mymaster``. Without a host, alone."""
     settings: str = "REDIS"
     """With what the settings of user name and password begin, for messages."""
+
+    readonly: bool = False
+    """Whether to say that replicas of a cluster are to answer what only reads
+    (https://valkey.io/commands/readonly/)."""
 
     @property
     def address(self) -> Address:

@@ -131,6 +131,7 @@ class Connection(asyncio.Protocol):
         "last_heard",
         "metrics",
         "needs_reset",
+        "one_of_many",
         "owner",
         "peer",
         "protocol_version",
@@ -158,6 +159,9 @@ class Connection(asyncio.Protocol):
         """Set by whoever changed the connection's state in a way that recycling cannot undo."""
         self.needs_reset = False
         """Set by whoever changed it in a way that recycling undoes (WATCH)."""
+        self.one_of_many = False
+        """Set where tasks speak to several servers in turn: what is issued as answers are handed
+        out waits for the end of the loop's turn, in which others answer, too."""
         self.retire_at = inf
         """When it has lived long enough (``time.monotonic``)."""
         self.last_heard = monotonic()
@@ -240,7 +244,7 @@ class Connection(asyncio.Protocol):
             raise self._wrong_loop()
         batch = new_batch(self._loop, payload, size, decode, timeout)
         self.send(batch)
-        if size >= FLUSH_AT_LEAST:
+        if size >= FLUSH_AT_LEAST and not self.one_of_many:
             self.flush()
         return batch.future
 
@@ -484,6 +488,7 @@ class Connection(asyncio.Protocol):
         direct = current_task(self._loop) is None
         home.thread = get_ident()
         half = len(self._expected) // 2
+        scheduled = self._flush_at == FLUSH_AT_MOST
         self._flush_at = FLUSH_AT_LEAST
         if half > FLUSH_AT_LEAST:  # not max(): its call costs as much as parsing a reply
             self._flush_at = half
@@ -505,8 +510,9 @@ class Connection(asyncio.Protocol):
             return
         self._flush_at = 1
         answered = self._written - len(self._expected) + len(self._out)
-        if answered != self._answered:
-            metrics.commands += answered - self._answered
+        came = answered - self._answered
+        if came:
+            metrics.commands += came
             self._answered = answered
             self._unparsed = 0
             if self._flights.under_way:
@@ -516,10 +522,20 @@ class Connection(asyncio.Protocol):
                 ProtocolError(f"{self.peer} sent a reply of more than {MAX_REPLY_BYTES:,} bytes")
             )
             return
-        self.flush()
-        self._stay_awake()
+        if self.one_of_many and came > 1 and self._out:
+            self._await_others(scheduled)
+        else:
+            self.flush()
+            self._stay_awake()
         if self.blocked:
             self.resume_writing()
+
+    def _await_others(self, scheduled: bool) -> None:
+        """What other servers' answers of this turn bring for this one is to go with what its own
+        have brought: write at the end of the turn, unless that is ``scheduled`` already."""
+        self._flush_at = FLUSH_AT_MOST
+        if not scheduled:
+            self._loop.call_soon(self._flush_turn)
 
     def _hand_out(self, direct: bool) -> None:  # noqa: PLR0912, PLR0915  # a call costs more
         """Parse what has arrived and complete the replies it answers. The hot loop.

@@ -14,10 +14,11 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 from redisutils.errors import CircuitOpen, CommandTimeout, Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics.events import EventLog
 from redisutils.metrics.latency import LatencyHistogram
-from redisutils.metrics.measures import Measures
+from redisutils.metrics.measures import Measures, PartMeasures
 from redisutils.metrics.meter import Meter
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.pulse import Pulse
+from redisutils.metrics.reading import ReadCounts
 from redisutils.metrics.snapshot import (
     BreakerStatus,
     LaneMetrics,
@@ -85,6 +86,10 @@ class PoolMetrics:
         loop: the event loop whose lag is told with it; None for counters that stand alone, such
             as those of a connection that is being opened.
         endpoint: the server's name, for log records.
+        whole: of one server of many, what counts for all of them. Durations are measured there,
+            by one meter: to measure costs the same however many servers there are, and a
+            snapshot of them all hardly more than one of one. See :mod:`redisutils.metrics.merging`.
+            A snapshot of the one has no durations but those of whole commands.
     """
 
     __slots__ = (
@@ -92,6 +97,7 @@ class PoolMetrics:
         "_pulse",
         "_since",
         "_ticks",
+        "_whole",
         "background_errors",
         "bytes_in",
         "bytes_out",
@@ -106,6 +112,7 @@ class PoolMetrics:
         "measures",
         "meter",
         "observer",
+        "reads",
         "retries",
         "timeouts",
         "trips",
@@ -114,14 +121,25 @@ class PoolMetrics:
         "waits",
     )
 
-    def __init__(self, loop: AbstractEventLoop | None = None, endpoint: str = "") -> None:
+    measures: Measures
+    meter: Meter
+    wait_time: LatencyHistogram
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop | None = None,
+        endpoint: str = "",
+        whole: PoolMetrics | None = None,
+    ) -> None:
         self.events = EventLog(endpoint)
-        self.measures = Measures()
-        self.meter = Meter()
+        self._whole = whole
+        self.measures = Measures() if whole is None else PartMeasures(whole.measures)
+        self.meter = Meter() if whole is None else whole.meter
         self.commands = 0
         self.errors: Counter[str] = Counter()
         self.failures: Counter[tuple[str, str]] = Counter()
         self.retries: Counter[str] = Counter()
+        self.reads = ReadCounts()
         self.unknown_writes = 0
         self.timeouts = 0
         self.bytes_in = 0
@@ -131,7 +149,7 @@ class PoolMetrics:
         self.connections_discarded = 0
         self.connections_lost = 0
         self.waits = 0
-        self.wait_time = LatencyHistogram()
+        self.wait_time = LatencyHistogram() if whole is None else whole.wait_time
         self.trips = 0
         self.background_errors = 0
         self.observer: Observer | None = None
@@ -222,24 +240,25 @@ class PoolMetrics:
         """Calls that the circuit breaker has refused."""
         return sum(count for (error, _), count in self.failures.items() if error == _REFUSAL)
 
-    def absorb(self, other: PoolMetrics) -> None:
-        """Count all that ``other`` has counted as well; not its rates. O(buckets in use)."""
-        self.measures.absorb(other.measures)
-        self.wait_time.absorb(other.wait_time)
+    def _add(self, other: PoolMetrics) -> None:
+        """Count what ``other`` has counted. What was measured is in the whole already."""
         self.errors.update(other.errors)
         self.failures.update(other.failures)
         self.retries.update(other.retries)
         for name in _SUMMED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.reads.absorb(other.reads)
         self.background_errors += other.events.failed
 
     def adopt(self, left: PoolMetrics) -> None:
         """Count from now on what a server has counted that is gone, so that the whole, which had
-        it in its sums and its rates, does not fall.
+        it in its sums and its rates, does not fall. To be called at once when it is no longer
+        among those that are merged.
 
         Args:
-            left: what counts nothing any more: the server is closed.
+            left: counters of one of our servers. They count nothing any more: it is closed.
         """
+        assert left._whole is self, "what it has measured is counted elsewhere"
         stands = list(left._ticks)
         times = [when for when, *_ in stands]
         for at, (when, *ours) in enumerate(self._ticks):
@@ -247,23 +266,27 @@ class PoolMetrics:
             theirs = stands[max(0, bisect_right(times, when) - 1)]
             commands, failures, received, sent = map(sum, zip(ours, theirs[1:], strict=True))
             self._ticks[at] = (when, commands, failures, received, sent)
-        self.absorb(left)
+        self._add(left)
 
-    def together(self, others: Collection[PoolMetrics]) -> PoolMetrics:
-        """New counters with what these and the ``others`` have counted, to be read and not to be
-        counted on. O(buckets in use)."""
-        whole = PoolMetrics(None, self.events.endpoint)
-        whole._pulse = self._pulse
-        whole._since = self._since
-        for each in (self, *others):
-            whole.absorb(each)
-        return whole
+    def together(self, parts: Collection[PoolMetrics]) -> PoolMetrics:
+        """Counters with what these and their servers', ``parts``, have counted: to be read, and
+        not to be counted on."""
+        assert all(part._whole is self for part in parts), "they measure elsewhere"
+        found = PoolMetrics(None, self.events.endpoint)
+        found.measures = self.measures
+        found.wait_time = self.wait_time
+        found._pulse = self._pulse
+        found._since = self._since
+        for each in (self, *parts):
+            found._add(each)
+        return found
 
     def tick(self, now: float) -> None:
         """A second has passed."""
         self._ticks.append(self._stand(now))
-        self.measures.slow.turn()
-        self.meter.turn(now)
+        if self._whole is None:
+            self.measures.slow.turn()
+            self.meter.turn(now)
         self.events.tick(now)
 
     def _stand(self, now: float) -> tuple[float, int, int, int, int]:
@@ -354,6 +377,7 @@ class PoolMetrics:
             nodes=(self.node(gauges),) if nodes is None else nodes,
             background_errors=self.background_errors + self.events.failed,
             process=self._pulse.read(),
+            reads=self.reads.snapshot(),
         )
 
 

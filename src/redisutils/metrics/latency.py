@@ -124,15 +124,6 @@ class LatencyHistogram:
             begin = end
         pending.clear()
 
-    def absorb(self, other: LatencyHistogram) -> None:
-        """Count all that ``other`` has counted as well, as exactly. O(buckets in use)."""
-        other.fold()
-        counts = self._counts
-        for bucket, count in other._counts.items():
-            counts[bucket] = counts.get(bucket, 0) + count
-        self._total += other._total
-        self._max = max(self._max, other._max)
-
     def snapshot(self) -> LatencySnapshot:
         """Fold, and read percentiles. O(buckets in use)."""
         self.fold()

@@ -11,7 +11,7 @@ from redisutils.metrics.slow import SlowLog
 from redisutils.metrics.snapshot import CommandMetrics
 from redisutils.metrics.split import PARTS, Composition, Split, Sums, band_of
 
-__all__ = ["Measures"]
+__all__ = ["Measures", "PartMeasures"]
 
 
 CODES: Final = 32
@@ -30,10 +30,6 @@ class _Calls:
         self.latency = LatencyHistogram()
         self.sums = list(_NO_SUMS)
         self.errors: Counter[str] = Counter()
-
-    def refused(self, code: str, times: int) -> None:
-        errors = self.errors
-        errors[code if code in errors or len(errors) < CODES else "OTHER"] += times
 
 
 class Measures:
@@ -91,28 +87,14 @@ class Measures:
 
     def refused(self, command: str, code: str) -> None:
         """The server answered a call of ``command`` with an error that begins with ``code``."""
-        self._calls(command).refused(code, 1)
+        errors = self._calls(command).errors
+        errors[code if code in errors or len(errors) < CODES else "OTHER"] += 1
 
     def _calls(self, command: str) -> _Calls:
         calls = self._by_command.get(command)
         if calls is None:
             calls = self._by_command[command] = _Calls()
         return calls
-
-    def absorb(self, other: Measures) -> None:
-        """Count all that ``other`` has counted as well. O(buckets in use)."""
-        self._total.absorb(other._total)
-        for ours, theirs in zip(self._parts, other._parts, strict=True):
-            ours.absorb(theirs)
-        for band, sums in other._sums.items():
-            _sum_up(self._sums.setdefault(band, list(_NO_SUMS)), sums)
-        for command, calls in other._by_command.items():
-            mine = self._calls(command)
-            mine.latency.absorb(calls.latency)
-            _sum_up(mine.sums, calls.sums)
-            for code, count in calls.errors.items():
-                mine.refused(code, count)
-        self.slow.absorb(other.slow)
 
     # -- reading -----------------------------------------------------------------------
 
@@ -140,9 +122,40 @@ class Measures:
         return found
 
 
-def _sum_up(sums: list[float], more: list[float]) -> None:
-    for at, value in enumerate(more):
-        sums[at] += value
+class PartMeasures(Measures):
+    """Of one server of many. What is measured of it is counted in the whole, once; of its own it
+    knows no more than how long its commands took.
+
+    Args:
+        whole: the measures of all the servers together.
+    """
+
+    __slots__ = ("_whole",)
+
+    def __init__(self, whole: Measures) -> None:
+        super().__init__()
+        self._whole = whole
+        self.slow = whole.slow
+
+    def record(
+        self,
+        command: str,
+        wait: float,
+        queue: float,
+        wire: float,
+        loop: float,
+        parse: float,
+        times: int,
+        apart: bool = False,
+    ) -> None:
+        """As of the whole."""
+        self._whole.record(command, wait, queue, wire, loop, parse, times, apart)
+        if not apart:
+            self._total.record(wait + queue + wire + loop + parse, times)
+
+    def refused(self, command: str, code: str) -> None:
+        """As of the whole."""
+        self._whole.refused(command, code)
 
 
 def _add(

@@ -47,29 +47,15 @@ class SlowLog:
 
     def add(self, command: SlowCommand) -> None:
         """Keep ``command`` if it is one of the slowest of this minute. O(log KEPT)."""
-        self._keep(self._minute, command)
-        if len(self._minute) == KEPT:
-            self.floor = self._minute[0][0]
-
-    def absorb(self, other: SlowLog) -> None:
-        """Keep what ``other`` has kept as well, as far as it is among the slowest of its minute.
-        O(all that is kept · log KEPT)."""
-        self.turn()
-        other.turn()
-        for when, minute in other._minutes.items():
-            ours = self._minutes.setdefault(when, [])
-            for *_, command in minute:
-                self._keep(ours, command)
-        if len(self._minute) == KEPT:
-            self.floor = self._minute[0][0]
-
-    def _keep(self, minute: list[tuple[float, int, SlowCommand]], command: SlowCommand) -> None:
         self._count += 1
         entry = (command.seconds, self._count, command)
+        minute = self._minute
         if len(minute) < KEPT:
             heapq.heappush(minute, entry)
         elif command.seconds > minute[0][0]:
             heapq.heapreplace(minute, entry)
+        if len(minute) == KEPT:
+            self.floor = minute[0][0]
 
     def turn(self) -> None:
         """Begin a new minute if it is time: to be called now and then, at least once a minute."""

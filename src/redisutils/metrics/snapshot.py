@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from redisutils.metrics.latency import LatencySnapshot
+from redisutils.metrics.reading import ReadMetrics
 from redisutils.metrics.split import Composition, Split
 
 __all__ = [
@@ -246,6 +247,8 @@ class MetricsSnapshot:
     background_errors: int
     """Failures inside the pool's own background tasks: logged, never fatal."""
     process: ProcessMetrics
+    reads: ReadMetrics = ReadMetrics()
+    """Where reads went that replicas may answer."""
 
     def since(self, earlier: MetricsSnapshot) -> MetricsSnapshot:
         """What was counted after ``earlier``, of the same pool; gauges, rates and the slow
@@ -279,6 +282,7 @@ class MetricsSnapshot:
             connections_lost=self.connections_lost - earlier.connections_lost,
             nodes=tuple(node.since(nodes.get(node.endpoint)) for node in self.nodes),
             background_errors=self.background_errors - earlier.background_errors,
+            reads=self.reads.since(earlier.reads),
             process=replace(
                 self.process,
                 loop_lag=self.process.loop_lag.since(earlier.process.loop_lag),

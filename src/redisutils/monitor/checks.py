@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from redisutils.monitor.frame import HealthFrame, ServerFrame
 from redisutils.monitor.framing import SENTENCE, brief, server_frame
+from redisutils.monitor.members import servers_together
 
 if TYPE_CHECKING:
     from redisutils.client.redis_pool import RedisPool
+    from redisutils.topology.health import EndpointHealth
 
 __all__ = ["Checks"]
 
@@ -35,7 +37,9 @@ class Checks:
         self._found: HealthFrame = {"status": "healthy", "reasons": [], "round_trip": None}
         self._overdue: float | None = None
         self.server: ServerFrame | None = None
-        """What the server says of itself; None while nobody answers."""
+        """What the server says of itself, or all primaries together; None while nobody answers."""
+        self.endpoints: tuple[EndpointHealth, ...] = ()
+        """What is known of each server."""
 
     @property
     def health(self) -> HealthFrame:
@@ -84,5 +88,9 @@ class Checks:
             "reasons": [brief(str(reason), SENTENCE) for reason in report.reasons[:_REASONS]],
             "round_trip": report.round_trip,
         }
-        facts = report.endpoints[0].server if report.endpoints else None
-        self.server = None if facts is None else server_frame(facts)
+        self.endpoints = report.endpoints
+        told = [each.server for each in report.endpoints[:1] if each.server is not None]
+        if len(report.endpoints) > 1:
+            own = [each for each in report.endpoints if each.role == "primary"]
+            told = [each.server for each in own if each.server is not None]
+        self.server = servers_together([server_frame(facts) for facts in told])

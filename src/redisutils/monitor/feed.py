@@ -46,6 +46,9 @@ BEHIND: Final = 4
 _TOGETHER: Final = 4
 """Viewers that are woken in one turn of the loop: to send to one takes some 0.1 ms."""
 
+_LARGE: Final = ("slow", "nodes")
+"""What the latest frame tells of, and the history does not."""
+
 _FIRST: Final = 0.25
 """Seconds of the first interval, for somebody to have something to see."""
 
@@ -59,16 +62,18 @@ class Sheet:
     @cached_property
     def data(self) -> bytes:
         """All of it."""
-        return self._rest + b',"slow":' + _encode(self.frame["slow"]) + b"}"
+        large = {name: self.frame[name] for name in _LARGE}
+        return self._rest + b"," + _encode(large)[1:]
 
     @cached_property
     def slim(self) -> bytes:
-        """Without the slow commands, which the next frame tells of again: for the history."""
-        return self._rest + b',"slow":[]}'
+        """Without the slow commands and the nodes, which the next frame tells of again: for the
+        history."""
+        return self._rest + b"," + _encode(dict.fromkeys(_LARGE, ()))[1:]
 
     @cached_property
     def _rest(self) -> bytes:
-        return _encode({name: part for name, part in self.frame.items() if name != "slow"})[:-1]
+        return _encode({name: part for name, part in self.frame.items() if name not in _LARGE})[:-1]
 
 
 class Viewer:
@@ -264,6 +269,7 @@ class Feed:
                 at=time(),
                 health=health,
                 server=self._checks.server,
+                endpoints=self._checks.endpoints,
                 closed=self._pool.closed,
                 sidecar=self.sidecar,
             )

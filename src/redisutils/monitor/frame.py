@@ -17,6 +17,7 @@ __all__ = [
     "HealthFrame",
     "LaneFrame",
     "LatencyFrame",
+    "NodeFrame",
     "PoolFrame",
     "ProcessFrame",
     "RetryFrame",
@@ -181,6 +182,38 @@ class ServerFrame(TypedDict):
     keys: int | None
 
 
+class NodeFrame(TypedDict):
+    """One of several servers. What others tell of one that nobody speaks to is there, too."""
+
+    endpoint: str
+    role: Literal["primary", "replica"] | None
+    status: Status | None
+    """Its own; None of one that was not asked."""
+    reachable: bool
+    connected: bool
+    """Whether this program has a connection to it."""
+    slots: float | None
+    """Of a primary in a cluster: the part of all slots that it owns, 0 to 1."""
+    ranges: str
+    """Those slots."""
+    follows: str | None
+    """Of a replica: its primary."""
+    zone: str | None
+    rate: float
+    """Commands per second that it answered this program."""
+    p99: float | None
+    in_flight: int
+    waiting: int
+    """Callers that wait for a connection to it."""
+    size: int
+    """Connections to it."""
+    breaker: str
+    lag: float | None
+    """Of a replica: seconds since its primary heard of it, or it of its primary."""
+    behind: int | None
+    """Of a replica: bytes that it has not acknowledged."""
+
+
 class Frame(TypedDict):
     """See the module's docstring."""
 
@@ -214,3 +247,8 @@ class Frame(TypedDict):
     breaker: BreakerFrame
     process: ProcessFrame
     server: ServerFrame | None
+    """Of several, all together."""
+    nodes: list[NodeFrame]
+    """Of several servers each, primaries with their replicas after them; empty of a single one."""
+    nodes_in_all: int
+    """How many there are: the largest of clusters are not told of whole."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import frexp
 from typing import Any, Final, cast
 
@@ -23,7 +23,9 @@ from redisutils.monitor.frame import (
     SlowFrame,
     SplitFrame,
 )
+from redisutils.monitor.members import lanes_together, node_frames
 from redisutils.topology.facts import ServerFacts
+from redisutils.topology.health import EndpointHealth
 
 __all__ = ["COMMANDS", "SENTENCE", "brief", "make_frame", "server_frame"]
 
@@ -50,6 +52,7 @@ def make_frame(
     at: float,
     health: HealthFrame,
     server: ServerFrame | None = None,
+    endpoints: Sequence[EndpointHealth] = (),
     closed: bool = False,
     sidecar: bool = False,
 ) -> Frame:
@@ -57,6 +60,7 @@ def make_frame(
 
     Args:
         at: ``time.time()`` when ``now`` was taken.
+        endpoints: what the latest health check tells of each server.
         closed: whether the pool is closed.
         sidecar: whether it is the monitor's own.
     """
@@ -64,6 +68,8 @@ def make_frame(
     seconds = max(delta.seconds, 1e-6)
     parts = delta.composition
     measured = bool(parts.latency.count)
+    lanes = now.lanes if len(now.nodes) < 2 else lanes_together(now.lanes)
+    nodes = node_frames(delta.nodes, endpoints, seconds)
     return {
         "at": round(at, 3),
         "seconds": _seconds(seconds),
@@ -102,7 +108,7 @@ def make_frame(
                 "waiting": lane.waiting,
                 "blocked": lane.blocked,
             }
-            for lane in now.lanes
+            for lane in lanes
         ],
         "errors": [
             {"name": name, "outcome": outcome, "rate": rate, "total": total}
@@ -124,6 +130,8 @@ def make_frame(
         },
         "process": _process(delta, seconds),
         "server": server,
+        "nodes": nodes,
+        "nodes_in_all": max(len(nodes), len(now.nodes), len(endpoints)),
     }
 
 

@@ -79,6 +79,8 @@ class ServerFacts:
     """In all databases."""
     clock_skew: float | None
     """Seconds by which its clock is ahead of ours, less what the round trip leaves uncertain."""
+    links: tuple[ReplicaLink, ...] = ()
+    """The replicas that are connected to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class ReplicaLink:
     """Whether it gets what is written; if not, it is being synchronised."""
     lag: float
     """Seconds since it acknowledged anything, which it does every second."""
+    behind: int | None = None
+    """Bytes of the replication stream that it has not acknowledged."""
 
 
 class Info:
@@ -125,11 +129,15 @@ class Info:
     def replicas(self) -> Iterator[ReplicaLink]:
         """Of a primary; no more than anybody has."""
         links = (_parts(value) for name, value in self.fields.items() if _REPLICA.fullmatch(name))
+        written = self.number("master_repl_offset")
         for parts in islice((link for link in links if "state" in link), _MOST_REPLICAS):
             yield ReplicaLink(
                 name=cut(f"{parts.get('ip', '?')}:{parts.get('port', '?')}"),
                 online=parts["state"] == "online",
                 lag=_number(parts.get("lag")) or 0.0,
+                behind=None
+                if written is None or (known := _number(parts.get("offset"))) is None
+                else max(0, int(written - known)),
             )
 
     @property
@@ -186,6 +194,7 @@ class Info:
             if "role" in self.fields  # an answer that tells less than asked for
             else None,
             clock_skew=clock_skew,
+            links=tuple(self.replicas()),
         )
 
     def _persistence(self) -> Literal["ok", "failing", "off"] | None:

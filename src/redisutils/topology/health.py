@@ -30,6 +30,16 @@ class EndpointHealth:
     bytes_behind: int | None = None
     """Of a replica of which others told: how much of the replication stream it lacks that they know
     of."""
+    told_lag: float | None = None
+    """Seconds since its primary heard of a replica, which it does every second."""
+    status: Literal["healthy", "degraded", "unhealthy"] | None = None
+    """Its own, whatever that is for all of them; None of one that was not asked."""
+    slots: tuple[tuple[int, int], ...] = ()
+    """Of a primary in a cluster: the slots that it owns, first and last of each range."""
+    follows: str | None = None
+    """Of a replica: its primary."""
+    zone: str | None = None
+    """Its availability zone, where servers tell."""
 
     @property
     def role(self) -> Literal["primary", "replica"] | None:
@@ -37,8 +47,8 @@ class EndpointHealth:
 
     @property
     def replication_lag(self) -> float | None:
-        """See ``ServerFacts``."""
-        return self.server.replication_lag if self.server is not None else None
+        """Seconds: see ``ServerFacts``; of a replica that was not asked, as its primary tells."""
+        return self.server.replication_lag if self.server is not None else self.told_lag
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ class HealthReport:
     """Why it is not healthy, the gravest first; empty when it is. Each is a str, with ``code`` and
     ``severity``."""
     round_trip: float | None
-    """Seconds that a PING took, None when it was not answered."""
+    """Seconds that a PING took, None when it was not answered; of many servers, the longest."""
     pool: PoolStatus
     endpoints: tuple[EndpointHealth, ...] = ()
     notes: tuple[str, ...] = ()

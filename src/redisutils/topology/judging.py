@@ -118,7 +118,11 @@ class Judge:
             reasons=reasons,
             round_trip=look.round_trip,
             pool=self._server.status(),
-            endpoints=(EndpointHealth(self._peer, look.error is None, look.round_trip, facts),),
+            endpoints=(
+                EndpointHealth(
+                    self._peer, look.error is None, look.round_trip, facts, status=status
+                ),
+            ),
             notes=tuple(notes),
         )
 

@@ -18,6 +18,7 @@ from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
 from redisutils.pool.pool import Lease
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
+from redisutils.topology.plan import ReadFrom
 
 if TYPE_CHECKING:
     from redisutils.topology.health import HealthReport
@@ -131,8 +132,12 @@ class Server(Protocol):
     def check_closable(self) -> None:
         """Raises WrongLoop."""
 
-    def lane(self, name: str = DEFAULT_LANE) -> LaneLike:
-        """The shared lane of this name, made when first asked for."""
+    def lane(self, name: str = DEFAULT_LANE, read_from: ReadFrom | None = None) -> LaneLike:
+        """The shared lane of this name, made when first asked for.
+
+        Args:
+            read_from: where its reads go; None for where the plan says. One server has no choice.
+        """
 
     def private_lane(self, name: str) -> PrivateLane:
         """A lane for one client alone, which closes it."""

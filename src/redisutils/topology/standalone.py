@@ -33,6 +33,7 @@ from redisutils.pool.pool import Pool
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
 from redisutils.topology.checkouts import Checkouts
+from redisutils.topology.plan import ReadFrom
 from redisutils.topology.server import DEFAULT_LANE
 
 if TYPE_CHECKING:
@@ -51,15 +52,20 @@ class Standalone:
         options: how to connect.
         settings: the pool's figures.
         dial: makes a connection, where that takes more than ``options``.
+        whole: of one server of many, what counts for all of them.
     """
 
     def __init__(
-        self, options: ConnectOptions, settings: PoolSettings, dial: Dial | None = None
+        self,
+        options: ConnectOptions,
+        settings: PoolSettings,
+        dial: Dial | None = None,
+        whole: PoolMetrics | None = None,
     ) -> None:
         self.options = options
         self.settings = settings
         self._loop = asyncio.get_running_loop()
-        self.metrics = PoolMetrics(self._loop, options.peer)
+        self.metrics = PoolMetrics(self._loop, options.peer, whole)
         self._home = Home.of(self._loop)
         self._pid = os.getpid()
         self._forked = False
@@ -125,8 +131,9 @@ class Standalone:
 
     # -- lanes ---------------------------------------------------------------------
 
-    def lane(self, name: str = DEFAULT_LANE) -> Lane:
-        """The shared lane of this name, made when first asked for; its first command connects."""
+    def lane(self, name: str = DEFAULT_LANE, read_from: ReadFrom | None = None) -> Lane:
+        """The shared lane of this name, made when first asked for; its first command connects.
+        There is but one server to read from."""
         self.check_usable()
         lane = self._lanes.get(name)
         if lane is None:

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from redisutils.cli.demo.run import Options, run
+from redisutils.cli.demo.failover.run import KillOptions
+from redisutils.cli.demo.run import Options, kill_one, run
+from redisutils.cli.demo.stage import Mode
 from redisutils.cli.demo.tape import Tape, TapeError
 from redisutils.cli.pictures import check_picture
 from redisutils.cli.place import ServerArgument, as_server
@@ -56,6 +58,22 @@ def demo(
             min=0, max=65535, help="The dashboard's port. Default: any free one. Implies the above."
         ),
     ] = None,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="Start servers for the run: one, a cluster of three primaries with a replica "
+            "each, or a primary with two replicas and three sentinels. Default: those that the "
+            "environment names.",
+        ),
+    ] = None,
+    kill: Annotated[
+        bool,
+        typer.Option(
+            "--kill",
+            help="Kill a primary while it runs, and account for every write. Needs --mode cluster "
+            "or sentinel.",
+        ),
+    ] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="One line a second, also on a terminal.")
     ] = False,
@@ -67,6 +85,10 @@ def demo(
 
     Without a URL, REDIS_URL or REDIS_HOST, in the environment or in .env, a private server is
     started for the run. All keys begin with "trading:demo-" and are deleted at the end.
+
+    With --kill each task writes numbers to a list of its own. When a primary was killed and
+    another took over, the lists are read: what was acknowledged must be there, once and in
+    order; what the dead primary had not passed on is told apart.
 
     \b
     Exit codes:
@@ -85,6 +107,17 @@ def demo(
         source = Tape(tape) if tape is not None else None
     except TapeError as error:
         raise typer.BadParameter(str(error), param_hint="--tape") from None
+    if mode is not None and url:
+        raise typer.BadParameter("--mode starts servers of its own", param_hint="URL")
+    port = (dashboard_port or 0) if wanted else None
+    if kill:
+        if mode not in ("cluster", "sentinel"):
+            raise typer.BadParameter("needs --mode cluster or --mode sentinel", param_hint="--kill")
+        for name, given in (("--tape", tape), ("--trades", trades), ("--plot", plot)):
+            if given is not None:
+                raise typer.BadParameter("does not go with --kill", param_hint=name)
+        killing = KillOptions(mode, tasks, seconds, live=not plain, dashboard=port)
+        raise typer.Exit(kill_one(killing, Console(highlight=False)))
     options = Options(
         url=as_server(url),
         tasks=tasks,
@@ -95,7 +128,8 @@ def demo(
         speed=speed,
         plot=plot,
         live=not plain,
-        dashboard=(dashboard_port or 0) if wanted else None,
+        dashboard=port,
+        mode=mode,
     )
     raise typer.Exit(run(options, Console(highlight=False)))
 

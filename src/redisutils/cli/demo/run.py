@@ -7,20 +7,22 @@ import contextlib
 import itertools
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
 
 from redisutils import PoolStatus, create_redis_pool
+from redisutils.cli.demo.failover.run import KillOptions, run_failover
 from redisutils.cli.demo.figures import History, Sample, resident_bytes
 from redisutils.cli.demo.frame import Facts, Frame, View
 from redisutils.cli.demo.loop import TradingLoop
 from redisutils.cli.demo.market import simulated_market
 from redisutils.cli.demo.plot import draw
+from redisutils.cli.demo.stage import Mode, staged
 from redisutils.cli.demo.summary import Finished, summary
 from redisutils.cli.demo.tape import Tape
 from redisutils.cli.demo.view import LiveView, PlainView
@@ -31,9 +33,9 @@ from redisutils.secret import Secret
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from redisutils import RedisPool
+    from redisutils import RedisConfig, RedisPool
 
-__all__ = ["Options", "run"]
+__all__ = ["Options", "kill_one", "run"]
 
 INTERVAL: Final = 0.25
 """Seconds between samples, which are also frames of the view."""
@@ -59,6 +61,8 @@ class Options:
     """A live view if the console is a terminal; False is always one line a second."""
     dashboard: int | None = None
     """The port of the dashboard, which is served while it runs; 0 for any free one."""
+    mode: Mode | None = None
+    """Servers to start for the run; None for those that are named."""
 
 
 def run(options: Options, console: Console) -> int:
@@ -68,9 +72,22 @@ def run(options: Options, console: Console) -> int:
         0 when something was traded, every value read back was right and no event was lost,
         or else 1; 2 for settings that are wrong.
     """
+    return _exit_code(_run(options, console))
+
+
+def kill_one(options: KillOptions, console: Console) -> int:
+    """Run the demo in which a primary dies, as :func:`run` does.
+
+    Returns:
+        See :func:`run_failover`; 2 for settings that are wrong.
+    """
+    return _exit_code(run_failover(options, console, _dashboard))
+
+
+def _exit_code(work: Coroutine[Any, Any, int]) -> int:
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_run(options, console))
+            return runner.run(work)
     except ConfigError as error:
         print(f"redisutils demo: {error}", file=sys.stderr)
         return 2
@@ -80,12 +97,19 @@ def run(options: Options, console: Console) -> int:
 
 
 async def _run(options: Options, console: Console) -> int:
-    config = target(options.url)
+    if options.mode is None or options.mode == "standalone":
+        config = target(options.url if options.mode is None else "embedded://")
+        return await _run_on(config, options, console)
+    async with staged(options.mode) as stage:
+        return await _run_on(stage.config, options, console, stage.words)
+
+
+async def _run_on(config: RedisConfig, options: Options, console: Console, words: str = "") -> int:
     async with create_redis_pool(config) as pool, _dashboard(pool, options.dashboard) as url:
         facts = Facts(
             source=_source(options),
             tasks=options.tasks,
-            server=server_words(await server_info(pool.client, "server"), config),
+            server=words or server_words(await server_info(pool.client, "server"), config),
             limit=_limit(options),
             dashboard=url,
         )

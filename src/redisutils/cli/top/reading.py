@@ -16,7 +16,7 @@ from redisutils.monitor.frame import Frame
 
 __all__ = ["read_frame", "read_frames"]
 
-_MOST: Final = 64
+_MOST: Final = 128
 """Entries of a list."""
 
 _LONGEST: Final = 300
@@ -99,6 +99,17 @@ _FRAME: Final[dict[str, Any]] = {
         "number?",
     ),
     "server": (_SERVER,),
+    "nodes": [
+        {
+            "endpoint": "text",
+            **dict.fromkeys(("role", "status", "follows", "zone"), "text?"),
+            **dict.fromkeys(("reachable", "connected"), "flag"),
+            **dict.fromkeys(("slots", "p99", "lag", "behind"), "number?"),
+            **dict.fromkeys(("rate", "in_flight", "waiting", "size"), "number"),
+            **dict.fromkeys(("ranges", "breaker"), "text"),
+        }
+    ],
+    "nodes_in_all": "number",
 }  # fmt: skip
 """What is drawn. A list of one: any number of these; a tuple of one: it, or None."""
 

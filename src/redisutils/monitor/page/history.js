@@ -28,7 +28,8 @@ export class History {
   }
 }
 
-// Each frame tells all slow commands of the last minutes: those of the newest are enough.
+// Each frame tells all slow commands of the last minutes, and all nodes: those of the newest are
+// enough.
 function slim(frame) {
-  return frame.slow?.length ? { ...frame, slow: [] } : frame;
+  return frame.slow?.length || frame.nodes?.length ? { ...frame, slow: [], nodes: [] } : frame;
 }

@@ -10,6 +10,7 @@ import { breakerFacts, Facts, serverFacts } from "./facts.js";
 import { Head } from "./head.js";
 import { History } from "./history.js";
 import { heatMap, latency, throughput } from "./plots.js";
+import { Nodes } from "./nodes.js";
 import { Pool } from "./pool.js";
 import { Process } from "./process.js";
 import { Slow } from "./slow.js";
@@ -29,6 +30,7 @@ const panels = [
   heatMap($("heat"), view),
   new PartsOverTime($("parts"), view),
   new Shares($("shares"), view),
+  new Nodes($("nodes"), view),
   new Pool($("pool"), view),
   new Errors($("errors"), view),
   new Commands($("commands"), view),

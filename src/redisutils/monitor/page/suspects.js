@@ -2,6 +2,7 @@
 // only it can be guilty of, in one word and the three figures that the word stands on.
 
 import { each, el, mark, say } from "./dom.js";
+import { stateOf } from "./nodes.js";
 import { totalOf, usual } from "./parts.js";
 import { setSign, sign } from "./signs.js";
 import { bytes, count, perSecond, plural, share, time } from "./units.js";
@@ -19,9 +20,13 @@ function evidence(view) {
   const total = totalOf(split);
   const of = (...keys) => (total ? keys.reduce((sum, key) => sum + split[key], 0) / total : null);
   const trips = view.all.map((one) => one.health?.round_trip).filter((trip) => trip > 0);
-  const dead = frame.breaker?.state === "open" || frame.health?.status === "unhealthy";
+  // Of several servers one may be dead, and the others serve.
+  const nodes = view.all.at(-1)?.nodes ?? [];
+  const open = frame.breaker?.state === "open" && nodes.length < 2;
+  const dead = open || frame.health?.status === "unhealthy";
   return {
     frame,
+    nodes,
     p99: total,
     wire: of("wire"),
     wait: of("wait"),
@@ -39,9 +44,11 @@ const LOOK = (word) => ["look", word];
 const BAD = (word) => ["bad", word];
 const NONE = (word) => ["none", word];
 
-function redis({ frame, wire, p99, trip, dead, refused }) {
+function redis({ frame, nodes, wire, p99, trip, dead, refused }) {
   const server = frame.server;
   if (frame.closed) return NONE("not asked");
+  const down = nodes.filter((node) => stateOf(node)[0] === "bad").length;
+  if (down) return BAD(`${count(down)} of ${plural(nodes.length, "node")} down`);
   if (refused) return BAD("refuses connections");
   if (!server) return dead ? BAD("no answer") : NONE("not known yet");
   if (server.loading) return BAD("loading its data");

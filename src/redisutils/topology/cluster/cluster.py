@@ -21,8 +21,9 @@ from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, PoolClosed, WrongLoop, code_of
-from redisutils.metrics.counters import PoolMetrics
+from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.events import HARMLESS
+from redisutils.metrics.merging import merged
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
@@ -37,11 +38,13 @@ from redisutils.topology.cluster.map import ClusterMap, Member
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.redirects import FOLLOWED, redirection
 from redisutils.topology.cluster.refreshing import Refresher
-from redisutils.topology.plan import ClusterPlan
+from redisutils.topology.plan import ClusterPlan, ReadFrom
 from redisutils.topology.server import DEFAULT_LANE, LaneLike, Redirected
 from redisutils.topology.standalone import Standalone
 
 if TYPE_CHECKING:
+    from redisutils.topology.cluster.examining import ClusterExaminer
+    from redisutils.topology.cluster.reading import Copies
     from redisutils.topology.health import HealthReport
 
 __all__ = ["Cluster", "Follower"]
@@ -93,7 +96,7 @@ class Cluster:
         """Those that own slots, by their lowest slot."""
         self._lanes: dict[str, ClusterLane] = {}
         self._private: weakref.WeakSet[ClusterLane] = weakref.WeakSet()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], Standalone] = {}
         self._suspects: dict[Node, int] = {}
         self._mapped: set[asyncio.Future[None]] = set()
         self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()
@@ -101,8 +104,11 @@ class Cluster:
         self._timeouts = settings.timeouts
         self._hooks: tuple[list[Hook[Connection]], ...] = ([], [], [])
         self._observer: Observer | None = None
+        self.copies: Copies | None = None
+        """Keeps what is known of those that are read from, if replicas are."""
         self.refresher = Refresher(self, tls=options.tls is not None, addresses=plan.addresses)
         self.everywhere = Everywhere(self)
+        self._examiner: ClusterExaminer | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.primaries)} primaries"
@@ -159,19 +165,43 @@ class Cluster:
 
     # -- lanes ---------------------------------------------------------------------------
 
-    def lane(self, name: str = DEFAULT_LANE) -> ClusterLane:
-        """The shared lane of this name, made when first asked for."""
+    def lane(self, name: str = DEFAULT_LANE, read_from: ReadFrom | None = None) -> ClusterLane:
+        """The shared lane of this name, made when first asked for.
+
+        Args:
+            read_from: where its reads go; None for where the plan says.
+        """
         self.check_usable()
+        source = read_from or self._plan.reading.source
+        if source != self._plan.reading.source:
+            name = f"{name}, reading from {source}"
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = ClusterLane(name, self, self.everywhere)
+            lane = self._lanes[name] = self._make_lane(name, source)
         return lane
 
     def private_lane(self, name: str) -> ClusterLane:
         """A lane for one client alone, which closes it."""
         self.check_usable()
-        lane = ClusterLane(name, self, self.everywhere, private=True)
+        lane = self._make_lane(name, self._plan.reading.source, private=True)
         self._private.add(lane)
+        return lane
+
+    def _make_lane(self, name: str, source: ReadFrom, *, private: bool = False) -> ClusterLane:
+        planned = self._plan.reading
+        # Where all read from the primary nobody pays for what others might do.
+        if source == planned.source == "primary":
+            return ClusterLane(name, self, self.everywhere, private=private)
+        # Imported by those who read from replicas.
+        from redisutils.topology.cluster.reading import Copies
+        from redisutils.topology.cluster.reading_lane import ReadingLane
+
+        if self.copies is None:
+            self.copies = Copies(self, planned)
+            self.options = replace(self.options, readonly=True)
+        how = replace(planned, source=source)
+        lane = ReadingLane(name, self, self.everywhere, self.copies, how, private=private)
+        self.copies.lanes.add(lane)
         return lane
 
     def _all_lanes(self) -> list[ClusterLane]:
@@ -199,8 +229,8 @@ class Cluster:
         return random.choice(well or self.primaries)
 
     def _open(self, address: Address) -> Standalone:
-        options = replace(self.options, host=address.host, port=address.port)
-        server = Standalone(options, self.settings)
+        options = replace(self.options, host=address.host, port=address.port, one_of_many=True)
+        server = Standalone(options, self.settings, whole=self.metrics)
         server.pool.timeouts = self._timeouts
         server.pool.post_create, server.pool.pre_recycle, server.pool.post_recycle = self._hooks
         server.observe(self._observer)
@@ -209,8 +239,12 @@ class Cluster:
 
     def _connect_failed(self, address: Address) -> None:
         node = self.nodes.get(address)
-        if node is not None and node in self.primaries:
+        if node is None:
+            return
+        if node in self.primaries:
             self.suspect(node)
+        if self.copies is not None:
+            self.copies.unreachable(node)
 
     def _open_nowhere(self, _: Address) -> Standalone:
         raise ConnectFailed(self.why_unknown())
@@ -271,6 +305,8 @@ class Cluster:
         gone = [node for address, node in self.nodes.items() if address not in present]
         self.nodes = present
         changes = {slot: node for slot, node in enumerate(owners) if node is not self.owners[slot]}
+        if self.copies is not None:
+            self.copies.on_map()
         self._change(changes)
         for node in gone:
             self._leave(node)
@@ -292,6 +328,9 @@ class Cluster:
         present[member.address] = node
         node.member = member
         node.primary = primary
+        node.replicas = []
+        if primary is not None and member.healthy:
+            primary.replicas.append(node)
         return node
 
     def _change(self, changes: dict[int, Node]) -> None:
@@ -387,7 +426,7 @@ class Cluster:
             lane.forget(node)
         if server is not None:
             task = self._loop.create_task(self._left(server), context=Context())
-            self._leaving.add(task)
+            self._leaving[task] = server
             task.add_done_callback(partial(self._has_left, node))
 
     async def _left(self, server: Standalone) -> None:
@@ -399,7 +438,8 @@ class Cluster:
             raise
 
     def _has_left(self, node: Node, task: asyncio.Task[None]) -> None:
-        self._leaving.discard(task)
+        # What was counted of it stays counted.
+        self.metrics.adopt(self._leaving.pop(task).metrics)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.metrics.background_errors += 1
             with HARMLESS:
@@ -494,8 +534,14 @@ class Cluster:
             server.set_policy(policy)
 
     def snapshot(self) -> MetricsSnapshot:
-        """What has been counted, and what is going on."""
-        raise NotImplementedError
+        """What has been counted of all nodes, of those that have left, too, and what is going
+        on."""
+        servers = [*self._opened(), *self._leaving.values()]
+        waiting = [lane.held() for lane in self._all_lanes() if lane.holds]
+        return merged(
+            (self.metrics, Gauges(self.name, lanes=tuple(waiting))),
+            [(server.metrics, server.gauges()) for server in servers],
+        )
 
     def status(self) -> PoolStatus:
         """The pools of all nodes, as one."""
@@ -513,8 +559,20 @@ class Cluster:
         )
 
     async def health(self, timeout: float) -> HealthReport:
-        """How the nodes are."""
-        raise NotImplementedError
+        """How the nodes are. See :mod:`redisutils.topology.cluster.examining`.
+
+        Args:
+            timeout: seconds for all of it.
+
+        Raises:
+            WrongLoop
+        """
+        if self._examiner is None:
+            # What it needs takes some milliseconds to import: only for those who ask.
+            from redisutils.topology.cluster.examining import ClusterExaminer
+
+            self._examiner = ClusterExaminer(self, self._plan.addresses)
+        return await self._examiner.look(timeout)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -533,6 +591,8 @@ class Cluster:
                 await server.aclose()
             return
         self.refresher.stop()
+        if self.copies is not None:
+            self.copies.stop()
         for task in self._leaving:
             task.cancel()
         until = monotonic() + drain
@@ -545,6 +605,10 @@ class Cluster:
         for future in self._mapped:
             future.cancel()
         await self.refresher.stopped()
+        if self._examiner is not None:
+            await self._examiner.ended()
+        if self.copies is not None:
+            await self.copies.watching.stopped()
         if self._leaving:
             await asyncio.wait(self._leaving)
         self.metrics.close()
@@ -555,6 +619,8 @@ class Cluster:
             return
         self._closed = True
         self.refresher.stop()
+        if self.copies is not None:
+            self.copies.stop()
         for task in self._leaving:
             task.cancel()
         for lane in self._all_lanes():

@@ -18,22 +18,21 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from binascii import crc_hqx
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from redisutils.connection.packing import OwnPayload, unpack
 from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, PoolClosed, RedisUtilsError, with_outcome
+from redisutils.metrics.snapshot import LaneMetrics
 from redisutils.pool.lane import Lane
 from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.fence import PATIENCE, Fence, Holding
 from redisutils.topology.cluster.gathered import Gathered
+from redisutils.topology.cluster.heads import SEEN, SHORT, simple_slot
 from redisutils.topology.cluster.keys import (
     commands_in,
-    keyed_first,
-    slot_of,
     slots_in,
     the_slot_of_all,
 )
@@ -47,25 +46,6 @@ __all__ = ["ClusterLane"]
 
 Target: TypeAlias = Lane | Holding
 """What takes commands: a node's lane, or what holds them until it is known which."""
-
-_HEAD: Final = 1024
-"""Bytes of a command among which its key is looked for at first."""
-
-_MOST_NAMES: Final = 2048
-
-
-class _Keyed(dict[bytes, bool]):
-    """By a command's name on the wire: whether its first argument is its only key, always."""
-
-    def __missing__(self, name: bytes) -> bool:
-        known = keyed_first(name)
-        if len(self) >= _MOST_NAMES:  # callers can make us remember no more
-            self.clear()
-        self[name] = known
-        return known
-
-
-_KEYED: Final = _Keyed()
 
 
 class ClusterLane:
@@ -123,21 +103,12 @@ class ClusterLane:
             CrossSlot: its keys live in several slots, and it cannot be split.
             WrongLoop, PoolClosed
         """
-        # The hot path. *2 $3 GET $6 symbol: its head is taken apart at C's speed.
-        parts = (payload if len(payload) <= _HEAD else payload[:_HEAD]).split(b"\r\n", 4)
-        if not _KEYED[parts[2]]:
-            return self._submit_otherwise(payload, decode, timeout)
-        try:
-            size = int(parts[3][1:])
-            key = parts[4][:size]
-        except (IndexError, ValueError):  # without a key: for a server to refuse
-            return self._submit_otherwise(payload, decode, timeout)
-        if len(key) < size:  # it reaches beyond the head
-            slot = _slot_of_first(payload)
-        elif b"{" in key:
-            slot = slot_of(key)
-        else:
-            slot = crc_hqx(key, 0) & 16383
+        # The hot path.
+        slot = SEEN.get(payload) if len(payload) < SHORT else None
+        if slot is None:
+            slot = simple_slot(payload)
+            if slot is None:
+                return self._submit_otherwise(payload, decode, timeout)
         if self._fences and slot in self._fences:
             return self._fences[slot].submit(payload, decode, timeout)
         return self._lanes[self._owners[slot]].submit(payload, decode, timeout)
@@ -157,20 +128,36 @@ class ClusterLane:
             return self.target(slot).submit_many(payload, size, decode, timeout)
         return self._spread(payload, size, decode, timeout)
 
-    def _spread(self, payload: bytes, size: int, decode: bool, timeout: float) -> Future[Any]:
+    def _spread(
+        self,
+        payload: bytes,
+        size: int,
+        decode: bool,
+        timeout: float,
+        target_of: Callable[[int], Target] | None = None,
+    ) -> Future[Any]:
+        if target_of is None and self._fences:
+            target_of = self._target
+        lanes, owners = self._lanes, self._owners
         own = type(payload) is OwnPayload
         commands = commands_in(payload, size)
         groups: dict[Target, list[int]] = {}
         sent: list[tuple[Sequence[int], Future[Any], bool]] = []
         for place, command in enumerate(commands):
-            slot = _simple_slot(command)
+            slot = SEEN.get(command) if len(command) < SHORT else None
+            if slot is None:
+                slot = simple_slot(command)
             if slot is None:
                 # What it does may concern all slots: it stays behind what was issued before it.
                 self._send_groups(groups, commands, decode, timeout, sent, own)
                 one = OwnPayload(command) if own else command
                 sent.append(((place,), self._submit_otherwise(one, decode, timeout), False))
             else:
-                groups.setdefault(self._target(slot), []).append(place)
+                target = lanes[owners[slot]] if target_of is None else target_of(slot)
+                if target in groups:
+                    groups[target].append(place)
+                else:
+                    groups[target] = [place]
         if not sent and len(groups) == 1:
             (target,) = groups
             return target.submit_many(payload, size, decode, timeout)
@@ -210,11 +197,21 @@ class ClusterLane:
         if found is None:
             return self._everywhere.submit(self, words, payload, decode, timeout)
         if isinstance(found, int):
-            return self._target(found).submit(payload, decode, timeout)
+            return self._issue(words, found, payload, decode, timeout)
         futures = [
-            self._target(part.slot).submit(part.payload, decode, timeout) for part in found.parts
+            self._issue(words, part.slot, part.payload, decode, timeout) for part in found.parts
         ]
         return Gathered.of(self.loop, futures, found.merge)
+
+    def _issue(
+        self, words: Sequence[bytes], slot: int, payload: bytes, decode: bool, timeout: float
+    ) -> Future[Any]:
+        """Issue the part of a command that concerns one slot.
+
+        Args:
+            words: of the whole command.
+        """
+        return self._target(slot).submit(payload, decode, timeout)
 
     # -- where to ----------------------------------------------------------------------
 
@@ -235,8 +232,11 @@ class ClusterLane:
         """What follows the redirections of one node."""
         redirects = self._redirects.get(node)
         if redirects is None:
-            redirects = self._redirects[node] = Redirects(self, node, self._cluster)
+            redirects = self._redirects[node] = self._follow_from(node)
         return redirects
+
+    def _follow_from(self, node: Node) -> Redirects:
+        return Redirects(self, node, self._cluster)
 
     def check(self) -> None:
         """Raise if this is another event loop or process than ours, or all is closed.
@@ -270,6 +270,13 @@ class ClusterLane:
             return
         self.hand_over(reply, partial(self.target, slots[0] if slots else None))
 
+    def _bring_back(self, withdrawn: Iterable[Reply]) -> None:
+        """Issue again what a node was to be sent. A fence may have sent it there, and waits for
+        its answer: it may stand behind that fence itself now."""
+        for reply in withdrawn:
+            self.reroute(reply)
+            self.passed(reply)
+
     def hand_over(self, reply: Reply, target: Callable[[], Taker]) -> None:
         """Let what ``target()`` gives issue what was issued before."""
         try:
@@ -293,8 +300,7 @@ class ClusterLane:
         pending = self._in_flight(old, left)
         if pending:
             self._raise_fence(old, frozenset(slots), pending)
-        for reply in withdrawn:
-            self.reroute(reply)
+        self._bring_back(withdrawn)
 
     def _is_known(self, reply: Reply) -> bool:
         """Whether there is somebody for all its slots, or anybody if it has none."""
@@ -355,6 +361,7 @@ class ClusterLane:
         owners = {self._owners[slot] for slot in slots_in(reply.payload)}
         if isinstance(reply, Batch) and len(owners) > 1:
             self._scatter(reply, self._send)
+            self.passed(reply)  # what is refused of it waits behind the fence itself
         else:
             self.hand_over(reply, partial(self.lane_of, owners.pop()))
 
@@ -377,18 +384,28 @@ class ClusterLane:
 
     def on_known(self) -> None:
         """There are nodes now: what waited for one goes out."""
-        for reply in self.holding.parked.withdraw(self._is_known):
-            self.reroute(reply)
+        self._bring_back(self.holding.parked.withdraw(self._is_known))
 
     def forget(self, node: Node) -> None:
         """``node`` has left the cluster, and owes nothing any more."""
         lane = self._lanes.pop(node, None)
         self._redirects.pop(node, None)
         if isinstance(lane, Lane):
-            for reply in lane.withdraw(lambda _: True):
-                self.reroute(reply)
+            self._bring_back(lane.withdraw(lambda _: True))
             if self._private:
                 lane.close()
+
+    @property
+    def holds(self) -> int:
+        """Commands that wait until it is known where they go, or whether they may."""
+        fences = set(self._fences.values())
+        return len(self.holding.parked) + sum(len(fence.parked) for fence in fences)
+
+    def held(self) -> LaneMetrics:
+        """Those. What waits for a node is told by the lane to it."""
+        return LaneMetrics(
+            self.name, connected=False, in_flight=0, waiting=self.holds, blocked=False
+        )
 
     # -- for whom it is one client's alone ----------------------------------------------
 
@@ -430,27 +447,6 @@ class ClusterLane:
 
     def _is_closed(self) -> PoolClosed:
         return PoolClosed(f"{self._whose} is closed")
-
-
-def _slot_of_first(payload: bytes) -> int:
-    """The slot of a command's first argument, however long it is."""
-    return slot_of(unpack(payload)[0][1])
-
-
-def _simple_slot(payload: bytes) -> int | None:
-    """The slot of a command whose only key is its first argument; None for every other. As
-    ``ClusterLane.submit`` finds it."""
-    parts = (payload if len(payload) <= _HEAD else payload[:_HEAD]).split(b"\r\n", 4)
-    if not _KEYED[parts[2]]:
-        return None
-    try:
-        size = int(parts[3][1:])
-        key = parts[4][:size]
-    except (IndexError, ValueError):
-        return None
-    if len(key) < size:
-        return _slot_of_first(payload)
-    return slot_of(key) if b"{" in key else crc_hqx(key, 0) & 16383
 
 
 class _NodeLanes(dict[Node, Target]):

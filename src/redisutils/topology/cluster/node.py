@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from redisutils.address import Address
 from redisutils.topology.cluster.map import Member
+from redisutils.topology.reading.figures import Figures
 from redisutils.topology.standalone import Standalone
 
 __all__ = ["Node"]
@@ -19,7 +20,16 @@ class Node:
         open_server: opens the pool.
     """
 
-    __slots__ = ("_open", "_server", "address", "member", "primary", "suspect")
+    __slots__ = (
+        "_open",
+        "_server",
+        "address",
+        "figures",
+        "member",
+        "primary",
+        "replicas",
+        "suspect",
+    )
 
     def __init__(self, address: Address, open_server: Callable[[Address], Standalone]) -> None:
         self.address = address
@@ -27,6 +37,10 @@ class Node:
         """As the cluster's map has it; None for a seed that is not in it."""
         self.primary: Node | None = None
         """Whom it follows, if it is a replica."""
+        self.replicas: list[Node] = []
+        """Who follows it, and is well as far as the cluster knows."""
+        self.figures = Figures()
+        """What is known of it as one to read from."""
         self.suspect = False
         """Whether it was lost or silent, and has not been heard since."""
         self._open = open_server

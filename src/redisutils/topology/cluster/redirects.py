@@ -228,6 +228,8 @@ class Redirects:
                 return
             if self._pause(reply, value, code):
                 return
+        elif codes and isinstance(reply, Batch) and self.on_partly_refused(reply, answers):
+            return
         if isinstance(value, Exception):
             reply.fail(value, self._cluster.metrics)
         else:

@@ -101,8 +101,9 @@ class Refresher:
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
-        self._epoch = 0
         self._slots_only = False
+        self.epoch = 0
+        """Of the map that was last adopted: see ``ClusterMap``."""
         self.rounds = 0
         """How often the nodes were asked."""
         self.last = -inf
@@ -163,7 +164,7 @@ class Refresher:
             self._cluster.in_vain(error, reconnecting, counts)
             return reconnecting
         self.error = None
-        self._epoch = found.epoch
+        self.epoch = found.epoch
         self.last = monotonic()
         self._cluster.adopt(found)
         return Reconnecting()
@@ -191,7 +192,7 @@ class Refresher:
                     except ConnectFailed as error:
                         failures[str(node.address)] = error
                         continue
-                    if found.epoch >= self._epoch:
+                    if found.epoch >= self.epoch:
                         return found
                     behind.append(found)
         finally:

@@ -15,7 +15,17 @@ from typing import Any, NamedTuple
 from redisutils.address import Address, AddressMap
 from redisutils.errors import ProtocolError
 
-__all__ = ["Answer", "Peer", "Primary", "Replica", "backers", "decide", "read", "system_size"]
+__all__ = [
+    "Answer",
+    "Peer",
+    "Primary",
+    "Replica",
+    "Survey",
+    "backers",
+    "decide",
+    "read",
+    "system_size",
+]
 
 
 class Peer(NamedTuple):
@@ -64,6 +74,24 @@ class Answer:
     @property
     def failing_over(self) -> bool:
         return "failover_in_progress" in self.flags
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is known of the sentinels at this moment."""
+
+    primary: Primary | None
+    replicas: tuple[Replica, ...]
+    size: int
+    """How many sentinels there are."""
+    quorum: int | None
+    """How many of them must see that the primary is down."""
+    answers: tuple[tuple[str, Answer], ...]
+    """Of those that answer, by name."""
+    troubles: tuple[str, ...]
+    """Why the others do not."""
+    suspicion: str | None
+    """Why nothing is written at this moment, if that is so."""
 
 
 def read(
@@ -139,12 +167,13 @@ def backers(answers: Iterable[Answer], primary: Primary) -> int:
 
 
 def system_size(answers: Collection[Answer], known: int) -> int:
-    """How many sentinels there are.
+    """How many sentinels there are, as most of them count: one who exaggerates changes nothing.
 
     Args:
         known: how many we could ask.
     """
-    return max((1 + answer.others for answer in answers if answer.address), default=known)
+    counts = sorted(1 + answer.others for answer in answers if answer.address is not None)
+    return counts[len(counts) // 2] if counts else known
 
 
 def _replica(told: Mapping[str, Any], via: AddressMap) -> Replica:

@@ -23,7 +23,7 @@ from redisutils.errors import ConnectFailed, ConnectionLost, ProtocolError, Redi
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.topology.sentinel.answers import Answer, read
 
-__all__ = ["ABORTED", "PROMOTING", "SWITCHED", "Informant"]
+__all__ = ["ABORTED", "PROMOTING", "SWITCHED", "Informant", "concerns"]
 
 PATIENCE: Final = 1.0
 """Seconds for an answer: a sentinel has little to do."""
@@ -101,6 +101,8 @@ class Informant:
         """When it was asked for that (``time.monotonic``)."""
         self.trouble: str | None = None
         """Why it did not."""
+        self.silent = False
+        """Whether it has been told that it does not answer."""
         self.fatal = False
         """Whether it will not, until somebody mends something."""
         self.distrusted_until = 0.0
@@ -246,6 +248,14 @@ class Informant:
         if self._asking is not None:
             await asyncio.wait([self._asking])
         self.close()
+
+
+def concerns(words: list[str], master: str) -> bool:
+    """Whether a message is about this primary or what belongs to it: ``master NAME IP PORT``, or
+    ``KIND NAME IP PORT @ MASTER IP PORT``."""
+    if "@" in words[:-1]:
+        return words[words.index("@") + 1] == master
+    return master in words[:2]
 
 
 class _Listening(Owner[Connection]):

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from redisutils.topology.health import EndpointHealth, HealthReport
 from redisutils.topology.reasons import Reason
-from redisutils.topology.sentinel.answers import Replica
-from redisutils.topology.sentinel.watch import Survey
+from redisutils.topology.sentinel.answers import Replica, Survey
 
 __all__ = ["with_sentinels"]
 

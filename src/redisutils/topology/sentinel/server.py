@@ -47,9 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SentinelServer"]
 
-_DEPOSED: Final = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED"})
-"""Codes with which a server answers that is a replica now, and UNBLOCKED what it was blocking on
-when it became one."""
+_DEPOSED: Final = frozenset({"READONLY", "MASTERDOWN"})
+"""Codes with which a server answers that is a replica now."""
 
 _LAST_ANSWERS: Final = 0.5
 """Seconds that a server which is deposed has for the answers it owes."""
@@ -72,8 +71,8 @@ class SentinelServer(Standalone):
         self._attempts: dict[asyncio.Task[Connection], Address] = {}
         super().__init__(replace(self._reach, host="", port=0), settings, self._dial)
         self.watch = Watch(plan, self.metrics)
-        self.watch.on_suspected = self._hold
-        self.watch.on_settled = self._let_go
+        self.watch.suspicion.on_begun = self._hold
+        self.watch.suspicion.on_over = self._let_go
         self.watch.on_moved = self._move
 
     @property
@@ -102,7 +101,7 @@ class SentinelServer(Standalone):
 
     def _is_primary(self, address: Address) -> bool:
         present = self.watch.present
-        return present is not None and present.address == address and not self.watch.suspicious
+        return present is not None and present.address == address and not self.watch.suspicion
 
     async def _dial_to(self, address: Address) -> Connection | None:
         """A connection to this address; None if the primary has moved meanwhile."""

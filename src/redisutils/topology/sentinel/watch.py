@@ -2,36 +2,22 @@
 
 Rounds
 ------
-All sentinels are asked at once, over and over: every ``QUIET`` seconds, every ``WRONG`` while
-something is wrong, every ``URGENT`` while a failover is on, and at once when one of them has news,
+All sentinels are asked at once, over and over: now and then (see
+:mod:`redisutils.topology.sentinel.pace`), and at once when one of them has news,
 a connection to the primary has died, or somebody has nowhere to connect to. A round is over when a
 majority of all that there are says the same; else when all have answered or failed, or after
 ``GRACE`` seconds if any has answered, and then those decide that have: see
 :func:`redisutils.topology.sentinel.answers.decide`. One that does not answer holds up nothing.
 
-Suspicion
----------
-A single sentinel moves nothing. But the first to know of a failover is a single one, too, and
-each write to the old primary from then on may be lost. So what one says makes us **suspect** for
-a while: nothing is written until the others have said the same, or it has taken that back, or
-the while is over; and whose word turned out to be nothing is not believed alone for a time.
-
-================================================ =================================
-what one sentinel says                            how long we suspect at most
-================================================ =================================
-it is about to promote a replica (``PROMOTING``)  ``PROMOTION`` seconds
-another primary, in its news or of a later epoch  ``RUMOUR`` seconds
-================================================ =================================
+What one alone has to say is no reason to move: see :mod:`redisutils.topology.sentinel.suspicion`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -40,7 +26,7 @@ from redis.exceptions import RedisError
 
 from redisutils.address import Address
 from redisutils.connection.home import Home
-from redisutils.errors import ConnectFailed, PoolClosed, RedisUtilsError
+from redisutils.errors import PoolClosed, RedisUtilsError
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.topology.plan import SentinelPlan
@@ -48,21 +34,18 @@ from redisutils.topology.sentinel.answers import (
     Answer,
     Primary,
     Replica,
+    Survey,
     backers,
     decide,
-    system_size,
 )
-from redisutils.topology.sentinel.informant import ABORTED, PROMOTING, SWITCHED, Informant
+from redisutils.topology.sentinel.company import Company
+from redisutils.topology.sentinel.informant import ABORTED, PROMOTING, SWITCHED, Informant, concerns
+from redisutils.topology.sentinel.pace import Pace
+from redisutils.topology.sentinel.suspicion import PROMOTION, RUMOUR, Suspicion
 
-__all__ = ["Survey", "Watch"]
+__all__ = ["Watch"]
 
 logger = logging.getLogger("redisutils.sentinel")
-
-QUIET: Final = 10.0
-"""Seconds between rounds while all is well: news come by themselves."""
-
-WRONG: Final = 1.0
-URGENT: Final = 0.1
 
 GRACE: Final = 0.5
 """Seconds in which the others may answer as well, when one has and there is no majority yet."""
@@ -70,39 +53,9 @@ GRACE: Final = 0.5
 ROUND: Final = 4.0
 """Seconds for a round at most: to connect to one, and its answer."""
 
-PROMOTION: Final = 3.0
-"""A promoted replica says so within a second: it is asked every second by who promotes it."""
-
-RUMOUR: Final = 1.0
-"""What one sentinel knows the others hear within some tenths of a second."""
-
-DISTRUST: Final = 60.0
-"""Seconds for which the word of one who has raised a false alarm does not count alone."""
-
-HASTE: Final = 5.0
-"""Seconds for which it is urgent that a failover is on, or that one contradicts the others."""
-
 BEHIND: Final = 10.0
 """Seconds after which an older epoch is taken, if a majority of all sentinels stays with it: they
 were set up anew. Who has just not heard of a failover does within two."""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What is known of the sentinels at this moment."""
-
-    primary: Primary | None
-    replicas: tuple[Replica, ...]
-    size: int
-    """How many sentinels there are."""
-    quorum: int | None
-    """How many of them must see that the primary is down."""
-    answers: tuple[tuple[str, Answer], ...]
-    """Of those that answer, by name."""
-    troubles: tuple[str, ...]
-    """Why the others do not."""
-    suspicion: str | None
-    """Why nothing is written at this moment, if that is so."""
 
 
 class Watch:
@@ -123,16 +76,11 @@ class Watch:
         """Its replicas, as sentinels tell."""
         self.on_moved: Callable[[Address, Address], None] = lambda *_: None
         """Called with the old and the new address."""
-        self.on_suspected: Callable[[str], None] = lambda _: None
-        """Called with the reason when nothing may be written any more."""
-        self.on_settled: Callable[[], None] = lambda: None
-        """Called when it may again: the primary is where it was."""
+        self.suspicion = Suspicion()
+        """While there is one, nothing may be written, nor anybody connected to."""
         self._metrics = metrics
         self._home = Home.of(asyncio.get_running_loop())
-        self._informants = [
-            Informant(options, plan.master, plan.addresses, self._hear)
-            for options in plan.sentinels
-        ]
+        self._company = Company(plan, self._hear)
         self._task: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
@@ -140,21 +88,13 @@ class Watch:
         self._doubted = False
         self._heard_any = True  # in the last round
         self._answers: tuple[Answer, ...] = ()
-        self._suspect: Informant | None = None
-        self._suspicion = ""
-        self._suspect_since = self._suspect_until = 0.0
         self._behind_since: float | None = None
-        self._unsettled_since: float | None = None
+        self._pace = Pace()
 
     def __repr__(self) -> str:
-        return f"<Watch of {self.name}: {self.present}, {len(self._informants)} sentinels>"
+        return f"<Watch of {self.name}: {self.present}, {len(self._company)} sentinels>"
 
     # -- for whoever connects --------------------------------------------------------
-
-    @property
-    def suspicious(self) -> bool:
-        """Whether nothing may be written, nor anybody connected to."""
-        return self._suspect is not None
 
     async def primary(self) -> Address:
         """Where to connect to: at once, unless there is a reason to ask first.
@@ -166,10 +106,10 @@ class Watch:
         self._start()
         if self.present is None or (self._doubted and self._heard_any):
             await self._asked()
-        while self.suspicious:
+        while self.suspicion:
             await self._asked()
         if self.present is None:
-            raise self._unknown()
+            raise self._company.ignorance()
         return self.present.address
 
     def doubt(self) -> None:
@@ -183,16 +123,16 @@ class Watch:
 
     def survey(self) -> Survey:
         """What is known of the sentinels at this moment."""
-        told = [(each.options.peer, each.answer) for each in self._informants if each.answer]
+        told = self._company.answers
         answers = [answer for _, answer in told]
         return Survey(
             primary=self.present,
             replicas=self.replicas,
-            size=system_size(answers, len(self._informants)),
+            size=self._company.size(answers),
             quorum=next((each.quorum for each in answers if each.quorum is not None), None),
-            answers=tuple((name, answer) for name, answer in told),
-            troubles=tuple(each.trouble for each in self._informants if each.trouble),
-            suspicion=self._suspicion if self.suspicious else None,
+            answers=tuple(told),
+            troubles=tuple(self._company.troubles),
+            suspicion=self.suspicion.why if self.suspicion else None,
         )
 
     # -- the task --------------------------------------------------------------------
@@ -203,6 +143,18 @@ class Watch:
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), context=Context())
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Closed; or cancelled by somebody, and whoever connects next begins anew."""
+        for told in self._waiting:
+            if not told.done():
+                told.set_result(None)
+        self._waiting.clear()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+        if self.suspicion and not self._closed:
+            self.suspicion.settle()
 
     def _wake(self) -> None:
         if self._task is not None:
@@ -223,10 +175,8 @@ class Watch:
             waiting, self._waiting = self._waiting, []
             try:
                 await self._round()
-            except Exception as error:
-                self._metrics.background_errors += 1
-                with HARMLESS:
-                    logger.error("asking the sentinels of %s failed", self.name, exc_info=error)
+            except Exception as error:  # noqa: BLE001  # told by _failed
+                self._failed(error)
             finally:
                 for told in waiting:
                     if not told.done():
@@ -239,31 +189,21 @@ class Watch:
 
     def _pause(self) -> float:
         """Seconds until the next round."""
-        if self.suspicious:
-            return URGENT
-        now = monotonic()
         unsettled = any(
             answer.failing_over or self._contradicts(answer) for answer in self._answers
         )
-        if not unsettled:
-            self._unsettled_since = None
-        elif self._unsettled_since is None:
-            self._unsettled_since = now
-        elif now - self._unsettled_since > HASTE:
-            return WRONG * (0.75 + random.random() / 2)
-        if unsettled:
-            return URGENT * (0.5 + random.random())
-        enough = 2 * len(self._answers) > system_size(self._answers, len(self._informants))
+        few = 2 * len(self._answers) <= self._company.size(self._answers)
         down = any({"s_down", "o_down"} & answer.flags for answer in self._answers)
-        wrong = self.present is None or self._doubted or down or not enough
-        return (WRONG if wrong or self._behind_since else QUIET) * (0.75 + random.random() / 2)
+        behind = self._behind_since is not None
+        wrong = self.present is None or self._doubted or down or few or behind
+        return self._pace.pause(urgent=bool(self.suspicion), unsettled=unsettled, wrong=wrong)
 
     async def _round(self) -> None:
         """Ask all, and draw the conclusions."""
-        asked = {each.ask(): each for each in self._informants}
+        asked = {each.ask(): each for each in self._company}
         answers: dict[str, Answer] = {}
         pending = set(asked)
-        end = monotonic() + (GRACE if self.suspicious else ROUND)
+        end = monotonic() + (GRACE if self.suspicion else ROUND)
         decided = False
         while pending and not decided:
             done, pending = await asyncio.wait(
@@ -274,7 +214,7 @@ class Watch:
             if not done:
                 break
             for task in done:
-                if (answer := self._result(task)) is not None:
+                if (answer := self._result(asked[task], task)) is not None:
                     # One that is known by two addresses has one voice.
                     answers.setdefault(answer.identity, answer)
                     self._weigh(asked[task], answer)
@@ -287,19 +227,32 @@ class Watch:
         self._answers = tuple(answers.values())
         for task in pending:
             task.add_done_callback(partial(self._late, asked[task]))
-        self._calm_down()
+        if (told := self.suspicion.review(self._contradicts)) is not None:
+            self._note(told)
         self._learn()
         await asyncio.sleep(0.01)  # however much news there is
 
-    def _result(self, task: asyncio.Task[Answer]) -> Answer | None:
-        error = None if task.cancelled() else task.exception()
+    def _result(self, informant: Informant, task: asyncio.Task[Answer]) -> Answer | None:
+        if task.cancelled():
+            return None
+        error = task.exception()
         if error is None:
-            return None if task.cancelled() else task.result()
+            if informant.silent:
+                informant.silent = False
+                self._note(f"{informant.options.peer} answers again")
+            return task.result()
+        if not informant.silent:
+            informant.silent = True
+            self._note(informant.trouble or repr(error))
         if not isinstance(error, RedisUtilsError | RedisError):
-            self._metrics.background_errors += 1
-            with HARMLESS:
-                logger.error("asking a sentinel of %s failed", self.name, exc_info=error)
+            self._failed(error)
         return None
+
+    def _failed(self, error: BaseException) -> None:
+        """What nobody expects."""
+        self._metrics.background_errors += 1
+        with HARMLESS:
+            logger.error("asking the sentinels of %s failed", self.name, exc_info=error)
 
     # -- conclusions -----------------------------------------------------------------
 
@@ -309,7 +262,7 @@ class Watch:
         Returns whether there is nothing more to wait for.
         """
         answers = list(answers)
-        size = system_size(answers, len(self._informants))
+        size = self._company.size(answers)
         found = decide(answers, self.present)
         if found is None:
             return self._begin_anew(answers, size) if final else False
@@ -338,7 +291,7 @@ class Watch:
         old, self.present = self.present, found
         if old is None or old.address == found.address:
             return
-        self._suspect = None
+        self.suspicion.drop()
         self._metrics.events.note(
             "moved",
             logging.WARNING,
@@ -373,125 +326,44 @@ class Watch:
                 announced = Address(words[3], int(words[4]))
                 new = self.plan.addresses.get(announced, announced)
                 if self.present is not None and new != self.present.address:
-                    self._be_suspicious(informant, RUMOUR, f"says that it has moved to {new}")
-        elif channel and not self._is_ours(words):
+                    self._suspect(informant, RUMOUR, f"says that it has moved to {new}")
+        elif channel and not concerns(words, self.name):
             return
         elif channel == PROMOTING:
-            self._be_suspicious(informant, PROMOTION, "is about to promote a replica")
-        elif channel in ABORTED and informant is self._suspect:
-            self._settle()
+            self._suspect(informant, PROMOTION, "is about to promote a replica")
+        elif channel in ABORTED and self.suspicion.raised_by(informant):
+            self.suspicion.settle()
         self._wake()
-
-    def _is_ours(self, words: list[str]) -> bool:
-        """``master NAME IP PORT``, or ``KIND NAME IP PORT @ MASTER IP PORT``."""
-        if "@" in words[:-1]:
-            return words[words.index("@") + 1] == self.name
-        return words[1:2] == [self.name] or words[:1] == [self.name]
 
     def _weigh(self, informant: Informant, answer: Answer) -> None:
         if self._contradicts(answer):
-            self._be_suspicious(informant, RUMOUR, f"says that it has moved to {answer.address}")
+            self._suspect(informant, RUMOUR, f"says that it has moved to {answer.address}")
 
-    def _be_suspicious(self, informant: Informant, seconds: float, what: str) -> None:
-        now = monotonic()
-        if self.present is None or informant.distrusted_until > now:
-            return
-        until = now + seconds
-        if self._suspect is None:
-            self._suspect, self._suspect_since, self._suspect_until = informant, now, until
-            self._suspicion = why = f"{informant.options.peer} {what}"
-            text = "%s: nothing is written for a moment: %s"
+    def _suspect(self, informant: Informant, seconds: float, what: str) -> None:
+        before = bool(self.suspicion)
+        if self.present is not None:
+            self.suspicion.begin(informant, seconds, what)
+        if self.suspicion and not before:
+            text, why = "%s: nothing is written for a moment: %s", self.suspicion.why
             self._metrics.events.note("held", logging.WARNING, text, self.name, why, error=why)
-            self.on_suspected(why)
-        elif informant is not self._suspect:  # nobody prolongs what he has begun
-            latest = self._suspect_since + PROMOTION
-            self._suspect_until = min(max(self._suspect_until, until), latest)
 
     def _late(self, informant: Informant, task: asyncio.Task[Answer]) -> None:
         """An answer that no round has waited for."""
-        answer = self._result(task)
+        answer = self._result(informant, task)
         if answer is not None and self._contradicts(answer) and not self._closed:
             self._weigh(informant, answer)
             self._wake()
 
-    def _calm_down(self) -> None:
-        """After a round: end the suspicion if who has raised it takes it back, or was wrong."""
-        suspect = self._suspect
-        if suspect is None:
-            return
-        told = suspect.answer
-        if monotonic() >= self._suspect_until:
-            suspect.distrusted_until = monotonic() + DISTRUST
-            self._note(f"{suspect.options.peer} stands alone with what it says: not believed")
-            self._settle()
-        elif (
-            told is not None
-            and suspect.asked >= self._suspect_since
-            and not told.failing_over
-            and not self._contradicts(told)
-        ):
-            self._settle()
-
-    def _settle(self) -> None:
-        self._suspect = None
-        self.on_settled()
-
-    # -- who there is ----------------------------------------------------------------
-
     def _learn(self) -> None:
-        """Of other sentinels, and of replicas, from the answers of this round."""
-        if not self._answers:
-            return
+        """Of other sentinels, and of replicas, from what has been said."""
         present = self.present
         told = [each for each in self._answers if present and each.address == present.address]
         if told:
             self.replicas = max(told, key=lambda answer: answer.epoch).replicas
-        known = {each.address for each in self._informants}
-        known.update(filter(None, (each.socket for each in self._informants)))
-        ids = {each.identity for each in self._informants if each.identity}
-        first = self.plan.sentinels[0]
-        listed = {peer for answer in self._answers for peer in answer.sentinels}
-        for peer in sorted(listed):
-            if peer.address in known or peer.identity in ids:
-                continue
-            known.add(peer.address)
-            ids.add(peer.identity)
-            options = replace(first, host=peer.address.host, port=peer.address.port, path=None)
-            self._informants.append(
-                Informant(options, self.name, self.plan.addresses, self._hear, peer.identity or "?")
-            )
+        if self._answers and self._company.learn(keep=self.suspicion.raised_by):
             self._wake()
-        self._forget({peer.address for peer in listed})
-
-    def _forget(self, listed: set[Address]) -> None:
-        """Those that were learnt, and are another's second name, or that nobody knows any more."""
-        ids: set[str] = set()
-        for informant in sorted(self._informants, key=lambda each: each.learnt):
-            twice = informant.answer is not None and informant.identity in ids
-            gone = informant.trouble is not None and informant.address not in listed
-            if informant.answer is not None:
-                ids.add(informant.identity)
-            if informant.learnt and (twice or gone) and informant is not self._suspect:
-                self._informants.remove(informant)
-                informant.abandon()
 
     # -- errors ----------------------------------------------------------------------
-
-    def _unknown(self) -> ConnectFailed:
-        troubles = [each.trouble for each in self._informants if each.trouble]
-        strangers = [each.options.peer for each in self._informants if each.answer]
-        if strangers:
-            troubles.append(
-                f"{', '.join(strangers)} know{'s' * (len(strangers) == 1)} no primary of that "
-                "name (REDIS_SENTINEL_MASTER is the name in their `sentinel monitor`)"
-            )
-        fatal = bool(troubles) and all(each.fatal or each.answer for each in self._informants)
-        error = ConnectFailed(
-            f"no sentinel knows {self.name}: {'; '.join(troubles) or 'none has answered yet'}",
-            fatal=fatal,
-        )
-        error.elsewhere = not fatal
-        return error
 
     def _note(self, what: str) -> None:
         text = "%s: %s"
@@ -511,7 +383,7 @@ class Watch:
             if not told.done():
                 told.set_result(None)
         self._waiting.clear()
-        for informant in self._informants:
+        for informant in self._company:
             informant.abandon()
 
     async def aclose(self) -> None:
@@ -519,5 +391,5 @@ class Watch:
         self.abandon()
         if self._task is not None:
             await asyncio.wait([self._task])
-        await asyncio.gather(*(informant.aclose() for informant in self._informants))
+        await asyncio.gather(*(informant.aclose() for informant in self._company))
         self.abandon()  # those who wanted to know meanwhile

@@ -1,0 +1,109 @@
+"""What becomes of a read that the server that was asked does not answer.
+
+============================== ===============================================================
+the server                     the read
+============================== ===============================================================
+was lost, or is silent         goes on at another that may be asked
+says LOADING, MASTERDOWN, …    the same; it is not asked again before it has answered a look
+a replica: says MOVED          goes on at the primary (``replica``: waits for the next map). What
+                               a replica knows of slots may be old: the map does not learn it
+a replica: has not the script  goes on at the primary: scripts are not replicated
+============================== ===============================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any, Protocol
+
+from redisutils.connection.reply import Batch, Reply
+from redisutils.errors import Outcome
+from redisutils.retry import TRANSIENT
+from redisutils.topology.cluster.node import Node
+from redisutils.topology.cluster.reading import Copies
+from redisutils.topology.cluster.redirects import Redirects
+from redisutils.topology.cluster.roles import Known, LaneOver
+
+__all__ = ["ReadingRedirects"]
+
+
+class ReadingLaneOver(LaneOver, Protocol):
+    """A lane that reads from replicas."""
+
+    def only_reads(self, reply: Reply) -> bool:
+        """Whether another server may answer it instead."""
+
+    def read_at_primary(self, reply: Reply) -> None:
+        """Let the primary answer it, if that may be asked."""
+
+    def give_up(self, node: Node) -> None:
+        """Reads that ``node`` does not answer are asked of another, if there is one."""
+
+    def listen(self, node: Node) -> None:
+        """Tell ``node`` that this lane reads from it though it is a replica."""
+
+
+class ReadingRedirects(Redirects):
+    """See the module's docstring, and ``Redirects``.
+
+    Args:
+        copies: told of who is not to be read from.
+    """
+
+    __slots__ = ("_copies", "_over")
+
+    def __init__(self, lane: ReadingLaneOver, node: Node, cluster: Known, copies: Copies) -> None:
+        super().__init__(lane, node, cluster)
+        self._over = lane
+        self._copies = copies
+
+    def on_refused(self, reply: Reply, value: Any, code: str) -> bool:
+        if code == "NOSCRIPT" and self._is_replica() and self._over.only_reads(reply):
+            return self._at_primary(reply, code)
+        return super().on_refused(reply, value, code)
+
+    def on_lost(self, again: Sequence[Reply]) -> list[Reply]:
+        self._copies.away(self._node, "the connection to it was lost")
+        reads = [reply for reply in again if self._over.only_reads(reply)]
+        for reply in reads:
+            self._over.reroute(reply)
+            self._over.passed(reply)
+        self._copies.counts.moved_on += len(reads)
+        moved = set(reads)
+        return super().on_lost([reply for reply in again if reply not in moved])
+
+    def on_silent(self) -> None:
+        super().on_silent()
+        self._copies.away(self._node, "it is silent")
+        self._over.give_up(self._node)
+
+    def _is_replica(self) -> bool:
+        return self._node.primary is not None
+
+    def _follow(self, reply: Reply, refusal: Any, code: str) -> bool:
+        if code == "MOVED" and self._is_replica() and self._over.only_reads(reply):
+            self._cluster.refresher.want()
+            self._over.listen(self._node)
+            return self._at_primary(reply, code)
+        return super()._follow(reply, refusal, code)
+
+    def _elsewhere(self, reply: Reply, code: str) -> bool:
+        if code in TRANSIENT and self._is_replica():
+            self._copies.away(self._node, f"it answers {code}")
+            self._copies.counts.moved_on += 1
+        return super()._elsewhere(reply, code)
+
+    def _at_primary(self, reply: Reply, code: str) -> bool:
+        if self._too_often(reply) or monotonic() >= reply.deadline:
+            return False
+        reply.redirects += 1
+        self._cluster.metrics.retried(code, (reply,))
+        self._copies.counts.moved_on += 1
+        if reply.fate is not Outcome.UNKNOWN:
+            reply.fate = Outcome.REJECTED
+        if isinstance(reply, Batch):
+            reply.values = []
+        self._over.read_at_primary(reply)
+        self._over.passed(reply)
+        return True

@@ -1,0 +1,214 @@
+"""Keeping the figures of those that are read from: one look at each, once a second.
+
+A look is a PING; where ``max_lag`` bounds how far behind a replica may be, it is INFO replication,
+of the primary first and of its replicas when that is in: so one that keeps up is seen to. Where
+``max_lag`` is short, looks are more frequent, since what is not known counts as lag.
+
+Only what is read from is looked at, and for ``LINGER`` seconds more. Who did not answer is asked
+again every ``SOON``; as long as it has not, nobody reads from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import Any, Final, Generic, TypeVar
+
+from redis.exceptions import RedisError
+
+from redisutils.connection.packing import OwnPayload, pack
+from redisutils.errors import RedisUtilsError, code_of
+from redisutils.topology.plan import Reading
+from redisutils.topology.reading.figures import Copy
+from redisutils.topology.reading.standing import Course, Standing, standing
+
+__all__ = ["Watching"]
+
+C = TypeVar("C", bound=Copy)
+
+PERIOD: Final = 1.0
+"""Seconds between looks."""
+
+SOON: Final = 0.2
+"""Seconds until one is looked at again that has not answered."""
+
+SHORTEST: Final = 0.05
+"""Seconds between looks however short ``max_lag`` is."""
+
+LINGER: Final = 10.0
+"""Seconds after the last read for which looks go on."""
+
+PATIENCE: Final = 2.0
+"""Seconds that a look may take."""
+
+_PING: Final = OwnPayload(pack(("PING",)))
+_INFO: Final = OwnPayload(pack(("INFO", "replication")))
+
+Ask = Callable[[C, bytes, bool, float], "Future[Any]"]
+
+
+class Watching(Generic[C]):
+    """See the module's docstring. Belongs to the event loop that runs when it is made.
+
+    Args:
+        reading: what is to be known.
+        replicas_of: the replicas of a primary.
+        ask: issues a command of ours to one server (payload, decode, timeout).
+        zone_of: the availability zone that a server has told, if it has.
+        changed: called when somebody may be read from who might not before, or not any more.
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        replicas_of: Callable[[C], Sequence[C]],
+        ask: Ask[C],
+        zone_of: Callable[[C], str | None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._reading = reading
+        self._replicas_of = replicas_of
+        self._ask = ask
+        self._zone_of = zone_of
+        self._changed = changed
+        self._bounded = reading.max_lag < inf
+        self._period = min(PERIOD, max(SHORTEST, reading.max_lag / 3))
+        self._wanted: dict[C, float] = {}
+        self._courses: dict[C, Course] = {}
+        self._looking: dict[C, asyncio.Task[None]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
+        self._stopped = False
+
+    def want(self, primary: C) -> None:
+        """What this one has is read."""
+        if primary not in self._wanted:
+            self._hurry.set()
+        self._wanted[primary] = monotonic()
+        if self._task is None and not self._stopped:
+            # Nobody's context: it outlives whoever read first.
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run(), context=Context())
+
+    def away(self, copy: C, why: str) -> None:
+        """It was lost, is silent, or refuses to be read from: nobody asks it before it has answered
+        us."""
+        figures = copy.figures
+        if figures.proven:
+            figures.failed(why)
+            self._changed()
+        self._hurry.set()
+
+    def keep(self, wanted: Callable[[C], bool]) -> None:
+        """Look no more at others than those that are wanted."""
+        for primary in [primary for primary in self._wanted if not wanted(primary)]:
+            del self._wanted[primary]
+            self._courses.pop(primary, None)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped = True
+        for task in (self._task, *self._looking.values()):
+            if task is not None:
+                task.cancel()
+
+    async def stopped(self) -> None:
+        """Wait for the end of what was under way."""
+        tasks = [task for task in (self._task, *self._looking.values()) if task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    # -- rounds ------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while not self._stopped:
+            self._hurry.clear()
+            now = monotonic()
+            for primary, when in list(self._wanted.items()):
+                if now - when > LINGER:
+                    del self._wanted[primary]
+                    self._courses.pop(primary, None)
+                else:
+                    self._look_at(primary)
+            pause = self._period if self._all_well() else min(self._period, SOON)
+            await asyncio.sleep(SHORTEST)
+            try:
+                async with asyncio.timeout(pause - SHORTEST):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+
+    def _all_well(self) -> bool:
+        return all(
+            replica.figures.proven
+            for primary in self._wanted
+            for replica in self._replicas_of(primary)
+        )
+
+    def _look_at(self, primary: C) -> None:
+        if self._bounded:
+            self._start(primary, partial(self._bound, primary))
+            return
+        for copy in self._replicas_of(primary):
+            self._start(copy, partial(self._ping, copy))
+        if self._reading.source == "nearest":
+            self._start(primary, partial(self._ping, primary))
+
+    def _start(self, copy: C, look: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Look, unless the last look is still under way: one that is silent holds up no other."""
+        if copy in self._looking or self._stopped:
+            return
+        task = self._looking[copy] = asyncio.get_running_loop().create_task(look())
+        task.add_done_callback(lambda _: self._looking.pop(copy, None))
+
+    async def _bound(self, primary: C) -> None:
+        asked_at = monotonic()
+        told = await self._standing(primary)
+        course = self._courses.setdefault(primary, Course())
+        if told is not None and told.primary:
+            course.note(asked_at, told)
+        for replica in self._replicas_of(primary):
+            self._start(replica, partial(self._follow, course, replica))
+
+    async def _follow(self, course: Course, replica: C) -> None:
+        told = await self._standing(replica)
+        if told is None or told.primary:
+            return
+        figures = replica.figures
+        fresh_at = course.fresh_at(told)
+        if fresh_at > figures.fresh_at:
+            figures.fresh_at = fresh_at
+            self._changed()
+
+    async def _ping(self, copy: C) -> None:
+        await self._asked(copy, _PING)
+
+    async def _standing(self, copy: C) -> Standing | None:
+        info = await self._asked(copy, _INFO)
+        return None if info is None else standing(str(info))
+
+    async def _asked(self, copy: C, payload: bytes) -> Any:
+        """The answer; None if there is none."""
+        figures = copy.figures
+        began = monotonic()
+        try:
+            answer = await self._ask(copy, payload, True, PATIENCE)
+        except (RedisError, RedisUtilsError, OSError) as error:
+            figures.trouble = str(error)
+            if code_of(error) != "NOPERM":
+                self.away(copy, str(error))
+                return None
+            answer = None  # it answers, though this user may not ask
+        was = figures.proven, figures.zone
+        took = monotonic() - began
+        # The first had to wait for a connection.
+        figures.answered(took if figures.proven else None)
+        figures.zone = self._zone_of(copy)
+        if was != (True, figures.zone):
+            self._changed()
+        return answer

@@ -1,0 +1,95 @@
+"""``python -m tests.chaos``: see the package's description and ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import random
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from redisutils.testing import find_servers
+
+from .run import Record, play
+from .scenarios import SCENARIOS
+
+_LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for. 0; 1 if anything was as it must not be; 130 if it was
+    interrupted before anything was."""
+    asked = _parser().parse_args(arguments)
+    seed = random.randrange(1_000_000) if asked.seed is None else asked.seed
+    names = asked.only or list(SCENARIOS)
+    records: list[Record] = []
+    interrupted = False
+    _say(f"{asked.minutes:g} minutes on {asked.server} and {asked.loop}, --seed {seed}")
+    try:
+        with asyncio.Runner(loop_factory=_LOOPS[asked.loop]) as runner:
+            for name in names:
+                _say(f"\n{name}: {SCENARIOS[name].about}")
+                seconds = 60 * asked.minutes / len(names)
+                records.append(runner.run(play(name, seconds, seed, asked.server, _say)))
+    except KeyboardInterrupt:
+        interrupted = True
+    _say("\n" + "\n".join(map(_summary, records)))
+    complaints = [f"{record.name}, {one}" for record in records for one in record.complaints]
+    if complaints:
+        _say(f"\n{len(complaints)} complaints (--seed {seed}):")
+        _say("\n".join(f"- {complaint}" for complaint in complaints))
+        return 1
+    _say("interrupted: nothing was found so far" if interrupted else "all is well")
+    return 130 if interrupted else 0
+
+
+def _summary(record: Record) -> str:
+    seen = ", ".join(f"{count} {name}" for name, count in sorted(record.outcomes.items()))
+    verdict = "well" if record.well else f"{len(record.complaints)} complaints"
+    pace = record.turns / record.seconds if record.seconds else 0.0
+    return (
+        f"{record.name:<11} {record.rounds:>4} rounds {record.turns:>8} turns {pace:>6.0f}/s  "
+        f"errors: {seen or 'none'}  {verdict}"
+    )
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not (minutes > 0 and math.isfinite(minutes)):
+        raise argparse.ArgumentTypeError(f"{text} must be a number greater than 0")
+    return minutes
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description="Let everything happen to clusters that can happen to them, while callers "
+        "work; then nothing may be lost, doubled, out of order or answered wrongly.",
+    )
+    servers = list(find_servers())
+    default = "default: %(default)s"
+    parser.add_argument(
+        "--minutes", type=_minutes, default=8.0, help="all scenarios together; default: %(default)g"
+    )
+    parser.add_argument("--seed", type=int, help="of all that is random; default: any")
+    parser.add_argument(
+        "--only", action="append", choices=list(SCENARIOS), help="one of them; may be repeated"
+    )
+    parser.add_argument("--server", choices=servers, default=servers[0], help=default)
+    parser.add_argument("--loop", choices=list(_LOOPS), default="uvloop", help=default)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
