@@ -55,8 +55,8 @@ async def test_it_goes_to_each_keys_owner(cluster: EmbeddedCluster) -> None:
                 assert ports(conn) == cluster.node_for(key).port
                 assert await conn.get(key) == b"v"
                 assert await conn.lpush(f"list:{{{key}}}", 1) >= 1
-                popped: Any = await conn.blpop([f"list:{{{key}}}"], 1)
-                assert popped[1] == b"1"
+                popped = await conn.blpop([f"list:{{{key}}}"], 1)
+                assert popped == (f"list:{{{key}}}".encode(), b"1")
                 assert lent(pool) == 1
             assert conn.node in repr(conn)
             where = conn.node

@@ -433,7 +433,7 @@ async def test_ways_to_make_one(cluster: EmbeddedCluster) -> None:
         ({"host": "h", "mode": "sentinel"}, "mode='sentinel'"),
         ({"host": "h", "retry_on_error": [OSError]}, "retry_on_error=.*cannot"),
     ],
-    ids=str,
+    ids=lambda given: " ".join(given) if isinstance(given, dict) else "",
 )
 def test_what_cannot_be_honoured_is_refused_by_name(options: dict[str, Any], words: str) -> None:
     make: Any = RedisCluster

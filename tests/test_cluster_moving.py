@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from redisutils.testing import EmbeddedCluster
+from redisutils.topology.cluster.cluster import Cluster
 
 from .cluster_load import Load
 from .clusters import cluster_pool, other_primary, slots_of, told
@@ -157,6 +158,23 @@ async def test_a_transaction_that_makes_keys_half_way_waits_for_the_end(
             )
         assert await both == [1, 1]
     await cluster.move_slot(cluster.slot_of("{t}"), source)
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_a_node_that_still_answers_is_heard_to_the_end(cluster: EmbeddedCluster) -> None:
+    """What it executed before the move counts, however long its answers are on their way."""
+    source, target = cluster.node_for("{l}"), other_primary(cluster, "{l}")
+    async with cluster.proxied() as network, cluster_pool(cluster, network) as pool:
+        await pool.client.set("{l}long", "x" * 4000)
+        network.proxies[source].to_client.bandwidth = 200_000
+        answers = [asyncio.ensure_future(pool.client.get("{l}long")) for _ in range(75)]
+        counts = [asyncio.ensure_future(pool.client.incr("{l}")) for _ in range(20)]
+        await until(lambda: told(source, "GET", "{l}") == "20", "their execution")
+        await cluster.move_slot(cluster.slot_of("{l}"), target)
+        cast(Cluster, pool.server).refresher.want()
+        assert await asyncio.gather(*counts) == [*range(1, 21)]
+        await asyncio.gather(*answers)
+    await cluster.move_slot(cluster.slot_of("{l}"), source)
 
 
 async def test_who_was_sent_to_a_node_out_of_reach_comes_back_with_the_slot(

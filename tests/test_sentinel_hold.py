@@ -6,12 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-import redis
 
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import pack
 from redisutils.connection.protocol import Connection
-from redisutils.errors import ConnectionLost, Outcome
+from redisutils.errors import CommandTimeout, ConnectionLost, Outcome
 from redisutils.testing import EmbeddedServer
 
 from .ours import pool_at, standalone, until
@@ -75,16 +74,28 @@ async def test_one_that_is_held_is_not_handed_out(clean_server: EmbeddedServer) 
         (await checkout).release()
 
 
-async def test_silence_of_one_that_is_held_is_no_sign(clean_server: EmbeddedServer) -> None:
+async def test_silence_of_one_that_is_held_is_no_sign(
+    clean_server: EmbeddedServer, admin: Any
+) -> None:
     async with pool_at(clean_server, command_timeout=0.4) as pool:
         assert await pool.client.ping()
         lane = standalone(pool).lane()
         connection = lane.connection
         assert isinstance(connection, Connection)
+        admin.execute_command("CLIENT", "PAUSE", 10_000, "WRITE")
+        writing = asyncio.ensure_future(pool.client.incr("k"))
+        await until(lambda: connection.in_flight, "a command")
         connection.hold()
-        with pytest.raises(redis.TimeoutError, match="no answer"):
-            await pool.client.ping()
+        waiting = asyncio.ensure_future(pool.client.incr("k"))
+        with pytest.raises(CommandTimeout, match="no answer") as caught:
+            await writing
+        assert caught.value.outcome is Outcome.UNKNOWN
+        with pytest.raises(CommandTimeout, match="may be no primary any more") as caught:
+            await waiting  # with its lane, which sends nothing
+        assert caught.value.outcome is Outcome.NOT_SENT
         assert lane.connection is connection
         assert pool.status().size == 1
+        admin.execute_command("CLIENT", "UNPAUSE")
         connection.let_go()
         assert await pool.client.ping()
+        assert await pool.client.get("k") == b"1"

@@ -15,6 +15,12 @@ from redisutils.testing import find_servers
 
 from .run import Record, play
 from .scenarios import SCENARIOS
+from .sentinel import failovers
+
+_ABOUT = {
+    **{name: scenario.about for name, scenario in SCENARIOS.items()},
+    "sentinel": "a primary that sentinels watch over dies, hangs, or is replaced by choice",
+}
 
 _LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
@@ -24,16 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupted before anything was."""
     asked = _parser().parse_args(arguments)
     seed = random.randrange(1_000_000) if asked.seed is None else asked.seed
-    names = asked.only or list(SCENARIOS)
+    names = asked.only or list(_ABOUT)
     records: list[Record] = []
     interrupted = False
     _say(f"{asked.minutes:g} minutes on {asked.server} and {asked.loop}, --seed {seed}")
     try:
         with asyncio.Runner(loop_factory=_LOOPS[asked.loop]) as runner:
             for name in names:
-                _say(f"\n{name}: {SCENARIOS[name].about}")
+                _say(f"\n{name}: {_ABOUT[name]}")
                 seconds = 60 * asked.minutes / len(names)
-                records.append(runner.run(play(name, seconds, seed, asked.server, _say)))
+                if name == "sentinel":
+                    playing = failovers(seconds, seed, asked.server, _say)
+                else:
+                    playing = play(name, seconds, seed, asked.server, _say)
+                records.append(runner.run(playing))
     except KeyboardInterrupt:
         interrupted = True
     _say("\n" + "\n".join(map(_summary, records)))
@@ -74,7 +84,7 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos",
-        description="Let everything happen to clusters that can happen to them, while callers "
+        description="Let everything happen to clusters and sentinels that can, while callers "
         "work; then nothing may be lost, doubled, out of order or answered wrongly.",
     )
     servers = list(find_servers())
@@ -84,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, help="of all that is random; default: any")
     parser.add_argument(
-        "--only", action="append", choices=list(SCENARIOS), help="one of them; may be repeated"
+        "--only", action="append", choices=list(_ABOUT), help="one of them; may be repeated"
     )
     parser.add_argument("--server", choices=servers, default=servers[0], help=default)
     parser.add_argument("--loop", choices=list(_LOOPS), default="uvloop", help=default)

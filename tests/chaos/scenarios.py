@@ -139,7 +139,9 @@ async def isolation(arena: Arena) -> Played:
             lambda: told(heir, "INFO", "replication")["role"] == "master", "the election", _PATIENCE
         )
         elected = monotonic()
-        await until(lambda: "fail" in str(told(alone, "CLUSTER", "INFO")), "retreat", _PATIENCE)
+        await until(
+            lambda: told(alone, "CLUSTER", "INFO")["cluster_state"] == "fail", "retreat", _PATIENCE
+        )
         retreat = monotonic()
         await arena.load.goes_on(5)
     await cluster.wait_in_sync()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 from redisutils.testing import EmbeddedSentinels
 from tests.ours import our_tasks
 from tests.servers import client_of
 from tests.watched import Load, elected, pool_for
+
+from .run import Record
 
 __all__ = ["failovers"]
 
@@ -18,38 +21,44 @@ SLOWEST = 3.0
 
 
 async def failovers(
-    rounds: int = 12, seed: int | None = None, tell: Callable[[str], None] = lambda _: None
-) -> None:
+    seconds: float, seed: int, server: str, say: Callable[[str], None] = lambda _: None
+) -> Record:
     """Four tasks append numbers, each to a list of its own, while the primary is killed, hangs, or
-    is replaced by choice, and sentinels are killed and come back.
+    is replaced by choice, with and without a sentinel that hangs.
 
     Nothing may be doubled, out of order, or answered to somebody else; what was acknowledged may be
     missing only if the primary that acknowledged it has died; a failover by choice may cost no
     command; and commands succeed soon after each election. At the end nothing is left.
 
     Args:
-        rounds: how many failovers, about 8 s each.
-        seed: which, in which order; None for other ones at each run.
-        tell: is given a line for each round.
-
-    Raises:
-        AssertionError: something of this does not hold; the message tells the seed.
+        seconds: how long, one round at least, which takes about 8.
+        seed: of what happens when.
+        server: which kind.
+        say: told a line after each round.
     """
-    chosen = random.randrange(2**32) if seed is None else seed
-    dice = random.Random(chosen)
-    tasks = our_tasks()
-    try:
-        async with EmbeddedSentinels() as group:
-            pool = pool_for(group, command_timeout=20.0, circuit_breaker_seconds=0)
-            async with pool, Load(pool.client) as load:
-                lost: dict[str, set[int]] = {key: set() for key in load.acknowledged}
-                for number in range(1, rounds + 1):
-                    fault = dice.choice((_killed, _hanging, _by_choice, _without_a_sentinel))
+    record, dice, tasks = Record("sentinel"), random.Random(f"{seed} sentinel"), our_tasks()
+    began = monotonic()
+    async with EmbeddedSentinels(binary=server) as group:
+        pool = pool_for(group, command_timeout=20.0, circuit_breaker_seconds=0)
+        async with pool, Load(pool.client) as load:
+            lost: dict[str, set[int]] = {key: set() for key in load.acknowledged}
+            while not record.rounds or (monotonic() - began < seconds and not record.complaints):
+                record.rounds += 1
+                fault = dice.choice((_killed, _hanging, _by_choice, _without_a_sentinel))
+                try:
                     took = await _round(group, load, lost, fault)
-                    tell(f"round {number}, {fault.__name__[1:]}: first success after {took:.3f} s")
-        assert our_tasks() == tasks, "tasks are left"
-    except AssertionError as error:
-        raise AssertionError(f"with seed {chosen}: {error}") from error
+                    note = f"first success {took:.3f} s after the election"
+                except Exception as error:  # noqa: BLE001  # a round that fails ends the scenario
+                    record.complaints.append(f"round {record.rounds}: {error!r}")
+                    note = "failed"
+                say(f"sentinel {record.rounds}, {fault.__name__[1:]}: {note}")
+        record.turns = len(load.successes)
+        record.outcomes["UNKNOWN"] = len(load.unknown)
+        record.outcomes.update(type(error).__name__ for error in load.refused)
+    if our_tasks() != tasks:
+        record.complaints.append("tasks are left")
+    record.seconds = monotonic() - began
+    return record
 
 
 async def _round(

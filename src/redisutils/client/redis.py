@@ -161,7 +161,7 @@ class Redis(redis.asyncio.Redis):
         """The lane that commands use from now on."""
         if self.single_connection_client:
             return self._private_lane()
-        lane = self._lane = self._source.server().lane(self._lane_name, self._read_from)
+        lane = self._lane = self._source.server().lane_for(self._lane_name, self._read_from)
         return lane
 
     @classmethod

@@ -189,8 +189,8 @@ class RoamingConnection(PooledConnection):
         where = "no slot" if self._slot is None else f"slot {self._slot}"
         return CrossSlot(
             f"the key {shown(keys[0])} lives in slot {slot}, and this connection, to "
-            f"{connection.peer}, holds state (WATCH, MULTI, or a setting) for {where}: begin "
-            f"with async with pool.get(key={shown(keys[0])}) as conn, and give keys that belong "
+            f"{connection.peer}, holds state (WATCH, MULTI, or a setting) for {where}: begin with "
+            f"async with pool.get(key={shown(keys[0])}) as conn, and give keys that belong "
             "together the same hash tag"
         )
 

@@ -355,12 +355,14 @@ class Connection(asyncio.Protocol):
     # -- holding ---------------------------------------------------------------
 
     def hold(self) -> None:
-        """Write nothing more. What is issued meanwhile is kept, and leaves with :meth:`let_go`; if
-        the connection is lost first, it was never written. Answers are still read."""
+        """Write nothing more, and hold callers back. What is issued all the same is kept, and
+        leaves with :meth:`let_go`; if the connection is lost first, it was never written. Answers
+        are still read."""
         if not (self.held or self.closed):
             self.held = True
             self._kept_from = self._written
             self._write = self._kept.append
+            self.pause_writing()
 
     def let_go(self) -> None:
         """Write again, and what was kept first."""
@@ -370,6 +372,7 @@ class Connection(asyncio.Protocol):
             if self._kept:
                 self._write(b"".join(self._kept))
                 self._kept.clear()
+            self.resume_writing()
 
     @property
     def awaited(self) -> int:
@@ -444,7 +447,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         if (
             self.blocked
-            and not self.closed
+            and not (self.closed or self.held)
             and len(self._expected) <= MAX_IN_FLIGHT // 2
             and self._flights.bytes <= MAX_BYTES_IN_FLIGHT // 2
             and self._transport.get_write_buffer_size() <= _WRITE_BUFFER // 2

@@ -261,6 +261,8 @@ class Lane(Owner[Connection]):
         """What parked commands wait for while nothing is wrong."""
         if self._connection is None:
             return self._pool.shortage() or "no connection yet"
+        if self._connection.held:
+            return "nothing is written while it may be no primary any more"
         return f"{self._connection.in_flight} commands were in flight before it"
 
     def _release(self, connection: Connection) -> None:

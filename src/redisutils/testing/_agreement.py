@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ._asking import Deadline, ask
@@ -66,11 +66,17 @@ class Agreement:
     # --- blocking ---
 
     def wait_until_ok(
-        self, deadline: Deadline, *, owner: str | None = None, followers: int = 0
+        self,
+        deadline: Deadline,
+        *,
+        owner: str | None = None,
+        followers: int = 0,
+        at_each_look: Callable[[], None] = lambda: None,
     ) -> None:
         """Wait for agreement, also on a node that is to own slots and a number of replicas."""
 
         def missing() -> str | None:
+            at_each_look()
             found = self._agreed()
             if isinstance(found, str):
                 return found

@@ -132,8 +132,11 @@ class Server(Protocol):
     def check_closable(self) -> None:
         """Raises WrongLoop."""
 
-    def lane(self, name: str = DEFAULT_LANE, read_from: ReadFrom | None = None) -> LaneLike:
-        """The shared lane of this name, made when first asked for.
+    def lane(self, name: str = DEFAULT_LANE) -> LaneLike:
+        """The shared lane of this name, made when first asked for."""
+
+    def lane_for(self, name: str, read_from: ReadFrom | None) -> LaneLike:
+        """What clients issue commands through: the lane of this name, or one that reads elsewhere.
 
         Args:
             read_from: where its reads go; None for where the plan says. One server has no choice.

@@ -34,7 +34,7 @@ from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
 from redisutils.topology.checkouts import Checkouts
 from redisutils.topology.plan import ReadFrom
-from redisutils.topology.server import DEFAULT_LANE
+from redisutils.topology.server import DEFAULT_LANE, LaneLike
 
 if TYPE_CHECKING:
     from redisutils.topology.examining import Examiner
@@ -131,14 +131,17 @@ class Standalone:
 
     # -- lanes ---------------------------------------------------------------------
 
-    def lane(self, name: str = DEFAULT_LANE, read_from: ReadFrom | None = None) -> Lane:
-        """The shared lane of this name, made when first asked for; its first command connects.
-        There is but one server to read from."""
+    def lane(self, name: str = DEFAULT_LANE) -> Lane:
+        """The shared lane of this name, made when first asked for; its first command connects."""
         self.check_usable()
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = self._make_lane(name)
         return lane
+
+    def lane_for(self, name: str, read_from: ReadFrom | None) -> LaneLike:
+        """The same: there is but one server to read from."""
+        return self.lane(name)
 
     def private_lane(self, name: str) -> Lane:
         """A lane for one client alone, which closes it."""

@@ -12,8 +12,10 @@ from redis.exceptions import ResponseError
 
 from redisutils import Redis, RedisConfig, RedisPool
 from redisutils.cli.check.asking import NotAsked, Permissions
+from redisutils.cli.check.finding import Finding
 from redisutils.cli.loading import Loaded
 from redisutils.connection.options import ConnectOptions
+from redisutils.topology.cluster.map import Member
 
 __all__ = ["Case", "cannot"]
 
@@ -33,6 +35,13 @@ class Case:
     """Whether what may be refused is tried, where the server does not say beforehand."""
     addresses: list[str] = field(default_factory=list)
     """The host's, in the order in which they are tried."""
+    many: RedisConfig | None = None
+    """The configuration as it was given, when it names several servers: ``config`` is of one of
+    them, then, once ``seeds`` has found one."""
+    members: list[Member] = field(default_factory=list)
+    """Those servers, as far as they are known: ``topology`` finds them."""
+    told: list[Finding] = field(default_factory=list)
+    """What was found so far."""
     address: str = ""
     """The first that accepts connections."""
     open_door: bool = False

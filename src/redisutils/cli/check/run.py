@@ -93,6 +93,7 @@ async def _take(step: Step, case: Case, timeout: float, view: View, report: Repo
 
     def tell(finding: Finding) -> None:
         report.findings.append(finding)
+        case.told.append(finding)
         view.found(finding)
 
     say = Say(step.name, tell)

@@ -73,6 +73,8 @@ async def check_server(case: Case, say: Say) -> None:
     judge_version(kind, version, say)
     with judgement(say):
         _loading(info, say)
+    if case.many is not None:  # the topology is looked at as such
+        return
     if role == "slave":
         _replica(info, say)
     if mode == "cluster":
@@ -161,15 +163,18 @@ def _no_info(case: Case, error: Exception, say: Say) -> None:
 
 
 async def _sentinel(case: Case, say: Say) -> None:
-    told = []
+    told, names = [], []
     [masters] = await case.ask(("SENTINEL MASTERS",))
     if isinstance(masters, dict):
+        names = list(masters)
         told = [
             f"{name} is at {state.get('ip')}:{state.get('port')}" for name, state in masters.items()
         ]
     say.error(
         "this is a Sentinel: it tells where the primary is, and has no data",
-        "Set REDIS_HOST and REDIS_PORT to the primary"
+        f"Set REDIS_MODE=sentinel, REDIS_NODES={case.config.endpoint} and REDIS_SENTINEL_MASTER="
+        + (f"{names[0]}; or, without failover," if names else "its name; or, without failover,")
+        + " REDIS_HOST and REDIS_PORT to the primary"
         + (f": {'; '.join(told)}, as it sees it." if told else "."),
         primaries=told,
     )
@@ -179,14 +184,14 @@ async def _cluster(case: Case, say: Say) -> None:
     [answer] = await case.ask(("CLUSTER INFO",))
     if not isinstance(answer, dict):
         told = f"this is a node of a cluster, and {cannot(answer)} ask how many nodes it has"
-        say.note(told, "Grant `+cluster|info`. If they are several, use a cluster client.")
+        say.note(told, "Grant `+cluster|info`. If they are several, set REDIS_MODE=cluster.")
         return
     state: dict[str, Any] = answer
     with judgement(say):
-        _judge_cluster(state, whole(state, "cluster_size"), say)
+        _judge_cluster(state, whole(state, "cluster_size"), case.config.endpoint, say)
 
 
-def _judge_cluster(state: dict[str, Any], nodes: int, say: Say) -> None:
+def _judge_cluster(state: dict[str, Any], nodes: int, place: str, say: Say) -> None:
     if state.get("cluster_state") == "fail":
         say.error(
             "the cluster is down: not every slot has a node that serves it",
@@ -197,7 +202,8 @@ def _judge_cluster(state: dict[str, Any], nodes: int, say: Say) -> None:
         say.error(
             f"this is one of {nodes} primaries of a cluster, and is spoken to as if it were alone: "
             "commands on other nodes' keys fail with MOVED",
-            "Use a server that is no cluster's node, or a cluster client.",
+            "Set REDIS_MODE=cluster, and REDIS_NODES to some of its nodes "
+            f"(REDIS_NODES={place}); the program need not change.",
             primaries=nodes,
         )
     elif state.get("cluster_state") != "fail":

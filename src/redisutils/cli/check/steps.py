@@ -14,15 +14,18 @@ from redisutils.cli.check.latency import check_latency
 from redisutils.cli.check.login import check_login
 from redisutils.cli.check.memory import check_memory
 from redisutils.cli.check.names import check_name
+from redisutils.cli.check.nodes import check_nodes
 from redisutils.cli.check.persistence import check_persistence
 from redisutils.cli.check.port import check_port
 from redisutils.cli.check.process import check_process
 from redisutils.cli.check.replication import check_replication
 from redisutils.cli.check.rights import check_rights
+from redisutils.cli.check.seeds import check_seeds
 from redisutils.cli.check.server import check_server
 from redisutils.cli.check.settings import check_settings
 from redisutils.cli.check.slowlog import check_slowlog
 from redisutils.cli.check.tls import check_tls
+from redisutils.cli.check.topology import check_topology
 
 __all__ = ["STEPS", "Step"]
 
@@ -48,11 +51,13 @@ class Step:
 
 STEPS: Final = (
     Step("configuration", check_settings),
-    Step("name", check_name, "configuration", lambda case: not case.config.embedded),
+    Step("seeds", check_seeds, "configuration", lambda case: case.config.mode != "standalone"),
+    Step("name", check_name, "seeds", lambda case: not case.config.embedded),
     Step("port", check_port, "name", lambda case: case.networked),
     Step("tls", check_tls, "port", lambda case: case.networked and case.config.tls_enabled),
     Step("login", check_login, "tls"),
     Step("server", check_server, "login"),
+    Step("topology", check_topology, "server", lambda case: case.many is not None),
     Step("rights", check_rights, "server"),
     Step("memory", check_memory, "server", needs_info=True),
     Step("persistence", check_persistence, "server", needs_info=True),
@@ -61,5 +66,6 @@ STEPS: Final = (
     Step("slowlog", check_slowlog, "server"),
     Step("latency", check_latency, "server"),
     Step("clock", check_clock, "server"),
+    Step("nodes", check_nodes, "topology", lambda case: case.many is not None),
     Step("process", check_process),
 )

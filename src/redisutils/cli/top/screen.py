@@ -12,6 +12,7 @@ from rich.text import Text
 
 from redisutils.cli.drawing import duration, short, size
 from redisutils.cli.parts import legend, parts_bar
+from redisutils.cli.top.nodes import node_lines
 from redisutils.cli.top.panels import (
     LABEL,
     error_lines,
@@ -125,8 +126,12 @@ class Screen:
         if not self._own:
             below.append(process_line(frame))
         free = 1000 if height is None else height - len(above) - len(below) - len(gap) - 2
-        between = [] if self._own else list(tables(frame, room, free))
-        picture = [*above, *between, *(gap if between else ()), *below]
+        # Where there is much to show, each has its part.
+        nodes = list(node_lines(frame, room, free if self._own else max(5, free // 2)))
+        if nodes:
+            nodes = [*nodes, *gap] if self._own else [Text(), *nodes]
+        between = [] if self._own else list(tables(frame, room, free - len(nodes)))
+        picture = [*above, *nodes, *between, *(gap if between else ()), *below]
         if self.trouble:
             head = len(list(self._head(frame, room)))
             picture[head:] = [Text(line.plain, "bright_black") for line in picture[head:]]

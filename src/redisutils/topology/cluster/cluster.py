@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import weakref
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from redis.typing import EncodableT
 
@@ -20,7 +19,7 @@ from redisutils.address import Address
 from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
-from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, PoolClosed, WrongLoop, code_of
+from redisutils.errors import PoolClosed, WrongLoop, code_of
 from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.merging import merged
@@ -28,16 +27,15 @@ from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
 from redisutils.pool.settings import PoolSettings
-from redisutils.retry import Reconnecting, RetryPolicy
+from redisutils.retry import RetryPolicy
 from redisutils.topology.cluster.asking import AskingLane
 from redisutils.topology.cluster.checkouts import ClusterCheckouts
 from redisutils.topology.cluster.everywhere import Everywhere
-from redisutils.topology.cluster.keys import SLOTS, the_slot
+from redisutils.topology.cluster.keys import the_slot
 from redisutils.topology.cluster.lane import ClusterLane
-from redisutils.topology.cluster.map import ClusterMap, Member
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.redirects import FOLLOWED, redirection
-from redisutils.topology.cluster.refreshing import Refresher
+from redisutils.topology.cluster.roster import Roster
 from redisutils.topology.plan import ClusterPlan, ReadFrom
 from redisutils.topology.server import DEFAULT_LANE, LaneLike, Redirected
 from redisutils.topology.standalone import Standalone
@@ -47,7 +45,7 @@ if TYPE_CHECKING:
     from redisutils.topology.cluster.reading import Copies
     from redisutils.topology.health import HealthReport
 
-__all__ = ["Cluster", "Follower"]
+__all__ = ["Cluster"]
 
 logger = logging.getLogger("redisutils.cluster")
 
@@ -55,14 +53,7 @@ LEAVE_WITHIN: Final = 5.0
 """Seconds that a node which has left may take to answer what it owes."""
 
 
-class Follower(Protocol):
-    """Who wants to know where slots and nodes are."""
-
-    def on_map(self) -> None:
-        """The map has changed, perhaps."""
-
-
-class Cluster:
+class Cluster(Roster):
     """Made inside a running event loop, and bound to it.
 
     Args:
@@ -73,40 +64,23 @@ class Cluster:
 
     def __init__(self, options: ConnectOptions, settings: PoolSettings, plan: ClusterPlan) -> None:
         self.options = options
-        self.settings = settings
-        self._plan = plan
         self._loop = asyncio.get_running_loop()
         self._home = Home.of(self._loop)
         self._pid = os.getpid()
-        self.name = f"the cluster of {', '.join(map(str, plan.seeds[:3]))}"
+        name = f"the cluster of {', '.join(map(str, plan.seeds[:3]))}"
         if len(plan.seeds) > 3:
-            self.name += ", …"
-        self.metrics = PoolMetrics(self._loop, self.name)
+            name += ", …"
+        metrics = PoolMetrics(self._loop, name)
+        super().__init__(name, metrics, settings, plan, tls=options.tls is not None)
         self._closed = False
-        self.nodes: dict[Address, Node] = {}
-        """All that the map has, by where they are reached from here; seeds before there is one."""
-        self.nowhere = Node(Address("nowhere", 0), self._open_nowhere)
-        """The owner of slots whose owner is not known."""
-        self.owners: list[Node] = [self.nowhere] * SLOTS
-        """The owner of each slot. The same list for ever."""
-        self._preferred: Node | None = None  # whom to ask first for the map
-        self.version = 0
-        """Grows whenever a slot changes its owner."""
-        self.primaries: list[Node] = []
-        """Those that own slots, by their lowest slot."""
         self._lanes: dict[str, ClusterLane] = {}
         self._private: weakref.WeakSet[ClusterLane] = weakref.WeakSet()
         self._leaving: dict[asyncio.Task[None], Standalone] = {}
-        self._suspects: dict[Node, int] = {}
-        self._mapped: set[asyncio.Future[None]] = set()
-        self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()
-        """Who is told of each new map, and of each slot that has moved."""
         self._timeouts = settings.timeouts
         self._hooks: tuple[list[Hook[Connection]], ...] = ([], [], [])
         self._observer: Observer | None = None
         self.copies: Copies | None = None
         """Keeps what is known of those that are read from, if replicas are."""
-        self.refresher = Refresher(self, tls=options.tls is not None, addresses=plan.addresses)
         self.everywhere = Everywhere(self)
         self._examiner: ClusterExaminer | None = None
 
@@ -180,6 +154,10 @@ class Cluster:
             lane = self._lanes[name] = self._make_lane(name, source)
         return lane
 
+    def lane_for(self, name: str, read_from: ReadFrom | None) -> ClusterLane:
+        """See ``Server.lane_for``."""
+        return self.lane(name, read_from)
+
     def private_lane(self, name: str) -> ClusterLane:
         """A lane for one client alone, which closes it."""
         self.check_usable()
@@ -209,25 +187,6 @@ class Cluster:
 
     # -- nodes ---------------------------------------------------------------------------
 
-    def node_at(self, announced: Address) -> Node:
-        """The node that others call so."""
-        address = self._plan.addresses.get(announced, announced)
-        node = self.nodes.get(address)
-        if node is None:
-            node = self.nodes[address] = Node(address, self._open)
-        return node
-
-    def members(self) -> list[Node]:
-        """Those that the map has, primaries and replicas."""
-        return [node for node in self.nodes.values() if node.member is not None]
-
-    def any_primary(self) -> Node:
-        """One of them, at random: one that is not suspect if there is such a one."""
-        if not self.primaries:
-            return self.nowhere
-        well = [node for node in self.primaries if not node.suspect]
-        return random.choice(well or self.primaries)
-
     def _open(self, address: Address) -> Standalone:
         options = replace(self.options, host=address.host, port=address.port, one_of_many=True)
         server = Standalone(options, self.settings, whole=self.metrics)
@@ -246,177 +205,9 @@ class Cluster:
         if self.copies is not None:
             self.copies.unreachable(node)
 
-    def _open_nowhere(self, _: Address) -> Standalone:
-        raise ConnectFailed(self.why_unknown())
-
-    def why_unknown(self) -> str:
-        """Why it is not known who owns a slot."""
-        error = self.refresher.error
-        if error is not None:
-            return error.message
-        if not self.primaries:
-            return f"who owns which slots of {self.name} has not been told yet"
-        return f"nobody owns this slot of {self.name} at present"
-
-    def suspect(self, node: Node) -> None:
-        """``node`` was lost, or does not answer: look whether others have taken over."""
-        if not node.suspect and node.opened is not None:
-            node.suspect = True
-            self._suspects[node] = node.opened.metrics.bytes_in
-        self.refresher.want()
-
-    # -- the map -------------------------------------------------------------------------
-
-    def moved(self, slot: int, node: Node) -> None:
-        """A node says that ``node`` owns ``slot`` now."""
-        self._preferred = node  # nobody knows better
-        if self.owners[slot] is not node:
-            self._change({slot: node})
-            self._tell()
-        self.refresher.want()
-
-    def candidates(self) -> list[Node]:
-        """The nodes that may be asked for the map, the best first."""
-        known = [node for node in self.nodes.values() if node is not self.nowhere]
-        random.shuffle(known)
-        known.sort(key=lambda node: (node.suspect, not node.connected))
-        seeds = [self._plan.addresses.get(seed, seed) for seed in self._plan.seeds]
-        preferred, self._preferred = self._preferred, None
-        if preferred in known:
-            known.remove(preferred)
-            known.insert(0, preferred)
-        missing = [Node(seed, self._open) for seed in seeds if seed not in self.nodes]
-        for node in missing:
-            self.nodes[node.address] = node
-        return [*known, *missing]
-
-    def adopt(self, new: ClusterMap) -> None:
-        """This is who owns what now."""
-        if self._closed:
-            return
-        owners = [self.nowhere] * SLOTS
-        present: dict[Address, Node] = {}
-        for shard in new.shards:
-            primary = self._present(present, shard.primary, None)
-            for replica in shard.replicas:
-                self._present(present, replica, primary)
-            for first, last in shard.ranges:
-                owners[first : last + 1] = [primary] * (last + 1 - first)
-        gone = [node for address, node in self.nodes.items() if address not in present]
-        self.nodes = present
-        changes = {slot: node for slot, node in enumerate(owners) if node is not self.owners[slot]}
+    def _on_members(self) -> None:
         if self.copies is not None:
             self.copies.on_map()
-        self._change(changes)
-        for node in gone:
-            self._leave(node)
-        for lane in self._all_lanes():
-            lane.on_known()
-        for future in self._mapped:
-            if not future.done():
-                future.set_result(None)
-        self._tell()
-
-    def _tell(self) -> None:
-        for follower in list(self.followers):
-            follower.on_map()
-
-    def _present(self, present: dict[Address, Node], member: Member, primary: Node | None) -> Node:
-        node = present.get(member.address) or self.nodes.get(member.address)
-        if node is None:
-            node = Node(member.address, self._open)
-        present[member.address] = node
-        node.member = member
-        node.primary = primary
-        node.replicas = []
-        if primary is not None and member.healthy:
-            primary.replicas.append(node)
-        return node
-
-    def _change(self, changes: dict[int, Node]) -> None:
-        """Slots have other owners now."""
-        if not changes:
-            return
-        self.version += 1
-        left: dict[Node, set[int]] = {}
-        for slot, node in changes.items():
-            left.setdefault(self.owners[slot], set()).add(slot)
-            self.owners[slot] = node
-        self.primaries = list(dict.fromkeys(self.owners))
-        if self.nowhere in self.primaries:
-            self.primaries.remove(self.nowhere)
-        for lane in self._all_lanes():
-            for node, slots in left.items():
-                lane.slots_left(node, slots)
-
-    async def mapped(self, timeout: float) -> None:
-        """Wait until it is known who owns what.
-
-        Raises:
-            CommandTimeout: it takes longer.
-            ConnectFailed: nobody says so.
-        """
-        try:
-            async with asyncio.timeout(timeout):
-                while not self.primaries:
-                    await self.next_map()
-        except TimeoutError:
-            raise CommandTimeout(
-                f"waited {timeout:.3g} s: {self.why_unknown()}", outcome=Outcome.NOT_SENT
-            ) from None
-
-    async def next_map(self) -> None:
-        """Wait for the next map.
-
-        Raises:
-            ConnectFailed: nobody gives one.
-        """
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._mapped.add(future)
-        self.refresher.want()
-        try:
-            await future
-        finally:
-            self._mapped.discard(future)
-
-    def in_vain(self, error: ConnectFailed, reconnecting: Reconnecting, counts: bool) -> None:
-        """Nobody says who owns what."""
-        self.metrics.errors[type(error).__name__] += 1
-        self.metrics.events.note(
-            "map_failed", logging.WARNING, "%s", error.message, error=error.message
-        )
-        policy = self.settings.retry
-        allowed = 0 if error.fatal or policy.mode == "never" else policy.max_retries
-
-        def told() -> ConnectFailed:
-            own = type(error)(f"{error.message}; tried {reconnecting.times()}", fatal=error.fatal)
-            own.__cause__ = error
-            return own
-
-        if counts:
-            for lane in self._all_lanes():
-                lane.holding.parked.count_attempt(allowed, told)
-            if reconnecting.failures > allowed:
-                for future in self._mapped:
-                    if not future.done():
-                        future.set_exception(told())
-
-    def suspects(self) -> bool:
-        """Whether a node that owns slots is suspect. One that has been heard is not any more."""
-        for node, heard in list(self._suspects.items()):
-            server = node.opened
-            if server is None or server.metrics.bytes_in != heard:
-                node.suspect = False
-                del self._suspects[node]
-        return any(node in self._suspects for node in self.primaries)
-
-    def waiting(self) -> bool:
-        """Whether something waits to know who owns what."""
-        return bool(self._mapped) or any(lane.holding.parked for lane in self._all_lanes())
-
-    def policy(self) -> RetryPolicy:
-        """How attempts are repeated."""
-        return self.settings.retry
 
     def _leave(self, node: Node) -> None:
         """``node`` is not in the cluster any more."""

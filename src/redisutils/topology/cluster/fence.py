@@ -13,9 +13,9 @@ anything was refused, its first goes to Y alone, and the others follow when that
 What X refused must not run after what X executed later, on the same key (it had lost the slot for
 a moment): then it fails with what X said.
 
-X may never answer. After ``PATIENCE`` seconds, or at once if it was silent before, what it owes
-is given up (``settle``): its answer, should it come, is nobody's any more, since a server that has
-lost a slot may acknowledge a write that is lost with it.
+X may never answer. When nothing was heard of it for ``PATIENCE`` seconds, or at once if it was
+silent before, what it owes is given up (``settle``): its answer, should it come, is nobody's any
+more, since a server that has lost a slot may acknowledge a write that is lost with it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ from redisutils.topology.cluster.keys import keys_in
 __all__ = ["PATIENCE", "Fence", "Holding"]
 
 PATIENCE: Final = 0.5
-"""Seconds for which a server that has lost a slot may answer what it was sent before."""
+"""Seconds for which a server that has lost a slot may be silent before it has answered what it was
+sent."""
+
+LATE: Final = 0.1
+"""Seconds by which an event loop that is later than that has not read what has come meanwhile."""
 
 
 class Holding:
@@ -104,8 +108,10 @@ class Fence(Holding):
 
     __slots__ = (
         "_armed",
+        "_heard",
         "_lift",
         "_metrics",
+        "_patience",
         "_pause",
         "_pending",
         "_ran",
@@ -140,16 +146,37 @@ class Fence(Holding):
         self._armed: Reply | None = None
         self._refused: dict[Reply, Any] = {}  # and what was said
         self._ran: list[Reply] = []
+        self._patience = PATIENCE
+        self._heard: Callable[[], float] = lambda: 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._pause: asyncio.TimerHandle | None = None
 
-    def await_(self, pending: Iterable[Reply], patience: float) -> None:
-        """Stand until these have been answered, or refused, or for ``patience`` seconds, after
-        which they are given up."""
+    def await_(self, pending: Iterable[Reply], patience: float, heard: Callable[[], float]) -> None:
+        """Stand until these have been answered, or refused, or nothing was heard for ``patience``
+        seconds, after which they are given up.
+
+        Args:
+            heard: when something was heard last (``time.monotonic``) of the server that owes them.
+        """
         self._pending.update(dict.fromkeys(pending))
+        self._patience = patience
+        self._heard = heard
+        self._wait(patience)
+
+    def _wait(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(patience, self._give_up)
+        self._timer = self._loop.call_later(seconds, self._look_at_the_time)
+
+    def _look_at_the_time(self) -> None:
+        timer, self._timer = self._timer, None
+        left = self._heard() + self._patience - monotonic()
+        if timer is not None and self._loop.time() - timer.when() > LATE:
+            left = LATE
+        if left > 0 and self._patience:
+            self._wait(left)
+        else:
+            self._give_up()
 
     def refuse(self, reply: Reply, refusal: Any, seconds: float = 0.0) -> None:
         """``reply`` was refused with ``refusal``. It waits here for its turn, and all for
@@ -217,7 +244,6 @@ class Fence(Holding):
         self.look()
 
     def _give_up(self) -> None:
-        self._timer = None
         late = [reply for reply in self._pending if not reply.done()]
         self._pending.clear()
         if late:

@@ -27,6 +27,7 @@ from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, PoolClosed, RedisUtilsError, with_outcome
 from redisutils.metrics.snapshot import LaneMetrics
 from redisutils.pool.lane import Lane
+from redisutils.pool.parking import Parking
 from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.fence import PATIENCE, Fence, Holding
 from redisutils.topology.cluster.gathered import Gathered
@@ -318,7 +319,7 @@ class ClusterLane:
             fence = self._fence(free, old, "has not answered what it was sent before")
             fenced.add(fence)
         for fence in fenced:
-            fence.await_(pending, patience)
+            fence.await_(pending, patience, partial(self._heard, old))
             fence.look()
 
     def _fence(self, slots: frozenset[int], old: Node, why: str) -> Fence:
@@ -345,8 +346,14 @@ class ClusterLane:
             fence = self._fence(frozenset((slot,)), node, "has refused it")
             pending = self._in_flight(node, lambda reply: slot in slots_in(reply.payload))
             if pending:
-                fence.await_(pending, PATIENCE)
+                fence.await_(pending, PATIENCE, partial(self._heard, node))
         fence.refuse(reply, refusal, seconds)
+
+    def _heard(self, node: Node) -> float:
+        """When something came last (``time.monotonic``) from where ``node`` owes answers."""
+        lane = self._lanes.get(node)
+        connection = lane.connection if isinstance(lane, Lane) else None
+        return 0.0 if connection is None else connection.last_heard
 
     def _in_flight(self, node: Node, wanted: Callable[[Reply], bool]) -> list[Reply]:
         """What ``node`` owes, oldest first. O(in flight there)."""
@@ -381,6 +388,10 @@ class ClusterLane:
                 del self._fences[slot]
         for reply in parked:
             self.reroute(reply)
+
+    def waiting(self) -> Parking:
+        """What waits for an owner to be known."""
+        return self.holding.parked
 
     def on_known(self) -> None:
         """There are nodes now: what waited for one goes out."""

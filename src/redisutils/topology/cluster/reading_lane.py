@@ -18,6 +18,7 @@ from asyncio import Future
 from collections.abc import Sequence
 from functools import partial
 from math import inf
+from time import monotonic
 from typing import Any, Final
 
 from redisutils.commands import is_blocking, lookup, may_write
@@ -42,6 +43,9 @@ from redisutils.topology.reading.writes import Writes
 __all__ = ["ReadingLane"]
 
 _READONLY: Final = OwnPayload(pack(("READONLY",)))
+
+MAP_WITHIN: Final = 0.2
+"""Seconds in which there should be a new map, when a replica knows a slot to be elsewhere."""
 
 _LISTEN_FOR: Final = 2.0
 """Seconds that a node may take to hear that it is read from."""
@@ -90,6 +94,7 @@ class ReadingLane(ClusterLane):
             self.check,
             cluster.refresher.want,
         )
+        self._resting: set[Reply] = set()
         self._hedging: Hedging[Node] | None = None
         if reading.hedge > 0 and reading.source != "primary":
             self._hedging = Hedging(
@@ -203,9 +208,24 @@ class ReadingLane(ClusterLane):
     def on_changed(self) -> None:
         """Who may be read from has changed: what waits for somebody looks again."""
         self._choosing.changed()
-        if self._unread.parked:
-            for reply in self._unread.parked.withdraw(lambda _: True):
-                self.reroute(reply)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        resting = self._resting
+        for reply in self._unread.parked.withdraw(lambda one: one not in resting):
+            self.reroute(reply)
+
+    def rest(self, reply: Reply, seconds: float) -> None:
+        """Issue it again in so many seconds."""
+        self._resting.add(reply)
+        self._refused = self._owners[slots_in(reply.payload)[0]]
+        self._unread.take_over(reply)
+        self.loop.call_later(seconds, self._rested, reply)
+
+    def _rested(self, reply: Reply) -> None:
+        self._resting.discard(reply)
+        if not self.closed:
+            self._look_again()
 
     def _why_unread(self) -> str:
         """Why nobody may be read from."""
@@ -216,9 +236,14 @@ class ReadingLane(ClusterLane):
         told = []
         for replica in primary.replicas:
             figures = replica.figures
-            why = figures.trouble
-            if figures.proven and figures.fresh_at > -inf:
+            if not figures.proven:
+                why = figures.trouble
+            elif monotonic() - figures.fresh_at <= bound:
+                why = "it says that its slot is elsewhere"
+            elif figures.fresh_at > -inf:
                 why = f"it is behind by more than REDIS_READ_MAX_LAG_SECONDS={bound:g}"
+            else:
+                why = figures.trouble or "how far it is behind is not known yet"
             told.append(f"{replica.address}: {why}")
         return (
             f"no replica of {primary.address} may be read from ({'; '.join(told) or 'it has none'})"
@@ -260,8 +285,7 @@ class ReadingLane(ClusterLane):
     def read_at_primary(self, reply: Reply) -> None:
         """Let the primary answer it; where that may not be asked, it waits for the next map."""
         if self._source == "replica":
-            self._refused = self._owners[slots_in(reply.payload)[0]]
-            self._unread.take_over(reply)
+            self.rest(reply, MAP_WITHIN)
         else:
             super().reroute(reply)
 

@@ -13,7 +13,7 @@ a replica: has not the script  goes on at the primary: scripts are not replicate
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from redisutils.errors import Outcome
 from redisutils.retry import TRANSIENT
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.reading import Copies
-from redisutils.topology.cluster.redirects import Redirects
+from redisutils.topology.cluster.redirects import AT_ONCE, Redirects
 from redisutils.topology.cluster.roles import Known, LaneOver
 
 __all__ = ["ReadingRedirects"]
@@ -36,6 +36,9 @@ class ReadingLaneOver(LaneOver, Protocol):
 
     def read_at_primary(self, reply: Reply) -> None:
         """Let the primary answer it, if that may be asked."""
+
+    def rest(self, reply: Reply, seconds: float) -> None:
+        """Issue it again in so many seconds."""
 
     def give_up(self, node: Node) -> None:
         """Reads that ``node`` does not answer are asked of another, if there is one."""
@@ -89,21 +92,33 @@ class ReadingRedirects(Redirects):
         return super()._follow(reply, refusal, code)
 
     def _elsewhere(self, reply: Reply, code: str) -> bool:
-        if code in TRANSIENT and self._is_replica():
-            self._copies.away(self._node, f"it answers {code}")
-            self._copies.counts.moved_on += 1
-        return super()._elsewhere(reply, code)
+        if code not in TRANSIENT or not self._is_replica() or not self._over.only_reads(reply):
+            return super()._elsewhere(reply, code)
+        self._cluster.refresher.want()
+        self._copies.away(self._node, f"it answers {code}")
+        return self._again(reply, code, self._over.reroute)
 
     def _at_primary(self, reply: Reply, code: str) -> bool:
+        return self._again(reply, code, self._over.read_at_primary)
+
+    def _again(self, reply: Reply, code: str, issue: Callable[[Reply], None]) -> bool:
+        """Issue it again, after a pause if that has been done before."""
         if self._too_often(reply) or monotonic() >= reply.deadline:
             return False
         reply.redirects += 1
-        self._cluster.metrics.retried(code, (reply,))
+        pause = 0.0
+        if reply.redirects > AT_ONCE:
+            backoff = self._cluster.settings.retry.backoff
+            pause = backoff.delay(reply.redirects - AT_ONCE)
+        self._cluster.metrics.retried(code, (reply,), pause)
         self._copies.counts.moved_on += 1
         if reply.fate is not Outcome.UNKNOWN:
             reply.fate = Outcome.REJECTED
         if isinstance(reply, Batch):
             reply.values = []
-        self._over.read_at_primary(reply)
+        if pause:
+            self._over.rest(reply, pause)
+        else:
+            issue(reply)
         self._over.passed(reply)
         return True

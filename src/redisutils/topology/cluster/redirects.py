@@ -38,7 +38,7 @@ from redisutils.topology.cluster.keys import slots_in
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.roles import Known, LaneOver
 
-__all__ = ["FOLLOWED", "MULTI", "Redirects", "is_asking", "redirection"]
+__all__ = ["AT_ONCE", "FOLLOWED", "MULTI", "Redirects", "is_asking", "redirection"]
 
 AT_ONCE: Final = 3
 """How often one command is handed on without a pause."""

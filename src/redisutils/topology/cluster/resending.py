@@ -15,7 +15,7 @@ from redisutils.topology.cluster.gathered import Gathered
 from redisutils.topology.cluster.keys import commands_in
 from redisutils.topology.cluster.roles import Known, LaneOver
 
-__all__ = ["Resending"]
+__all__ = ["Resending", "detached"]
 
 
 class Resending:
@@ -87,7 +87,7 @@ class Resending:
         nobody's; those that may be repeated are."""
         policy = self._cluster.settings.retry
         for reply in late:
-            again = _detached(reply, self._lane.loop)
+            again = detached(reply, self._lane.loop)
             again.fate = Outcome.UNKNOWN
             may_resend = policy.may_resend(partial(repeatable, again))
             if may_resend and again.tries() <= policy.max_retries:
@@ -102,7 +102,7 @@ class Resending:
                 )
 
 
-def _detached(reply: Reply, loop: AbstractEventLoop) -> Reply:
+def detached(reply: Reply, loop: AbstractEventLoop) -> Reply:
     """What the caller of ``reply`` awaits, as a reply of its own. The place of ``reply`` among
     those that are owed stays; what comes there is dropped."""
     again: Reply

@@ -62,7 +62,7 @@ class Figures:
         self.proven = False
         """Whether it has answered when it was last asked. Who has not is not read from."""
         self.trouble = "it has not been heard yet"
-        """Why it is not proven, or how far it has come is not known."""
+        """Why it is not proven, or how far it has come is not known; empty if it is."""
         self.round_trip: float | None = None
         """Seconds, smoothed; None as long as it is not known."""
         self._looks: deque[float] = deque(maxlen=_LOOKS)
@@ -75,6 +75,7 @@ class Figures:
     def answered(self, seconds: float | None = None) -> None:
         """It has, after so long; None if that says nothing of the way to it."""
         self.proven = True
+        self.trouble = ""
         if seconds is not None:
             self._looks.append(seconds)
             self.round_trip = sorted(self._looks)[len(self._looks) // 2]

@@ -177,7 +177,7 @@ class Hedging(Generic[C]):
         copies = self._copies(queue.primary)
         known = [copy.figures.pace.p95() for copy in copies] if len(copies) > 1 else []
         queue.delay = max(SOONEST, min(known, default=inf))
-        queue.renew_at = now + RENEWED
+        queue.renew_at = now + (RENEWED if queue.delay < inf else RENEWED / 10)
 
     def _look(self, queue: _Queue[C]) -> None:
         """Hedge what has waited for too long. O(reads since the last time)."""

@@ -144,10 +144,10 @@ class Watching(Generic[C]):
                 pass
 
     def _all_well(self) -> bool:
+        """Where there are no replicas at all, nobody may have told yet."""
+        found = [self._replicas_of(primary) for primary in self._wanted]
         return all(
-            replica.figures.proven
-            for primary in self._wanted
-            for replica in self._replicas_of(primary)
+            replicas and all(replica.figures.proven for replica in replicas) for replicas in found
         )
 
     def _look_at(self, primary: C) -> None:
@@ -195,19 +195,22 @@ class Watching(Generic[C]):
     async def _asked(self, copy: C, payload: bytes) -> Any:
         """The answer; None if there is none."""
         figures = copy.figures
+        trouble = ""
         began = monotonic()
         try:
             answer = await self._ask(copy, payload, True, PATIENCE)
         except (RedisError, RedisUtilsError, OSError) as error:
-            figures.trouble = str(error)
+            trouble = str(error)
             if code_of(error) != "NOPERM":
-                self.away(copy, str(error))
+                figures.trouble = trouble
+                self.away(copy, trouble)
                 return None
             answer = None  # it answers, though this user may not ask
         was = figures.proven, figures.zone
         took = monotonic() - began
         # The first had to wait for a connection.
         figures.answered(took if figures.proven else None)
+        figures.trouble = trouble
         figures.zone = self._zone_of(copy)
         if was != (True, figures.zone):
             self._changed()

@@ -36,14 +36,22 @@ from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
 from redisutils.errors import CommandTimeout, ConnectFailed, ConnectionLost
+from redisutils.metrics.merging import merged
+from redisutils.metrics.observer import Observer
+from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.settings import PoolSettings
-from redisutils.topology.plan import SentinelPlan
+from redisutils.retry import RetryPolicy
+from redisutils.topology.plan import ReadFrom, SentinelPlan
+from redisutils.topology.sentinel.answers import Replica
 from redisutils.topology.sentinel.role import prove_primary
 from redisutils.topology.sentinel.watch import Watch
+from redisutils.topology.server import LaneLike
 from redisutils.topology.standalone import Standalone
 
 if TYPE_CHECKING:
     from redisutils.topology.health import HealthReport
+    from redisutils.topology.sentinel.copies import Copies
+    from redisutils.topology.sentinel.reading_lane import ReadingLane
 
 __all__ = ["SentinelServer"]
 
@@ -74,12 +82,42 @@ class SentinelServer(Standalone):
         self.watch.suspicion.on_begun = self._hold
         self.watch.suspicion.on_over = self._let_go
         self.watch.on_moved = self._move
+        self._reading = plan.reading
+        self.copies: Copies | None = None
+        self._reading_lanes: dict[str, ReadingLane] = {}
 
     @property
     def place(self) -> Address | None:
         """Where the primary is, if that is known."""
         present = self.watch.present
         return None if present is None else present.address
+
+    # -- lanes -----------------------------------------------------------------------
+
+    def lane_for(self, name: str, read_from: ReadFrom | None) -> LaneLike:
+        """The lane of this name; one that reads from replicas where that is wanted."""
+        source = read_from or self._reading.source
+        if source == "primary" and not (self._reading.own_writes and self.copies):
+            return self.lane(name)
+        self.check_usable()
+        if source != self._reading.source:
+            name = f"{name}, reading from {source}"
+        lane = self._reading_lanes.get(name)
+        if lane is None:
+            # Imported by those who read from replicas.
+            from redisutils.topology.sentinel.copies import Copies
+            from redisutils.topology.sentinel.reading_lane import ReadingLane
+
+            if self.copies is None:
+                self.copies = Copies(self, self._reach, self._replicas, self._reading)
+            lane = ReadingLane(name, self.copies, replace(self._reading, source=source))
+            self._reading_lanes[name] = lane
+            self.copies.lanes.add(lane)
+        return lane
+
+    def _replicas(self) -> Sequence[Replica]:
+        self.watch.start()
+        return self.watch.replicas
 
     # -- connecting ------------------------------------------------------------------
 
@@ -194,6 +232,30 @@ class SentinelServer(Standalone):
 
     # -- what is going on ------------------------------------------------------------
 
+    def observe(self, observer: Observer | None) -> None:
+        """As of one server, and of the replicas."""
+        super().observe(observer)
+        if self.copies is not None:
+            self.copies.observe(observer)
+
+    def set_policy(self, policy: RetryPolicy) -> None:
+        """As of one server, and of the replicas."""
+        super().set_policy(policy)
+        for replica in self.copies.opened if self.copies is not None else ():
+            replica.set_policy(policy)
+
+    def snapshot(self) -> MetricsSnapshot:
+        """Of the primary, wherever it is; and of the replicas that are read from."""
+        if self.copies is None:
+            return super().snapshot()
+        replicas = [
+            (replica.metrics, replica.gauges()._replace(role="replica"))
+            for replica in self.copies.opened
+        ]
+        own = self.gauges()._replace(role="primary")
+        whole = merged((self.metrics, own), replicas)
+        return replace(whole, nodes=(self.metrics.node(own), *whole.nodes))
+
     async def health(self, timeout: float) -> HealthReport:
         """As of one server, and of the sentinels as far as is known: they are not asked for it."""
         from redisutils.topology.sentinel.judging import with_sentinels
@@ -206,13 +268,21 @@ class SentinelServer(Standalone):
     # -- the end -----------------------------------------------------------------------
 
     async def aclose(self, drain: float = 0.0) -> None:
-        """As of one server."""
+        """As of one server, and of the replicas."""
+        self.check_closable()
+        ours = not (self.forked or self._loop.is_closed())
+        if ours and self.copies is not None:
+            for lane in self._reading_lanes.values():
+                lane.close()
+            await self.copies.aclose(drain)
         await super().aclose(drain)
         if not (self.forked or self._loop.is_closed()):
             await self.watch.aclose()
 
     def abandon(self) -> None:
-        """As of one server."""
+        """As of one server, and of the replicas."""
         super().abandon()
         if not self.forked:
+            if self.copies is not None:
+                self.copies.abandon()
             self.watch.abandon()

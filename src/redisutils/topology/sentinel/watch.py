@@ -103,7 +103,7 @@ class Watch:
             ConnectFailed: no sentinel knows; the message tells of each.
             PoolClosed
         """
-        self._start()
+        self.start()
         if self.present is None or (self._doubted and self._heard_any):
             await self._asked()
         while self.suspicion:
@@ -137,7 +137,12 @@ class Watch:
 
     # -- the task --------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Find out who is there, and keep it so. Costs nothing when that is under way.
+
+        Raises:
+            PoolClosed
+        """
         if self._closed:
             raise self._is_closed()
         if self._task is None or self._task.done():

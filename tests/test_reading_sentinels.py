@@ -1,0 +1,191 @@
+"""Reading from the replicas of a primary that sentinels watch over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from redisutils import RedisPool, create_redis_pool
+from redisutils.testing import EmbeddedSentinels, EmbeddedServer, find_servers
+from redisutils.topology.sentinel.server import SentinelServer
+
+from .clusters import told
+from .ours import until
+
+MAIN, *_ = find_servers()
+
+one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
+
+
+@pytest.fixture(scope="module")
+def group() -> Iterator[EmbeddedSentinels]:
+    """A primary and two replicas; tests leave as many."""
+    with EmbeddedSentinels(3, 2, MAIN) as group:
+        yield group
+
+
+@asynccontextmanager
+async def reading(
+    group: EmbeddedSentinels, source: str | None, **settings: Any
+) -> AsyncIterator[RedisPool]:
+    """A pool that knows its replicas."""
+    told(group.primary, "SET", "k", "v")
+    await group.wait_in_sync()
+    given = settings if source is None else {"read_from": source, **settings}
+    async with create_redis_pool(
+        mode="sentinel",
+        nodes=group.addresses,
+        sentinel_master=group.master_name,
+        sentinel_password=group.sentinel_password,
+        password=group.password,
+        **given,
+    ) as pool:
+        await pool.client.get("k")
+        if source is not None:
+            await until(lambda: ready(pool), "that all replicas are known", 20.0)
+        for node in (group.primary, *group.replicas):
+            told(node, "CONFIG", "RESETSTAT")
+        yield pool
+
+
+def ready(pool: RedisPool, *away: EmbeddedServer) -> bool:
+    """Whether both replicas may be read from but these."""
+    server = pool.server
+    assert isinstance(server, SentinelServer)
+    copies = server.copies
+    replicas = [] if copies is None else copies.replicas_of(copies.primary)
+    left_out = {node.port for node in away}
+    return len(replicas) == 2 and all(
+        replica.figures.proven is (replica.server.options.port not in left_out)
+        for replica in replicas
+    )
+
+
+def counted(group: EmbeddedSentinels, command: str = "get") -> list[int]:
+    """How many of this command the primary and its replicas have executed."""
+    return [calls(node, command) for node in (group.primary, *group.replicas)]
+
+
+def calls(node: EmbeddedServer, command: str) -> int:
+    stats = told(node, "INFO", "commandstats")
+    return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
+
+
+async def get_many(pool: RedisPool, times: int = 40) -> None:
+    assert await asyncio.gather(*(pool.client.get("k") for _ in range(times))) == [b"v"] * times
+
+
+async def test_reads_are_spread_over_the_replicas_and_told_of_each(
+    group: EmbeddedSentinels,
+) -> None:
+    async with reading(group, "replica") as pool:
+        before = pool.metrics()
+        await get_many(pool)
+        assert await pool.client.mget("k", "none") == [b"v", None]
+        pipe: Any = pool.client.pipeline(transaction=False)
+        assert await pipe.get("k").get("none").execute() == [b"v", None]
+        assert await pool.client.set("k", "v")
+        assert await pool.client.dbsize() == 1
+        of_primary, *of_replicas = counted(group)
+        assert of_primary == 0
+        assert sum(of_replicas) == 42
+        assert min(of_replicas) >= 10
+        assert counted(group, "mget")[0] == 0
+        assert counted(group, "dbsize") == [1, 0, 0]  # it names no key
+        metrics = pool.metrics().since(before)
+        assert metrics.reads.from_replicas == 42
+        assert sorted(str(node.role) for node in metrics.nodes) == ["primary", "replica", "replica"]
+        assert metrics.commands >= 45
+        pipe = pool.client.pipeline(transaction=True)
+        assert await pipe.get("k").get("k").execute() == [b"v", b"v"]
+        assert counted(group)[0] == 2
+
+
+async def test_a_lane_of_its_own_reads_from_replicas(group: EmbeddedSentinels) -> None:
+    async with reading(group, None) as pool:
+        reports = pool.lane("reports", read_from="replica")
+        for _ in range(10):
+            assert await reports.get("k") == b"v"
+            assert await pool.client.get("k") == b"v"
+        of_primary, *of_replicas = counted(group)
+        assert (of_primary, sum(of_replicas)) == (10, 10)
+
+
+async def test_own_writes_are_read_at_the_primary(group: EmbeddedSentinels) -> None:
+    async with reading(group, "replica", read_own_writes_seconds=5) as pool:
+        results = await asyncio.gather(
+            *(
+                each
+                for number in range(50)
+                for each in (pool.client.set("w", number), pool.client.get("w"))
+            )
+        )
+        assert results[1::2] == [str(number).encode() for number in range(50)]
+        assert await pool.client.get("k") == b"v"
+        of_primary, *of_replicas = counted(group)
+        assert (of_primary, sum(of_replicas)) == (50, 1)
+
+
+async def test_reads_are_hedged(group: EmbeddedSentinels) -> None:
+    async with reading(group, "replica", read_hedge=0.5) as pool:
+        for _ in range(100):
+            await pool.client.get("k")
+        silent = group.replicas[0]
+        await silent.pause()
+        for _ in range(4):
+            await get_many(pool, 4)
+        await silent.resume()
+        assert pool.metrics().reads.hedges_won >= 1
+
+
+async def test_a_silent_replica_costs_no_read_its_answer(group: EmbeddedSentinels) -> None:
+    silent = group.replicas[0]
+    async with reading(group, "replica") as pool:
+        await silent.pause()
+        for _ in range(5):
+            await get_many(pool, 20)
+        await until(lambda: ready(pool, silent))
+        assert pool.metrics().reads.moved_on > 0
+        await silent.resume()
+        await until(lambda: ready(pool))
+
+
+async def test_a_replica_that_loads_its_data_or_has_no_script_sends_nobody_an_error(
+    group: EmbeddedSentinels,
+) -> None:
+    digest = told(group.primary, "SCRIPT", "LOAD", "return redis.call('GET', KEYS[1]) .. '!'")
+    async with reading(group, "prefer-replica") as pool:
+        assert await pool.client.evalsha_ro(digest, 1, "k") == b"v!"
+        for replica in group.replicas:
+            told(replica, "CONFIG", "SET", "replica-serve-stale-data", "no")
+            told(replica, "CONFIG", "SET", "masterauth", "wrong")
+            told(replica, "CLIENT", "KILL", "TYPE", "master")
+        try:
+            await get_many(pool)  # MASTERDOWN
+        finally:
+            for replica in group.replicas:
+                told(replica, "CONFIG", "SET", "masterauth", group.password)
+        await group.wait_in_sync()
+        for replica in group.replicas:
+            told(replica, "CONFIG", "SET", "replica-serve-stale-data", "yes")
+
+
+@one_loop
+async def test_reads_go_on_through_a_failover(group: EmbeddedSentinels) -> None:
+    async with reading(group, "prefer-replica") as pool:
+        stop = asyncio.Event()
+
+        async def read() -> None:
+            while not stop.is_set():
+                assert await pool.client.get("k") == b"v"
+
+        readers = [asyncio.ensure_future(read()) for _ in range(5)]
+        await group.failover()
+        assert await pool.client.set("k", "v")
+        stop.set()
+        await asyncio.gather(*readers)
+        await group.wait_in_sync()
