@@ -56,7 +56,7 @@ from redisutils.client.redis import Redis
 from redisutils.client.refusals import refuse_shared, refuse_unanswered
 from redisutils.client.source import LaneLike, Source
 from redisutils.commands import is_blocking, lookup, may_write
-from redisutils.connection.packing import pack
+from redisutils.connection.packing import PlacedPayload, pack
 from redisutils.errors import NotSharable, Outcome, with_outcome
 from redisutils.topology.cluster.cluster import Cluster
 from redisutils.topology.cluster.keys import slot_of
@@ -300,7 +300,7 @@ class RedisCluster(AsyncClusterManagementCommands, Redis):  # type: ignore[misc]
                 f"{command.name} blocks, and goes to the node that owns its key; at "
                 f"another: async with pool.get(node=…) as conn"
             )
-        payload = pack(args, *self._encoding)
+        payload = PlacedPayload(pack(args, *self._encoding))
         await self._cluster.mapped(self._timeout)
         nodes = self._targets(targets)
         lane = self._own_lane()
