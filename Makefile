@@ -6,7 +6,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench bench-cluster faults soak fuzz compat coverage requirements clean help
+.PHONY: demo test check bench bench-cluster faults soak chaos fuzz compat coverage requirements clean help
 
 # The newest Python that can make a virtual environment; or say make PYTHON=/path/to/python.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -61,6 +61,10 @@ faults: $(VENV)/.bench  ## what callers see when the network and the server fail
 # Everything at once under random faults, and nothing may be lost, doubled, mixed up or left over.
 soak: $(VENV)/.dev  ## ten minutes under fire; ARGS="--minutes 1 --seed 7"
 	$(BIN)/python -m tests.soak $(ARGS)
+
+# Clusters and sentinels that lose nodes, move slots, grow and shrink under load.
+chaos: $(VENV)/.dev  ## change clusters under load; ARGS="--minutes 2 --seed 7 --only NAME"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 # Coverage-guided, for what reads the network. Needs Linux.
 fuzz: $(VENV)/.fuzz  ## fuzz what reads the network; ARGS="--seconds 600"

@@ -167,7 +167,7 @@ async def test_a_step_that_breaks_is_no_all_clear(
     assert "\x1b" not in finding.found
     assert "nothing is wrong" not in found.shown
     assert found.report.exit_code(strict=True) == 1
-    after = {one.name for one in STEPS if one.after == step}
+    after = {one.name for one in STEPS if one.after == step} - {"topology"}  # there is but one
     assert after <= found.report.skipped.keys()
     if step != "slowlog":
         assert found.report.skipped["memory"] == found.report.skipped["clock"] == f"{step} failed"

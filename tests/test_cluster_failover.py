@@ -59,6 +59,11 @@ def pace(workers: Sequence[Worker], begin: float, end: float) -> float:
     return done / (end - begin)
 
 
+def least(workers: Sequence[Worker], begin: float, end: float) -> int:
+    """The fewest turns that one of them did."""
+    return min(sum(begin <= at < end for at in worker.successes) for worker in workers)
+
+
 def is_primary(node: EmbeddedServer) -> bool:
     try:
         return bool(told(node, "INFO", "replication")["role"] == "master")
@@ -97,7 +102,7 @@ async def test_a_killed_primary_costs_the_others_nothing(guarded: EmbeddedCluste
     )
     assert load.complaints == []
     assert [worker.failures for worker in well] == [[]] * len(well)
-    assert meanwhile > before / 2
+    assert least(well, killed, elected) > 5
     assert back - elected < 3
     for worker in hurt:
         for at, error in worker.failures:
@@ -165,8 +170,6 @@ async def test_a_node_that_only_we_do_not_reach(cluster: EmbeddedCluster) -> Non
         hurt, well = on(cluster, load, cut), on(cluster, load, *others)
         async with load:
             await load.goes_on(20)
-            began = monotonic()
-            await asyncio.sleep(0.3)
             network.proxies[cut].blackhole()
             lost = monotonic()
             await until(lambda: all(worker.failures for worker in hurt), "the failures")
@@ -177,7 +180,7 @@ async def test_a_node_that_only_we_do_not_reach(cluster: EmbeddedCluster) -> Non
         await load.audit()
     assert load.complaints == []
     assert [worker.failures for worker in well] == [[]] * len(well)
-    assert pace(well, lost, restored) > pace(well, began, lost) / 2
+    assert least(well, lost, restored) > 5
     for worker in hurt:
         for _, error in worker.failures:
             assert outcome_of(error) in (Outcome.UNKNOWN, Outcome.NOT_SENT), repr(error)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from redisutils.testing import EmbeddedCluster
+from redisutils.topology.cluster.cluster import Cluster
 
 from .clusters import cluster_pool, other_primary
+from .ours import until
 
 
 async def test_a_pipeline_issued_before_the_map_is_known(cluster: EmbeddedCluster) -> None:
@@ -61,3 +63,20 @@ async def test_what_waited_for_the_map_in_great_numbers(cluster: EmbeddedCluster
     async with cluster_pool(cluster) as pool:
         calls = [pool.client.incr("count") for _ in range(2000)]
         assert await asyncio.gather(*calls) == [*range(1, 2001)]
+
+
+async def test_what_is_on_its_way_to_the_old_owner_comes_first(cluster: EmbeddedCluster) -> None:
+    source, target = cluster.node_for("{w}"), other_primary(cluster, "{w}")
+    slot = cluster.slot_of("{w}")
+    async with cluster.proxied() as network, cluster_pool(cluster, network) as pool:
+        server = cast(Cluster, pool.server)
+        assert await pool.client.get("{w}") is None
+        network.proxies[source].to_server.latency = 0.4
+        first = [asyncio.ensure_future(pool.client.rpush("{w}", at)) for at in range(10)]
+        await cluster.move_slot(slot, target)
+        server.refresher.want()
+        port = network.proxies[target].port
+        await until(lambda: server.owners[slot].address.port == port, "the new map")
+        second = [asyncio.ensure_future(pool.client.rpush("{w}", at)) for at in range(10, 20)]
+        assert await asyncio.gather(*first, *second) == [*range(1, 21)]
+    await cluster.move_slot(slot, source)

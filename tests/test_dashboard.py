@@ -428,7 +428,7 @@ def test_each_of_three_nodes_is_told_and_which_is_down(screen: Page) -> None:
     for row, words in enumerate(
         (
             r"redis-1.*healthy.*33\s%.*1.00\sk/s.*800\sµs",
-            r"redis-2.*replica.*heard now, 5.00\skB behind",
+            r"redis-2.*replica.*heard now, 5.00\skB unconfirmed",
             "redis-3.*down, breaker open",
             "redis-4.*replica, offline",
             "redis-5.*degraded",

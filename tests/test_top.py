@@ -380,6 +380,51 @@ def test_it_fits_every_terminal(own: bool) -> None:
                     assert lines[-1].plain.strip().startswith("q quits")
 
 
+def nodes(count: int) -> list[dict[str, Any]]:
+    """Primaries, each with a replica after it. The third primary is down."""
+    found: list[dict[str, Any]] = []
+    for number in range(count):
+        name, quiet = f"redis-{number}:6379", {"in_flight": 0, "p99": None, "rate": 0.0}
+        primary = {
+            "endpoint": name, "role": "primary", "status": "healthy", "reachable": True,
+            "connected": True, "slots": 1 / count, "rate": 1000.0 * (number + 1), "p99": 0.002,
+            "in_flight": 7, "breaker": "closed",
+        }  # fmt: skip
+        if number == 2:
+            primary |= {"reachable": False, "status": "unhealthy", "breaker": "open", **quiet}
+        replica = {
+            "endpoint": f"{name}0", "role": "replica", "reachable": True, "breaker": "closed",
+            "follows": name, "lag": 1.0, "behind": 2_000, **quiet,
+        }  # fmt: skip
+        found += [primary, replica]
+    return found
+
+
+def test_each_of_three_nodes_has_its_line() -> None:
+    screen = Screen("somewhere")
+    screen.take(News((frame(nodes=nodes(3), nodes_in_all=6),)))
+    text = shown(screen, 130)
+    assert re.search(r"● redis-0:6379 +healthy +33% +1.00k +━+╸? +2.00 ms +7", text)
+    assert re.search(r"↳ redis-0:63790 +replica +1.00 s, 2.0 kB unconfirmed", text)
+    assert re.search(r"✖ redis-2:6379 +down, refused +33%", text)
+    assert text.index("redis-1:6379") < text.index("redis-2:6379")
+    assert "more, of which" not in text
+    narrow = shown(screen, 70)
+    assert "in flight   lag" not in narrow
+    assert re.search(r"redis-0:6379 +healthy +33% +1.00k +2.00 ms", narrow)
+
+
+def test_of_fifty_nodes_those_in_trouble_are_seen() -> None:
+    screen = Screen("somewhere")
+    screen.take(News((frame(nodes=nodes(50), nodes_in_all=130),)))
+    text = shown(screen, 100, 40)
+    assert "✖ redis-2:6379" in text
+    rows = [line for line in text.splitlines() if "redis-" in line]
+    assert f"and {130 - len(rows)} more, of which nothing is to be said" in text
+    assert not any("↳" in row for row in rows)
+    assert "GET" in text  # the busiest commands have their part
+
+
 def test_small_terminals_show_the_busiest_tall_ones_the_slowest_too() -> None:
     screen = Screen("x")
     screen.take(News((frame(breaker={"state": "closed"}),)))

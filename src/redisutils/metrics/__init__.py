@@ -11,6 +11,7 @@ slow     the slowest of the last minutes
 pulse    the event loop's lag, the garbage collector's pauses, the process's memory
 counters all that a pool counts
 merging  one snapshot of many servers
+reading  where reads went that replicas may answer
 events   log records of what matters, and never a flood of them
 observer who may watch commands one by one
 snapshot ``pool.metrics()``
@@ -19,6 +20,7 @@ snapshot ``pool.metrics()``
 
 from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.latency import FOLD_AT, LatencyHistogram, LatencySnapshot
+from redisutils.metrics.reading import ReadMetrics
 from redisutils.metrics.snapshot import (
     BreakerStatus,
     CommandMetrics,
@@ -46,6 +48,7 @@ __all__ = [
     "PoolMetrics",
     "ProcessMetrics",
     "Rates",
+    "ReadMetrics",
     "SlowCommand",
     "Split",
 ]

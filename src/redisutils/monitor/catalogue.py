@@ -11,6 +11,7 @@ from typing import Final
 
 from redisutils.monitor.described import Described
 from redisutils.monitor.nodes import NODES
+from redisutils.monitor.reads import READS
 from redisutils.monitor.samples import (
     age,
     breaker,
@@ -348,6 +349,7 @@ CATALOGUE: Final[tuple[Described, ...]] = (
     ),
     # -- each server
     *NODES,
+    *READS,
     # -- the process
     Described(
         "redisutils_loop_lag_seconds",

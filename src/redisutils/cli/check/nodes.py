@@ -188,7 +188,7 @@ def _versions(nodes: list[_Node], say: Say) -> None:
         if node.version:
             versions[node.version].append(node)
     if len(versions) > 1:
-        told = "; ".join(f"{version} on {_named(who)}" for version, who in versions.items())
+        told = "; ".join(f"{version} on {_named(who)}" for version, who in _largest(versions))
         say.warning(
             f"the nodes are of different versions: {told}",
             "During an upgrade that is as it should be. Afterwards bring the others along: what "
@@ -207,7 +207,7 @@ def _differences(nodes: list[_Node], say: Say) -> None:
         if len(values) < 2:
             continue
         alike = False
-        told = "; ".join(f"{value or 'none'} on {_named(who)}" for value, who in values.items())
+        told = "; ".join(f"{value or 'none'} on {_named(who)}" for value, who in _largest(values))
         say.warning(
             f"{name} differs: {told}",
             f"`CONFIG SET {name} …` where it is wrong, then `CONFIG REWRITE`. After a failover "
@@ -306,6 +306,11 @@ def _same_of_many(nodes: list[_Node], front: Iterable[Finding], say: Say) -> Non
 def _kind(finding: Finding) -> _Kind:
     """Ports and figures aside, it is the same."""
     return finding.step, finding.severity, re.sub(r"[\d.,]+", "#", finding.found)
+
+
+def _largest(groups: dict[str, list[_Node]]) -> list[tuple[str, list[_Node]]]:
+    """The largest first: the others are those that differ."""
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
 
 
 def _named(nodes: list[_Node]) -> str:

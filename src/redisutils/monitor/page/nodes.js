@@ -26,7 +26,7 @@ const lagOf = (node) => {
   if (node.lag === null && node.behind === null) return DASH;
   return [
     node.lag === null ? "" : `heard ${node.lag < 1 ? "now" : `${time(node.lag)} ago`}`,
-    node.behind ? `${bytes(node.behind)} behind` : "",
+    node.behind ? `${bytes(node.behind)} unconfirmed` : "",
   ]
     .filter(Boolean)
     .join(", ");

@@ -35,7 +35,7 @@ from redisutils.topology.reasons import Reason
 
 __all__ = ["ClusterExaminer", "Examined", "ranges_of"]
 
-TOGETHER: Final = 8
+TOGETHER: Final = 5
 """Nodes that are looked at as a whole in one look, unless there is a reason to look at more."""
 
 LONGEST: Final = 30.0

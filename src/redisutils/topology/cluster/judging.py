@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Literal
 
 from redisutils.address import Address, AddressMap
@@ -147,7 +148,7 @@ def _of_the_whole(view: View) -> Iterator[Reason]:
             f"{view.map.error}",
             "old-map",
         )
-    elif view.map.age > _OLD:
+    elif _OLD < view.map.age < inf:
         yield Reason(f"the map of {view.name} is {view.map.age:.0f} s old", "old-map")
 
 

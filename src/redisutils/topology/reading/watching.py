@@ -1,11 +1,11 @@
 """Keeping the figures of those that are read from: one look at each, once a second.
 
-A look is a PING; where ``max_lag`` bounds how far behind a replica may be, it is INFO replication,
+A look is a PING; where ``max_lag`` bounds how far behind a replica may be, INFO replication, too,
 of the primary first and of its replicas when that is in: so one that keeps up is seen to. Where
 ``max_lag`` is short, looks are more frequent, since what is not known counts as lag.
 
 Only what is read from is looked at, and for ``LINGER`` seconds more. Who did not answer is asked
-again every ``SOON``; as long as it has not, nobody reads from it.
+again every ``SOON`` for as long, and then as often as others; until it has, nobody reads from it.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ PATIENCE: Final = 2.0
 """Seconds that a look may take."""
 
 _PING: Final = OwnPayload(pack(("PING",)))
+"""Refused, as reads are, by a server that loads its data, or whose link to its primary is down
+where that matters to it (``replica-serve-stale-data no``). INFO never is."""
+
 _INFO: Final = OwnPayload(pack(("INFO", "replication")))
 
 Ask = Callable[[C, bytes, bool, float], "Future[Any]"]
@@ -61,6 +64,7 @@ class Watching(Generic[C]):
         ask: issues a command of ours to one server (payload, decode, timeout).
         zone_of: the availability zone that a server has told, if it has.
         changed: called when somebody may be read from who might not before, or not any more.
+        roles: whether to see to it that replicas are replicas, where nobody else does.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class Watching(Generic[C]):
         ask: Ask[C],
         zone_of: Callable[[C], str | None],
         changed: Callable[[], None],
+        *,
+        roles: bool = False,
     ) -> None:
         self._reading = reading
         self._replicas_of = replicas_of
@@ -77,17 +83,20 @@ class Watching(Generic[C]):
         self._zone_of = zone_of
         self._changed = changed
         self._bounded = reading.max_lag < inf
+        self._roles = roles
         self._period = min(PERIOD, max(SHORTEST, reading.max_lag / 3))
         self._wanted: dict[C, float] = {}
         self._courses: dict[C, Course] = {}
-        self._looking: dict[C, asyncio.Task[None]] = {}
+        self._looking: dict[C, asyncio.Task[object]] = {}
         self._task: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
+        self._soon_until = 0.0
         self._stopped = False
 
     def want(self, primary: C) -> None:
         """What this one has is read."""
         if primary not in self._wanted:
+            self._soon_until = monotonic() + LINGER
             self._hurry.set()
         self._wanted[primary] = monotonic()
         if self._task is None and not self._stopped:
@@ -102,7 +111,8 @@ class Watching(Generic[C]):
         if figures.proven:
             figures.failed(why)
             self._changed()
-        self._hurry.set()
+            self._soon_until = monotonic() + LINGER
+            self._hurry.set()
 
     def keep(self, wanted: Callable[[C], bool]) -> None:
         """Look no more at others than those that are wanted."""
@@ -135,7 +145,8 @@ class Watching(Generic[C]):
                     self._courses.pop(primary, None)
                 else:
                     self._look_at(primary)
-            pause = self._period if self._all_well() else min(self._period, SOON)
+            hasty = now < self._soon_until and not self._all_well()
+            pause = min(self._period, SOON) if hasty else self._period
             await asyncio.sleep(SHORTEST)
             try:
                 async with asyncio.timeout(pause - SHORTEST):
@@ -155,11 +166,11 @@ class Watching(Generic[C]):
             self._start(primary, partial(self._bound, primary))
             return
         for copy in self._replicas_of(primary):
-            self._start(copy, partial(self._ping, copy))
+            self._start(copy, partial(self._standing if self._roles else self._ping, copy))
         if self._reading.source == "nearest":
             self._start(primary, partial(self._ping, primary))
 
-    def _start(self, copy: C, look: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _start(self, copy: C, look: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Look, unless the last look is still under way: one that is silent holds up no other."""
         if copy in self._looking or self._stopped:
             return
@@ -168,7 +179,7 @@ class Watching(Generic[C]):
 
     async def _bound(self, primary: C) -> None:
         asked_at = monotonic()
-        told = await self._standing(primary)
+        told = await self._standing(primary, role="primary")
         course = self._courses.setdefault(primary, Course())
         if told is not None and told.primary:
             course.note(asked_at, told)
@@ -186,26 +197,38 @@ class Watching(Generic[C]):
             self._changed()
 
     async def _ping(self, copy: C) -> None:
-        await self._asked(copy, _PING)
+        await self._asked(copy, (_PING,), _no_complaint)
 
-    async def _standing(self, copy: C) -> Standing | None:
-        info = await self._asked(copy, _INFO)
+    async def _standing(self, copy: C, role: str = "replica") -> Standing | None:
+        def complaint(info: Any) -> str:
+            told = standing(str(info))
+            if told is None or not self._roles or told.primary is (role == "primary"):
+                return ""
+            return f"it says that it is no {role}"
+
+        info = await self._asked(copy, (_PING, _INFO), complaint)
         return None if info is None else standing(str(info))
 
-    async def _asked(self, copy: C, payload: bytes) -> Any:
-        """The answer; None if there is none."""
+    async def _asked(
+        self, copy: C, payloads: Sequence[bytes], complaint: Callable[[Any], str]
+    ) -> Any:
+        """The last answer; None if there is none, or it is one with a complaint."""
         figures = copy.figures
         trouble = ""
         began = monotonic()
         try:
-            answer = await self._ask(copy, payload, True, PATIENCE)
+            asked = [self._ask(copy, payload, True, PATIENCE) for payload in payloads]
+            answer = (await asyncio.gather(*asked))[-1]
         except (RedisError, RedisUtilsError, OSError) as error:
             trouble = str(error)
-            if code_of(error) != "NOPERM":
-                figures.trouble = trouble
-                self.away(copy, trouble)
-                return None
-            answer = None  # it answers, though this user may not ask
+            refused = code_of(error) != "NOPERM"
+            answer = None  # a user who may not ask: it answers all the same
+        else:
+            refused = bool(trouble := complaint(answer))
+        if refused:
+            figures.trouble = trouble
+            self.away(copy, trouble)
+            return None
         was = figures.proven, figures.zone
         took = monotonic() - began
         # The first had to wait for a connection.
@@ -215,3 +238,7 @@ class Watching(Generic[C]):
         if was != (True, figures.zone):
             self._changed()
         return answer
+
+
+def _no_complaint(_: object) -> str:
+    return ""

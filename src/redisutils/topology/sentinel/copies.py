@@ -91,7 +91,7 @@ class Copies:
         self._replicas: list[Member] = []
         self._leaving: set[asyncio.Task[None]] = set()
         self.watching: Watching[Member] = Watching(
-            reading, self.replicas_of, self._ask, self._zone_of, self.changed
+            reading, self.replicas_of, self._ask, self._zone_of, self.changed, roles=True
         )
 
     @property
@@ -100,15 +100,13 @@ class Copies:
         return [member.server for member in self._members.values()]
 
     def replicas_of(self, _: Member) -> Sequence[Member]:
-        """Those that are up and have a link to the primary, as sentinels tell. Asked some times a
-        second as long as there are reads."""
+        """Those of which sentinels know. What these say of links is some ten seconds old: our own
+        looks tell who answers, and is a replica. Asked some times a second as long as there are
+        reads."""
         told = self._known()
         if told is not self._told:
             self._told = told
-            # After a failover it takes sentinels some seconds to see that replicas have turned to
-            # the new primary: rather all than none, and our own looks tell who answers.
-            linked = [replica for replica in told if replica.linked] or told
-            self._adopt([replica.address for replica in linked])
+            self._adopt([replica.address for replica in told])
         return self._replicas
 
     def written(self, bucket: int) -> bool:
@@ -134,8 +132,7 @@ class Copies:
 
     def _adopt(self, addresses: Sequence[Address]) -> None:
         self._replicas = [self._member(address) for address in addresses]
-        present = {replica.address for replica in self._told}
-        for address in self._members.keys() - present:
+        for address in self._members.keys() - set(addresses):
             member = self._members.pop(address)
             for lane in list(self.lanes):
                 lane.forget(member)
