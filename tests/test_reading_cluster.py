@@ -369,6 +369,25 @@ async def test_own_writes_are_read_at_the_primary_for_a_while(whole: EmbeddedClu
     await whole.wait_in_sync()
 
 
+async def test_what_is_written_on_a_connection_of_its_own_counts_from_taking_it(
+    whole: EmbeddedCluster,
+) -> None:
+    (primary,) = whole.primaries
+    async with (
+        reading(whole, "replica", read_own_writes_seconds=30) as pool,
+        cut_off(*whole.replicas_of(primary)),
+    ):
+        async with pool.client.pipeline(transaction=True) as pipe:
+            await pipe.watch("k")
+            pipe.multi()
+            await pipe.set("k", "watched").execute()
+        assert await pool.client.get("k") == b"watched"
+        await pool.client.rpush("list", "a", "b")
+        assert await pool.client.blpop("list", 1) == (b"list", b"a")
+        assert await pool.client.lrange("list", 0, -1) == [b"b"]
+    await whole.wait_in_sync()
+
+
 async def test_reads_behind_a_write_in_one_turn_are_own_writes_too(whole: EmbeddedCluster) -> None:
     async with reading(whole, "replica", read_own_writes_seconds=5) as pool:
         results = await asyncio.gather(
