@@ -22,6 +22,9 @@ REST: Final = 0.01
 """Seconds that a task rests between two writes, on average. The servers share the machine with us,
 and need some of it to elect one of them."""
 
+PATIENCE: Final = 15.0
+"""Seconds for which the end is put off when nobody has taken over yet."""
+
 SEEN: Final = 2.0
 """Seconds that one sees all well again before the dead one is brought back."""
 
@@ -101,10 +104,16 @@ class Story:
         self.events.append(Event(self.elapsed, words, style))
 
     async def run(self, seconds: float, kill_after: float) -> None:
-        """Write for so long, and kill a primary meanwhile; then read what is there."""
+        """Write for so long, and kill a primary meanwhile; then read what is there.
+
+        Args:
+            seconds: until the end, which is put off for ``PATIENCE`` seconds at most when nobody
+                has taken over by then.
+            kill_after: until a primary is killed.
+        """
         await asyncio.gather(*(book.begin(self._client) for book in self.books))
         self.began = perf_counter()
-        asyncio.get_running_loop().call_later(seconds, self.stop)
+        asyncio.get_running_loop().call_later(seconds, self._time_is_up, PATIENCE)
         killer = asyncio.create_task(self._kill(kill_after))
         killer.add_done_callback(self._killed)
         try:
@@ -171,6 +180,13 @@ class Story:
         await asyncio.sleep(SEEN)
         await killing.bring_back()
         self.tell(f"{where} is started again, and follows who took over")
+
+    def _time_is_up(self, patience: float) -> None:
+        orphaned = self.killing.killed_at is not None and self.first_success is None
+        if orphaned and patience > 0:
+            asyncio.get_running_loop().call_later(0.1, self._time_is_up, patience - 0.1)
+        else:
+            self.stop()
 
     def _killed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
