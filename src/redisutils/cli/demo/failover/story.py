@@ -58,6 +58,8 @@ class Story:
         self.books = [Book(number, prefix, self.findings) for number in range(tasks)]
         victim = stage.owner(self.books[0].list_key)
         self.killing = Killing(victim, stage.successors(victim))
+        self.unread = 0
+        """Tasks whose list could not be read in the end."""
         self.first_success: float | None = None
         """When a write was first acknowledged where the primary had died, by who took over."""
         self._stage = stage
@@ -93,7 +95,7 @@ class Story:
     @property
     def right(self) -> bool:
         """Whether nothing happened that must not."""
-        return not self.findings.faults and self.first_success is not None
+        return not (self.findings.faults or self.unread) and self.first_success is not None
 
     def stop(self) -> None:
         """Let every task finish the write it is in."""
@@ -127,7 +129,13 @@ class Story:
             killer.result()
         self.tell("the tasks have stopped; reading back what the servers hold")
         until = self.killing.lost_until
-        await asyncio.gather(*(book.verify(self._client, until) for book in self.books))
+        readings = (book.verify(self._client, until) for book in self.books)
+        for error in await asyncio.gather(*readings, return_exceptions=True):
+            if isinstance(error, FAILURES):
+                self.unread += 1
+                self._failed(error)
+            elif error is not None:
+                raise error
 
     async def clean(self) -> None:
         """Delete all keys of the run."""
