@@ -248,7 +248,10 @@ class Cluster(Roster):
         Raises:
             CrossSlot: its keys live in several slots.
         """
-        return ClusterCheckouts(self, the_slot(args) if args else None)
+        slot = the_slot(args) if args else None
+        if self.copies is not None and args:
+            self.copies.touch(slot)
+        return ClusterCheckouts(self, slot)
 
     def checkouts_at(self, address: Address) -> ClusterCheckouts:
         """Where a connection to this node is had, be it a primary or a replica. Raises ConfigError
@@ -331,12 +334,16 @@ class Cluster(Roster):
     def snapshot(self) -> MetricsSnapshot:
         """What has been counted of all nodes, of those that have left, too, and what is going
         on."""
-        servers = [*self._opened(), *self._leaving.values()]
+        # Of one that has left and come back, the latter stands for both.
+        servers = [(server.metrics, server.gauges()) for server in self._leaving.values()]
+        for node in self.nodes.values():
+            if (server := node.opened) is not None:
+                gauges = server.gauges()
+                if node.member is not None:
+                    gauges = gauges._replace(role="replica" if node.primary else "primary")
+                servers.append((server.metrics, gauges))
         waiting = [lane.held() for lane in self._all_lanes() if lane.holds]
-        return merged(
-            (self.metrics, Gauges(self.name, lanes=tuple(waiting))),
-            [(server.metrics, server.gauges()) for server in servers],
-        )
+        return merged((self.metrics, Gauges(self.name, lanes=tuple(waiting))), servers)
 
     def status(self) -> PoolStatus:
         """The pools of all nodes, as one."""

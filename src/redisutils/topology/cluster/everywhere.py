@@ -13,7 +13,6 @@ from redisutils.connection.packing import PlacedPayload, unpack
 from redisutils.connection.reply import Reply
 from redisutils.topology.cluster.gathered import Gathered, part
 from redisutils.topology.cluster.gathering import Where, gather, where
-from redisutils.topology.cluster.keys import slot_of
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.roles import Known, LaneOver
 from redisutils.topology.cluster.walk import scan
@@ -46,7 +45,7 @@ class Everywhere:
         if command.name == "SCAN":
             return lane.loop.create_task(scan(self._cluster, lane, words, decode, timeout))
         if where(command) is Where.ANY or not self._cluster.primaries:
-            return lane.target(_slot(words)).submit(payload, decode, timeout)
+            return lane.target(None).submit(payload, decode, timeout)
 
         def issue(node: Node, payload: bytes) -> Future[Any]:
             return lane.lane_of(node).submit(payload, decode, timeout)
@@ -57,7 +56,7 @@ class Everywhere:
         """Issue what was held because nobody was known, or withdrawn from a node that has gone."""
         (words,) = unpack(reply.payload)
         if where(lookup(words)) is Where.ANY:
-            lane.hand_over(reply, partial(lane.target, _slot(words)))
+            lane.hand_over(reply, partial(lane.target, None))
             return
 
         def issue(node: Node, payload: bytes) -> Future[Any]:
@@ -96,13 +95,6 @@ class Everywhere:
         if which is Where.NODES:
             return [node for node in cluster.nodes.values() if node.member is not None]
         return cluster.primaries
-
-
-def _slot(words: Sequence[bytes]) -> int | None:
-    """Whose owner is asked, of what any node could do; None for any. Nodes pass on what is
-    published, each in its order: by two ways it could change."""
-    published = len(words) > 1 and lookup(words).name == "PUBLISH"
-    return slot_of(words[1]) if published else None
 
 
 def _answer(reply: Reply, together: Future[Any]) -> None:
