@@ -209,7 +209,7 @@ async def test_a_connection_that_was_made_before_anybody_read_from_it_learns_to(
 async def test_a_user_who_may_not_read_from_replicas_is_told_so(whole: EmbeddedCluster) -> None:
     for node in whole.nodes:
         told(node, "ACL", "SETUSER", "reader", "on", ">pw", "+@all", "-readonly", "~*", "&*")
-    user: Any = {"username": "reader", "password": "pw"}
+    user: dict[str, Any] = {"username": "reader", "password": "pw"}
     async with cluster_pool(whole, read_from="nearest", **user) as pool:
         with pytest.raises(ConnectFailed, match=r"'reader' may not .* change REDIS_READ_FROM"):
             await pool.client.get("k")
