@@ -530,6 +530,80 @@ async def test_a_connection_that_was_cut_comes_back(telling: EmbeddedCluster) ->
         await silence(pubsub, pool)
 
 
+@one_loop
+async def test_a_silent_node_is_left_for_another(cluster: EmbeddedCluster) -> None:
+    settings: dict[str, Any] = {"health_check_interval": 0.1, "command_timeout": 0.3}
+    async with (
+        cluster.proxied() as network,
+        cluster_pool(cluster, network, **settings) as pool,
+        cluster_pool(cluster) as other,
+        listening(pool) as pubsub,
+    ):
+        await pubsub.subscribe("plain")
+        await confirmed(pubsub, 1)
+        home = pubsub.connection._subscriptions._home.address.port
+        (proxy,) = [each for each in network.proxies.values() if each.port == home]
+        proxy.blackhole()
+        assert await confirmed(pubsub, 1) == [("subscribe", b"plain")]
+        assert pubsub.connection._subscriptions._home.address.port != home
+        await other.client.publish("plain", "m")
+        assert await messages(pubsub, 1) == [(b"plain", b"m")]
+        network.restore()
+
+
+@one_loop
+async def test_where_nobody_can_be_reached_nothing_is_subscribed(cluster: EmbeddedCluster) -> None:
+    settings: dict[str, Any] = {"command_timeout": 0.3, "max_retries": 0}
+    async with (
+        cluster.proxied() as network,
+        cluster_pool(cluster, network, **settings) as pool,
+        listening(pool) as pubsub,
+    ):
+        await pool.client.ping()
+        for proxy in network.proxies.values():
+            proxy.refuse()
+            proxy.close_all()
+        channel, *_ = shard_channels(cluster)
+        for subscribe in (pubsub.subscribe, pubsub.ssubscribe):
+            with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
+                await subscribe(channel)
+        assert not pubsub.subscribed
+        assert not pubsub.connection._subscriptions._wanted
+        network.restore()
+        await pubsub.ssubscribe(channel)
+        async with asyncio.timeout(10):
+            while True:  # first is told what went wrong meanwhile
+                try:
+                    assert await confirmed(pubsub, 1) == [("ssubscribe", channel.encode())]
+                    break
+                except redis.ConnectionError:
+                    pass
+        await pool.client.spublish(channel, "m")
+        assert await messages(pubsub, 1) == [(channel.encode(), b"m")]
+
+
+@one_loop
+async def test_slots_are_followed_behind_a_nat(cluster: EmbeddedCluster) -> None:
+    channel, *_ = shard_channels(cluster)
+    home, away = cluster.node_for(channel), other_primary(cluster, channel)
+    async with (
+        cluster.proxied() as network,
+        cluster_pool(cluster, network) as pool,
+        listening(pool) as pubsub,
+    ):
+        await pubsub.ssubscribe(channel)
+        await confirmed(pubsub, 1)
+        for target in (away, home):
+            await cluster.move_slot(cluster.slot_of(channel), target)
+            await confirmed(pubsub, 1)
+            assert await pool.client.spublish(channel, target.port) == 1
+            assert await messages(pubsub, 1) == [(channel.encode(), str(target.port).encode())]
+        for place in ((home.host, home.port), (home.host, network.proxies[home].port)):
+            async with pool.get(node=place) as conn:  # as announced, and as reached from here
+                assert (await conn.info("server"))["tcp_port"] == home.port
+            assert (await pool.client.info("server", target_nodes=place))["tcp_port"] == home.port
+
+
 # -- life --------------------------------------------------------------------------------------
 
 

@@ -196,7 +196,7 @@ class RedisCluster(AsyncClusterManagementCommands, Redis):  # type: ignore[misc]
     def _default_node(self) -> Node | None:
         cluster = self._cluster
         if self._default is not None:
-            node = cluster.nodes.get(self._default)
+            node = cluster.member_at(self._default)
             if node is not None:
                 return node
         return cluster.primaries[0] if cluster.primaries else None
@@ -208,7 +208,7 @@ class RedisCluster(AsyncClusterManagementCommands, Redis):  # type: ignore[misc]
         Raises:
             redis.DataError: it is not.
         """
-        found = None if node is None else self._cluster.nodes.get(address_in(node))
+        found = None if node is None else self._cluster.member_at(address_in(node))
         if found is None:
             raise DataError(f"set_default_node({node!r}): it is not in the cluster")
         self._default = found.address
@@ -228,10 +228,10 @@ class RedisCluster(AsyncClusterManagementCommands, Redis):  # type: ignore[misc]
             address = address_in(node_name)
         else:
             raise DataError("get_node() needs host and port, or node_name")
-        known = {node.address: node for node in self._cluster.members()}
-        if address not in known and host == "localhost":
-            address = Address("127.0.0.1", address.port)
-        return self._shown(known[address]) if address in known else None
+        node = self._cluster.member_at(address)
+        if node is None and address.host == "localhost":
+            node = self._cluster.member_at(Address("127.0.0.1", address.port))
+        return None if node is None else self._shown(node)
 
     def get_node_from_key(self, key: Any, replica: bool = False) -> ClusterNode | None:
         """The owner of a key's slot.
@@ -352,7 +352,7 @@ class RedisCluster(AsyncClusterManagementCommands, Redis):  # type: ignore[misc]
         nodes = []
         for one in given:
             address = address_in(one)
-            node = cluster.nodes.get(address)
+            node = cluster.member_at(address)
             if node is None:
                 error = RedisClusterException(
                     f"target_nodes: {address} is not in {cluster.name}, which has "

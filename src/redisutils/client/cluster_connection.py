@@ -113,7 +113,7 @@ class ClusterConnection:
         cluster = self._source.server()
         assert isinstance(cluster, Cluster)
         await cluster.mapped(self.socket_timeout)
-        if self._home is not None and self._home not in cluster.nodes:
+        if self._home is not None and cluster.member_at(self._home) is None:
             error = RedisClusterException(f"node {self._home} is not in {cluster.name}")
             raise with_outcome(error, Outcome.NOT_SENT)
         # Nobody who is kept by the connections may keep us: see __del__.

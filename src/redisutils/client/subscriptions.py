@@ -169,7 +169,7 @@ class Subscriptions(Mail):
         if home is not None and home.member is not None and home is cluster.nodes.get(home.address):
             return home
         if self._fixed is not None:
-            home = cluster.nodes.get(self._fixed)
+            home = cluster.member_at(self._fixed)
         else:
             home = cluster.any_primary()
         self._home = home = None if home is cluster.nowhere else home
