@@ -15,8 +15,9 @@ from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redisutils.address import Address
+from redisutils.client.confirmations import KINDS
 from redisutils.client.source import Source
-from redisutils.client.subscriptions import KINDS, Subscriptions
+from redisutils.client.subscriptions import Subscriptions
 from redisutils.client.vigil import Vigil
 from redisutils.errors import (
     ConnectFailed,

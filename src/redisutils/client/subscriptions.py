@@ -32,6 +32,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redisutils.address import Address
 from redisutils.client.branch import Branch, Subscription, is_event, may_be_event
+from redisutils.client.confirmations import KINDS, Confirmations
 from redisutils.client.inbox import Mail
 from redisutils.client.vigil import Vigil
 from redisutils.connection.protocol import Connection
@@ -43,8 +44,6 @@ from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.redirects import FOLLOWED
 
 __all__ = ["Subscriptions"]
-
-KINDS: Final = ("subscribe", "psubscribe", "ssubscribe")
 
 _MESSAGES: Final = {"message": "subscribe", "pmessage": "psubscribe", "smessage": "ssubscribe"}
 
@@ -84,7 +83,7 @@ class Subscriptions(Mail):
         self._patience = patience
         self._wanted: dict[Subscription, None] = {}
         self._untold: set[Subscription] = set()
-        self._active: dict[str, set[bytes]] = {kind: set() for kind in KINDS}
+        self._confirmations = Confirmations(decode)
         self._branches: dict[Node, Branch] = {}
         self._home: Node | None = None
         self._at_home = False
@@ -134,12 +133,11 @@ class Subscriptions(Mail):
         what still comes does not count."""
         given = [Subscription(kind, name) for name in names]
         told = given or [one for one in self._wanted if one.kind == kind]
-        verb = kind.replace("subscribe", "unsubscribe")
         for one in told:
             self._forget(one)
-            self._confirm(verb, one.name)
+            self.add(self._confirmations.ended(kind, one.name), True)
         if not told:
-            self._confirm(verb, None)
+            self.add(self._confirmations.ended(kind, None), True)
         for branch in self._branches.values():
             if branch.connection is not None and (surplus := branch.held & set(told)):
                 branch.unsubscribe(surplus)
@@ -149,7 +147,7 @@ class Subscriptions(Mail):
     def _forget(self, one: Subscription) -> None:
         self._wanted.pop(one, None)
         self._untold.discard(one)
-        self._active[one.kind].discard(one.name)
+        self._confirmations.forget(one)
 
     async def say(self, *args: Any) -> None:
         """Issue another command at home: its answer is the reader's."""
@@ -312,29 +310,35 @@ class Subscriptions(Mail):
                 server = branch.node.server
                 lease = await server.checkouts.get(self._patience)
                 server.checkouts.lend(lease)
-                break
             except (RedisUtilsError, RedisError, OSError) as error:
-                failure = error if isinstance(error, RedisError) else ConnectFailed(str(error))
-                branch.error = failure
-                branch.failures += 1
-                final = isinstance(error, PoolClosed) or getattr(error, "fatal", False)
-                if final or branch.failures == policy.max_retries + 1:
-                    self.add(failure, False)
-                self._changed.set()
-                if isinstance(error, PoolClosed):
+                if not self._in_vain(branch, error):
                     return
-                self._cluster.suspect(branch.node)
-                if branch.node is self._home and self._fixed is None:
-                    other = self._cluster.any_primary()
-                    if other not in (branch.node, self._cluster.nowhere):
-                        self._home = other
-                        self._cluster.loop.call_soon(self.settle)
-            await asyncio.sleep(policy.backoff.delay(branch.failures))
+                await asyncio.sleep(policy.backoff.delay(branch.failures))
         self._connecting.pop(branch, None)
         branch.begin(lease)
         if self._full:
             lease.item.pause_reading()
         self.settle()
+
+    def _in_vain(self, branch: Branch, error: Exception) -> bool:
+        """No connection could be made. Returns whether to try again."""
+        failure = error if isinstance(error, RedisError) else ConnectFailed(str(error))
+        branch.error = failure
+        branch.failures += 1
+        allowed = self._cluster.settings.retry.max_retries
+        final = isinstance(error, PoolClosed) or getattr(error, "fatal", False)
+        if final or branch.failures == allowed + 1:
+            self.add(failure, False)
+        self._changed.set()
+        if isinstance(error, PoolClosed):
+            return False
+        self._cluster.suspect(branch.node)
+        if branch.node is self._home and self._fixed is None:
+            other = self._cluster.any_primary()
+            if other not in (branch.node, self._cluster.nowhere):
+                self._home = other
+                self._cluster.loop.call_soon(self.settle)
+        return True
 
     def lost(self, branch: Branch) -> None:
         """The connection of ``branch`` is gone."""
@@ -423,20 +427,7 @@ class Subscriptions(Mail):
         branches = [self._branches.get(node) for node in places]
         if branches and all(branch is not None and one in branch.told for branch in branches):
             self._untold.discard(one)
-            self._active[one.kind].add(one.name)
-            self._confirm(one.kind, one.name)
-
-    def _confirm(self, what: str, name: bytes | None) -> None:
-        """As servers confirm it, with the number of those that are left."""
-        sharded = what in {"ssubscribe", "sunsubscribe"}
-        kinds = ("ssubscribe",) if sharded else ("subscribe", "psubscribe")
-        count = sum(len(self._active[kind]) for kind in kinds)
-        shown: Any = name
-        told: Any = what.encode()
-        if self._decode:
-            told = what
-            shown = None if name is None else name.decode("utf-8", "surrogateescape")
-        self.add([told, shown, count], True)
+            self.add(self._confirmations.begun(one), True)
 
     def _ended(self, branch: Branch, one: Subscription) -> None:
         """The node says that ``one`` is not subscribed to there any more."""
