@@ -107,9 +107,8 @@ class ClusterConnection:
             self._callbacks.remove(reference)
 
     async def connect(self) -> None:
-        """Have a connection wherever one is needed."""
+        """Know who is there. Connections are made when they are needed."""
         if self._subscriptions is not None:
-            await self._subscriptions.settled()
             return
         cluster = self._source.server()
         assert isinstance(cluster, Cluster)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextvars import Context
 from time import monotonic
 from typing import Any, Final
@@ -113,15 +113,15 @@ class Subscriptions(Mail):
         """
         given = [Subscription(kind, name) for name in names]
         new = [one for one in given if one not in self._wanted]
-        for one in given:  # what is there already is asked for again, and confirmed again
-            self._wanted[one] = None
-            self._untold.add(one)
-            for branch in self._branches.values():
-                branch.held.discard(one)
-                branch.told.discard(one)
+        for one in given:
+            if one in self._wanted and one not in self._untold:  # it is there: confirmed at once
+                self.add(self._confirmations.begun(one), True)
+            else:
+                self._wanted[one] = None
+                self._untold.add(one)
         self._ask(self._plan(given))
         try:
-            await self.settled()
+            await self._settled(lambda: self._plan(given).keys())
         except BaseException:
             for one in new:
                 self._forget(one)
@@ -153,7 +153,7 @@ class Subscriptions(Mail):
         """Issue another command at home: its answer is the reader's."""
         self._at_home = True
         self.settle()
-        await self.settled()
+        await self._settled(lambda: {self._find_home()})
         home = self._find_home()
         assert home is not None
         self._branches[home].say(*args)
@@ -251,17 +251,17 @@ class Subscriptions(Mail):
         self._again = None
         self.settle()
 
-    async def settled(self) -> None:
-        """Wait until there is a connection wherever one is needed.
+    async def _settled(self, needed: Callable[[], Collection[Node | None]]) -> None:
+        """Wait until there is a connection to each of the nodes that are needed by then.
 
         Raises:
             ConnectFailed, CommandTimeout, PoolClosed
         """
         until = monotonic() + self._patience
         while True:
-            missing = [branch for branch in self._branches.values() if branch.connection is None]
-            unplaced = self._wanted and not self._branches
-            if not missing and not unplaced:
+            branches = {self._branches.get(node) for node in needed() if node is not None}
+            missing = [one for one in branches if one is not None and one.connection is None]
+            if branches and None not in branches and not missing:
                 return
             for branch in missing:
                 if isinstance(branch.error, ConfigError | PoolClosed):
@@ -327,8 +327,8 @@ class Subscriptions(Mail):
         branch.failures += 1
         allowed = self._cluster.settings.retry.max_retries
         final = isinstance(error, PoolClosed) or getattr(error, "fatal", False)
-        if final or branch.failures == allowed + 1:
-            self.add(failure, False)
+        if final or branch.failures > allowed:
+            self._complain(failure)
         self._changed.set()
         if isinstance(error, PoolClosed):
             return False
@@ -339,6 +339,11 @@ class Subscriptions(Mail):
                 self._home = other
                 self._cluster.loop.call_soon(self.settle)
         return True
+
+    def _complain(self, error: RedisError) -> None:
+        """Tell the reader, unless the last that is there for it is such news already."""
+        if not (self._items and isinstance(self._items[-1][0], Exception)):
+            self.add(error, False)
 
     def lost(self, branch: Branch) -> None:
         """The connection of ``branch`` is gone."""
