@@ -244,7 +244,10 @@ class Cluster(Roster):
         Raises:
             CrossSlot: its keys live in several slots.
         """
-        return ClusterCheckouts(self, the_slot(args) if args else None)
+        slot = the_slot(args) if args else None
+        if self.copies is not None and args:
+            self.copies.touch(slot)
+        return ClusterCheckouts(self, slot)
 
     def checkouts_at(self, address: Address) -> ClusterCheckouts:
         """Where a connection to this node is had, be it a primary or a replica. Raises ConfigError

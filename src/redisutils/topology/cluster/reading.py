@@ -70,6 +70,12 @@ class Copies:
         O(lanes)."""
         return any(writes.recent(slot) for writes in self.writes)
 
+    def touch(self, slot: int | None) -> None:
+        """A connection of one's own is taken, and may be written on: to ``slot``, or None for
+        any."""
+        for writes in self.writes[:1]:
+            writes.touch(slot)
+
     def changed(self) -> None:
         """Somebody may be read from who might not before, or not any more."""
         for lane in list(self.lanes):

@@ -41,6 +41,10 @@ class Writes:
         """What is answered by ``answer`` may change keys of ``slot``, or of all for None."""
         self._last[slot] = ref(answer)
 
+    def touch(self, slot: int | None) -> None:
+        """Somebody is about to write to ``slot``, or to any for None, where we do not see it."""
+        self._last[slot] = self._clock()
+
     def recent(self, slot: int) -> bool:
         """Whether ``slot`` is to be read from its primary."""
         return bool(self._last) and (self._is_recent(slot) or self._is_recent(None))

@@ -30,7 +30,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from redis.typing import EncodableT
+
 from redisutils.address import Address
+from redisutils.commands import keys_of
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
@@ -41,6 +44,8 @@ from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
+from redisutils.topology.checkouts import Checkouts
+from redisutils.topology.cluster.keys import slot_of
 from redisutils.topology.plan import ReadFrom, SentinelPlan
 from redisutils.topology.sentinel.answers import Replica
 from redisutils.topology.sentinel.role import prove_primary
@@ -114,6 +119,13 @@ class SentinelServer(Standalone):
             self._reading_lanes[name] = lane
             self.copies.lanes.add(lane)
         return lane
+
+    def checkouts_for(self, args: Sequence[EncodableT]) -> Checkouts:
+        """As of one server."""
+        if self.copies is not None and args:
+            for slot in {slot_of(key) for key in keys_of(args)} or (None,):
+                self.copies.touch(slot)
+        return super().checkouts_for(args)
 
     def _replicas(self) -> Sequence[Replica]:
         self.watch.start()
