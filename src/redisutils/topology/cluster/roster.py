@@ -137,8 +137,9 @@ class Roster(ABC):
 
     def suspect(self, node: Node) -> None:
         """``node`` was lost, or does not answer: look whether others have taken over."""
-        if not node.suspect and node.opened is not None:
+        if node.opened is not None:
             node.suspect = True
+            # Of one that is lost again: what came until now does not speak for it.
             self._suspects[node] = node.opened.metrics.bytes_in
         self.refresher.want()
 
