@@ -426,7 +426,8 @@ async def until_heard(pool: RedisPool, pubsub: Any, channel: str, cluster: Embed
         while wanted:
             await pool.client.spublish(channel, "probe")
             await pool.client.set(key, 1)
-            await pool.client.publish("plain", "probe")
+            home = home_of(pubsub, cluster)
+            await pool.client.publish("plain", "probe", target_nodes=(home.host, home.port))
             while (message := await pubsub.get_message(timeout=0.05)) is not None:
                 wanted -= {message["channel"]} if "message" in message["type"] else set()
     while await pubsub.get_message(timeout=0.2) is not None:
@@ -515,7 +516,7 @@ async def test_all_is_heard_after_a_node_was_killed(guarded: EmbeddedCluster) ->
         await until(lambda: home_of(pubsub, guarded) is not victim)
         home = home_of(pubsub, guarded)
         await until(lambda: told(home, "PUBSUB", "CHANNELS") == ["plain"])
-        await pool.client.publish("plain", "again")
+        await pool.client.publish("plain", "again", target_nodes=(home.host, home.port))
         assert await messages(pubsub, 1) == [(b"plain", b"again")]
         await guarded.wait_until_ok()
         await until_heard(pool, pubsub, channel, guarded)
