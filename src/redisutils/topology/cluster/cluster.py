@@ -330,12 +330,16 @@ class Cluster(Roster):
     def snapshot(self) -> MetricsSnapshot:
         """What has been counted of all nodes, of those that have left, too, and what is going
         on."""
-        servers = [*self._opened(), *self._leaving.values()]
+        # Of one that has left and come back, the latter stands for both.
+        servers = [(server.metrics, server.gauges()) for server in self._leaving.values()]
+        for node in self.nodes.values():
+            if (server := node.opened) is not None:
+                gauges = server.gauges()
+                if node.member is not None:
+                    gauges = gauges._replace(role="replica" if node.primary else "primary")
+                servers.append((server.metrics, gauges))
         waiting = [lane.held() for lane in self._all_lanes() if lane.holds]
-        return merged(
-            (self.metrics, Gauges(self.name, lanes=tuple(waiting))),
-            [(server.metrics, server.gauges()) for server in servers],
-        )
+        return merged((self.metrics, Gauges(self.name, lanes=tuple(waiting))), servers)
 
     def status(self) -> PoolStatus:
         """The pools of all nodes, as one."""
