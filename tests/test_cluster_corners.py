@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from redis.exceptions import MovedError, RedisError, ResponseError
 
-from redisutils import ConnectionLost, CrossSlot, Outcome, PoolClosed, WrongLoop, outcome_of
+from redisutils import (
+    CommandTimeout,
+    ConnectionLost,
+    CrossSlot,
+    Outcome,
+    PoolClosed,
+    WrongLoop,
+    outcome_of,
+)
 from redisutils.topology.cluster.cluster import Cluster
 
 from .ours import until
@@ -19,7 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 A, B = 0, 1
 IN_A, IN_B = "b", "a"  # slots 3300 and 15495: of two nodes the first and the second own them
-SLOT = 3300
+SLOT, SLOT_B = 3300, 15495
 
 
 def cluster_of(pool: Any) -> Cluster:
@@ -134,6 +143,26 @@ async def test_a_node_that_leaves_may_answer_what_it_owes(private: bool) -> None
         cluster.nodes[B].say(b":7\r\n")
         assert await owed == 7
         await client.aclose()
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+async def test_who_was_silent_before_his_slot_went_is_not_waited_for() -> None:
+    async with played_cluster(command_timeout=30) as (cluster, pool):
+        client, server = pool.client, cluster_of(pool)
+        assert await client.get(IN_B) == IN_B.encode()
+        node = server.owners[SLOT_B]
+        cluster.said[B] = lambda _: b""
+        owed = asyncio.ensure_future(client.incr(IN_B))
+        await until(lambda: len(cluster.keyed(B)) == 2)
+        cluster.silent.add(B)
+        server.suspect(node)
+        cluster.ranges = [[(0, 16383)], []]
+        cluster.epochs = [2, 2]
+        async with asyncio.timeout(10):
+            await adopted(pool)
+            assert await client.get(IN_B) == IN_B.encode()
+            with pytest.raises(ConnectionLost, match="has lost its slot"):
+                await owed
 
 
 # -- beginnings and ends -----------------------------------------------------------------
@@ -273,3 +302,63 @@ async def test_a_part_that_ran_is_not_denied() -> None:
             answers = await pipe.execute(raise_on_error=False)
             assert answers[0] is True
             assert outcome_of(answers[1]) is Outcome.NOT_SENT
+
+
+# -- time ---------------------------------------------------------------------------------
+
+
+async def test_who_waits_for_another_task_on_his_connection_waits_within_his_budget() -> None:
+    async with played_cluster(command_timeout=0.3) as (cluster, pool):
+        cluster.said[A] = lambda command: b"" if command[0] == b"BLPOP" else b"+OK\r\n"
+        async with pool.get(key=IN_A) as conn:
+            blocking = asyncio.ensure_future(conn.blpop(IN_A, timeout=0))
+            await until(lambda: bool(cluster.keyed(A)))
+            with pytest.raises(CommandTimeout, match="other tasks") as caught:
+                await conn.get(IN_B)
+            assert caught.value.outcome is Outcome.NOT_SENT
+            assert not blocking.done()
+            cluster.nodes[A].say(b"*2\r\n$1\r\nb\r\n$1\r\nv\r\n")
+            assert await blocking is not None
+            assert await conn.get(IN_B) == IN_B.encode()
+
+
+@pytest.mark.parametrize("how", ["get", "set", "dbsize", "scan", "blpop", "flushall"])
+async def test_whoever_waits_for_a_map_in_vain_is_counted_once(how: str) -> None:
+    async with played_cluster(command_timeout=0.2) as (cluster, pool):
+        cluster.silent = {A, B}
+        pool.timeouts = replace(pool.timeouts, create=0.2)
+        words = {"set": ("k", "v"), "blpop": ("k",)}.get(how, ())
+        with pytest.raises(RedisError) as caught:
+            await (pool.get() if how == "get" else getattr(pool.client, how)(*words))
+        assert outcome_of(caught.value) is Outcome.NOT_SENT
+        figures = pool.metrics()
+        assert sum(figures.failures.values()) == 1
+        assert figures.timeouts == (how != "get")
+
+
+@pytest.mark.parametrize("code", [b"MOVED", b"ASK"])
+async def test_a_write_without_an_answer_is_counted_whoever_was_asked(code: bytes) -> None:
+    async with played_cluster(command_timeout=0.3) as (cluster, pool):
+        said = cluster.moved(SLOT, B).replace(b"MOVED", code)
+        cluster.said[A] = lambda command: said if command[1] == b"{b}2" else b":1\r\n"
+
+        def silent_from_now_on(_: list[bytes]) -> bytes:
+            cluster.silent.add(B)
+            return b""
+
+        cluster.said[B] = silent_from_now_on
+        pipe: Any = pool.client.pipeline(transaction=False)
+        pipe.incr(IN_A).incr("{b}2")
+        one, other = await pipe.execute(raise_on_error=False)
+        assert one == 1
+        assert outcome_of(other) is Outcome.UNKNOWN
+        figures = pool.metrics()
+        assert figures.unknown_writes == 1
+        assert figures.timeouts == isinstance(other, CommandTimeout)  # or its silence is noticed
+        cluster.silent.clear()
+        with pytest.raises(RedisError) as caught:
+            await pool.client.incr("{b}2")
+        assert outcome_of(caught.value) is Outcome.UNKNOWN
+        figures = pool.metrics()
+        assert figures.unknown_writes == 2
+        assert sum(figures.failures.values()) == 2

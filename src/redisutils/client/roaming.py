@@ -18,8 +18,8 @@ for each command; one that sends a single command elsewhere (ASK), for that comm
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -31,7 +31,7 @@ from redisutils.client.redis import Redis
 from redisutils.client.source import lane_of
 from redisutils.commands import keys_of, lookup
 from redisutils.connection.protocol import Connection
-from redisutils.errors import CrossSlot, code_of
+from redisutils.errors import CommandTimeout, CrossSlot, Outcome, code_of
 from redisutils.pool.pool import Lease
 from redisutils.topology.cluster.cluster import Cluster
 from redisutils.topology.cluster.keys import shown, slot_of, the_slot, the_slot_of_all
@@ -178,10 +178,7 @@ class RoamingConnection(PooledConnection):
                 raise self._elsewhere(slot, keys, connection)
             self._slot = slot
         elif not self._is_at(slot):
-            async with self._turn:  # one after the other, and none while commands are in flight
-                while self._busy:
-                    self._idle.clear()
-                    await self._idle.wait()
+            async with self._alone():
                 if not self._is_at(slot):
                     await self._exchange(self._cluster.checkouts_for(("GET", keys[0])))
 
@@ -201,11 +198,39 @@ class RoamingConnection(PooledConnection):
 
     async def exchange(self, checkouts: Leasing) -> None:
         """Have a connection from there instead."""
-        async with self._turn:
-            while self._busy:
-                self._idle.clear()
-                await self._idle.wait()
+        async with self._alone():
             await self._exchange(checkouts)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """One after the other, and none while commands are in flight.
+
+        Raises:
+            CommandTimeout: these are not answered within a command's budget.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._turn.acquire()
+                try:
+                    while self._busy:
+                        self._idle.clear()
+                        await self._idle.wait()
+                except BaseException:
+                    self._turn.release()
+                    raise
+        except TimeoutError:
+            error = CommandTimeout(
+                f"waited {self._timeout:.3g} s for what other tasks do on this connection to "
+                f"{self.node}, which cannot go to another node meanwhile: take one for each task",
+                outcome=Outcome.NOT_SENT,
+            )
+            self._cluster.metrics.ran_out(error)
+            self._cluster.metrics.failed(error)
+            raise error from None
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     async def _exchange(self, checkouts: Leasing) -> None:
         self._usable()

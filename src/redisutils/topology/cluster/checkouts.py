@@ -7,7 +7,7 @@ from time import monotonic
 
 from redisutils.address import Address
 from redisutils.connection.protocol import Connection
-from redisutils.errors import CommandTimeout, ConfigError, Outcome, PoolTimeout
+from redisutils.errors import CommandTimeout, ConfigError, Outcome, PoolTimeout, RedisUtilsError
 from redisutils.pool.pool import Lease
 from redisutils.topology.checkouts import Checkouts
 from redisutils.topology.cluster.node import Node
@@ -79,7 +79,9 @@ class ClusterCheckouts:
                 async with asyncio.timeout(bound):
                     known = await self._found()
             except TimeoutError:
-                raise PoolTimeout(self._cluster.why_unknown(), "create") from None
+                error = PoolTimeout(self._cluster.why_unknown(), "create")
+                self._cluster.metrics.failed(error)
+                raise error from None
             if wait:
                 wait = max(0.001, wait - (monotonic() - began))
         return await known.get(wait)
@@ -93,15 +95,22 @@ class ClusterCheckouts:
                 async with asyncio.timeout(budget):
                     known = await self._found()
             except TimeoutError:
-                raise CommandTimeout(
+                error = CommandTimeout(
                     f"no connection could be had within {budget:.3g} s: "
                     f"{self._cluster.why_unknown()}",
                     outcome=Outcome.NOT_SENT,
-                ) from None
+                )
+                self._cluster.metrics.ran_out(error)
+                self._cluster.metrics.failed(error)
+                raise error from None
             budget -= monotonic() - began
         return await known.patiently(budget)
 
     async def _found(self) -> Checkouts:
         while (known := self._known()) is None:
-            await self._cluster.next_map()
+            try:
+                await self._cluster.next_map()
+            except RedisUtilsError as error:
+                self._cluster.metrics.failed(error)
+                raise
         return known

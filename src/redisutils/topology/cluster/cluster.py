@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 from redis.typing import EncodableT
 
 from redisutils.address import Address
+from redisutils.connection.dial import dial
 from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
-from redisutils.errors import PoolClosed, WrongLoop, code_of
+from redisutils.errors import ConnectFailed, PoolClosed, WrongLoop, code_of
 from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.merging import merged
@@ -193,12 +194,28 @@ class Cluster(Roster):
     def _open(self, address: Address) -> Standalone:
         self.check_usable()  # or it would belong to the caller's loop, or outlive us
         options = replace(self.options, host=address.host, port=address.port, one_of_many=True)
-        server = Standalone(options, self.settings, whole=self.metrics)
+
+        async def dialled() -> Connection:
+            try:
+                return await dial(options, server.metrics, silence=self.settings.silence)
+            except ConnectFailed as error:
+                error.elsewhere = not (error.fatal or error.own) and self._has_heirs(address)
+                raise
+
+        server = Standalone(options, self.settings, dialled, self.metrics)
         server.pool.timeouts = self._timeouts
         server.pool.post_create, server.pool.pre_recycle, server.pool.post_recycle = self._hooks
         server.observe(self._observer)
         server.breaker.on_failed = partial(self._connect_failed, address)
         return server
+
+    def _has_heirs(self, address: Address) -> bool:
+        """Whether others may take over from the node there: then it costs nobody a retry that it
+        cannot be reached."""
+        return any(
+            node.primary is not None and node.primary.address == address
+            for node in self.nodes.values()
+        )
 
     def _connect_failed(self, address: Address) -> None:
         node = self.nodes.get(address)

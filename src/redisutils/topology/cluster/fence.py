@@ -108,6 +108,7 @@ class Fence(Holding):
 
     __slots__ = (
         "_armed",
+        "_due",
         "_heard",
         "_lift",
         "_metrics",
@@ -149,6 +150,7 @@ class Fence(Holding):
         self._patience = PATIENCE
         self._heard: Callable[[], float] = lambda: 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when it goes off (``time.monotonic``); uvloop's does not always tell
         self._pause: asyncio.TimerHandle | None = None
 
     def await_(self, pending: Iterable[Reply], patience: float, heard: Callable[[], float]) -> None:
@@ -166,12 +168,14 @@ class Fence(Holding):
     def _wait(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._due = monotonic() + seconds
         self._timer = self._loop.call_later(seconds, self._look_at_the_time)
 
     def _look_at_the_time(self) -> None:
-        timer, self._timer = self._timer, None
-        left = self._heard() + self._patience - monotonic()
-        if timer is not None and self._loop.time() - timer.when() > LATE:
+        self._timer = None
+        now = monotonic()
+        left = self._heard() + self._patience - now
+        if now - self._due > LATE:
             left = LATE
         if left > 0 and self._patience:
             self._wait(left)
