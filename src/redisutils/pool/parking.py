@@ -41,6 +41,7 @@ class Parking:
         "_loop",
         "_metrics",
         "_replies",
+        "_unsorted",
         "_whose",
         "on_deserted",
         "_why",
@@ -57,6 +58,7 @@ class Parking:
         """Called when the last that waited has run out of time, or its caller had gone."""
         self._loop = asyncio.get_running_loop()
         self._replies: deque[Reply] = deque()
+        self._unsorted = False
         self._alarm = inf  # never later than the earliest deadline
         self._alarm_handle: asyncio.TimerHandle | None = None
 
@@ -76,19 +78,22 @@ class Parking:
     def put_back(self, replies: Collection[Reply]) -> None:
         """``replies`` have to wait after all, and all stand in the order of issue again."""
         self._replies = deque(sorted((*replies, *self._replies), key=_ISSUED))
+        self._unsorted = False
         self._expect_expiry(min((reply.deadline for reply in replies), default=inf))
 
     def insert(self, reply: Reply) -> None:
         """``reply``, from elsewhere, has to wait here: behind all that was issued before it, or at
-        the same moment and came before it. O(1) for the youngest, else O(waiting)."""
-        if not self._replies or self._replies[-1].issued <= reply.issued:
-            self._replies.append(reply)
-        else:
-            self._replies = deque(sorted((*self._replies, reply), key=_ISSUED))
+        the same moment and came before it. O(1): they are sorted when the next is taken, however
+        many came meanwhile."""
+        if self._replies and self._replies[-1].issued > reply.issued:
+            self._unsorted = True
+        self._replies.append(reply)
         self._expect_expiry(reply.deadline)
 
     def take(self, now: float) -> Reply | None:
         """The next that is still to be sent; it does not wait any more."""
+        if self._unsorted:
+            self.put_back(())
         while self._replies:
             reply = self._replies.popleft()
             if not self.expired(reply, now):
@@ -100,6 +105,7 @@ class Parking:
         taken = [reply for reply in self._replies if not self.expired(reply, now)]
         taken.sort(key=_ISSUED)
         self._replies.clear()
+        self._unsorted = False
         return taken
 
     def withdraw(self, wanted: Callable[[Reply], bool]) -> list[Reply]:
