@@ -118,7 +118,7 @@ class Cluster(Roster):
                 f"{os.getpid()}: open a pool of its own after the fork"
             )
         if self._closed:
-            raise PoolClosed(f"the pool of {self.name} is closed")
+            raise self._is_closed()
         if not self._home.is_here():
             raise self._wrong_loop()
 
@@ -131,6 +131,9 @@ class Cluster(Roster):
         ours = self.forked or self._loop.is_closed()
         if not ours and asyncio.get_running_loop() is not self._loop:
             raise self._wrong_loop()
+
+    def _is_closed(self) -> PoolClosed:
+        return PoolClosed(f"the pool of {self.name} is closed")
 
     def _wrong_loop(self) -> WrongLoop:
         return WrongLoop(
@@ -189,6 +192,7 @@ class Cluster(Roster):
     # -- nodes ---------------------------------------------------------------------------
 
     def _open(self, address: Address) -> Standalone:
+        self.check_usable()  # or it would belong to the caller's loop, or outlive us
         options = replace(self.options, host=address.host, port=address.port, one_of_many=True)
 
         async def dialled() -> Connection:
@@ -417,8 +421,7 @@ class Cluster(Roster):
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()
-        for future in self._mapped:
-            future.cancel()
+        self.end_waiting(self._is_closed)
         await self.refresher.stopped()
         if self._examiner is not None:
             await self._examiner.ended()
@@ -443,6 +446,7 @@ class Cluster(Roster):
         self._lanes.clear()
         for server in self._opened():
             server.abandon()
+        self.end_waiting(self._is_closed)
         self._tell()
         self.metrics.close()
 
