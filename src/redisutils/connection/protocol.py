@@ -130,6 +130,7 @@ class Connection(asyncio.Protocol):
         "last_heard",
         "metrics",
         "needs_reset",
+        "note",
         "one_of_many",
         "owner",
         "peer",
@@ -158,6 +159,9 @@ class Connection(asyncio.Protocol):
         """Set by whoever changed the connection's state in a way that recycling cannot undo."""
         self.needs_reset = False
         """Set by whoever changed it in a way that recycling undoes (WATCH)."""
+        self.note: Callable[[bytes, Future[Any]], None] | None = None
+        """To be told of each command, and of its answer, that somebody issues who has the
+        connection for himself."""
         self.one_of_many = False
         """Set where tasks speak to several servers in turn: what is issued as answers are handed
         out waits for the end of the loop's turn, in which others answer, too."""
@@ -263,8 +267,9 @@ class Connection(asyncio.Protocol):
         return await self.submit(pack(args), False, FOREVER)
 
     def write(self, payload: bytes) -> None:
-        """Write bytes whose answers, if any, come as pushes or unsolicited: pub/sub, MONITOR. (Held,
-        they leave behind commands that are kept: who uses the one does not use the other.)"""
+        """Write bytes whose answers, if any, come as pushes or unsolicited: pub/sub, MONITOR.
+        While the connection is held they are kept, and leave after commands that are: nobody
+        issues both."""
         if not self._home.is_here():
             raise self._wrong_loop()
         self.flush()

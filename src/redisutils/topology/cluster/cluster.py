@@ -6,12 +6,13 @@ import asyncio
 import logging
 import os
 import weakref
+from asyncio import Future
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.typing import EncodableT
 
@@ -31,12 +32,13 @@ from redisutils.retry import RetryPolicy
 from redisutils.topology.cluster.asking import AskingLane
 from redisutils.topology.cluster.checkouts import ClusterCheckouts
 from redisutils.topology.cluster.everywhere import Everywhere
-from redisutils.topology.cluster.keys import the_slot
+from redisutils.topology.cluster.keys import the_slot, written_in
 from redisutils.topology.cluster.lane import ClusterLane
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.redirects import FOLLOWED, redirection
 from redisutils.topology.cluster.roster import Roster
 from redisutils.topology.plan import ClusterPlan, ReadFrom
+from redisutils.topology.reading.writes import Writes
 from redisutils.topology.server import DEFAULT_LANE, LaneLike, Redirected
 from redisutils.topology.standalone import Standalone
 
@@ -79,6 +81,7 @@ class Cluster(Roster):
         self._timeouts = settings.timeouts
         self._hooks: tuple[list[Hook[Connection]], ...] = ([], [], [])
         self._observer: Observer | None = None
+        self._by_others = Writes(plan.reading.own_writes)
         self.copies: Copies | None = None
         """Keeps what is known of those that are read from, if replicas are."""
         self.everywhere = Everywhere(self)
@@ -175,7 +178,7 @@ class Cluster(Roster):
         from redisutils.topology.cluster.reading_lane import ReadingLane
 
         if self.copies is None:
-            self.copies = Copies(self, planned)
+            self.copies = Copies(self, planned, self._by_others)
             self.options = replace(self.options, readonly=True)
         how = replace(planned, source=source)
         lane = ReadingLane(name, self, self.everywhere, self.copies, how, private=private)
@@ -194,7 +197,14 @@ class Cluster(Roster):
         server.pool.post_create, server.pool.pre_recycle, server.pool.post_recycle = self._hooks
         server.observe(self._observer)
         server.breaker.on_failed = partial(self._connect_failed, address)
+        if self._plan.reading.own_writes > 0:
+            server.checkouts.note = self._note_written
         return server
+
+    def _note_written(self, payload: bytes, answer: Future[Any]) -> None:
+        """Issued by who has a connection for himself."""
+        if slots := written_in(payload):
+            self._by_others.note_of_others(slots, answer)
 
     def _connect_failed(self, address: Address) -> None:
         node = self.nodes.get(address)

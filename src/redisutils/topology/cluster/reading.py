@@ -45,16 +45,18 @@ class Copies:
     Args:
         cluster: whose nodes.
         reading: what the plan says.
+        by_others: what is written on no lane of ``lanes``.
     """
 
-    def __init__(self, cluster: Known, reading: Reading) -> None:
+    def __init__(self, cluster: Known, reading: Reading, by_others: Writes) -> None:
         self._cluster = cluster
         self.reading = reading
         self.counts = cluster.metrics.reads
         self.budget = Budget(reading.hedge)
         self.lanes: WeakSet[ReadingFrom] = WeakSet()
-        self.writes: list[Writes] = []
-        """Of each lane, where own writes are to be read."""
+        self.by_others = by_others
+        self.writes = [by_others]
+        """With those of each lane, where own writes are to be read."""
         self._roles: dict[Node, Node | None] = {}
         self._again: TimerHandle | None = None
         self.watching: Watching[Node] = Watching(

@@ -69,6 +69,7 @@ class Copies:
         reach: how to connect to a replica, but for its place.
         known: asked for the replicas, as sentinels tell.
         reading: what the plan says.
+        by_others: what is written on no lane of ``lanes``.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class Copies:
         reach: ConnectOptions,
         known: Callable[[], Sequence[Replica]],
         reading: Reading,
+        by_others: Writes,
     ) -> None:
         self.reading = reading
         self.primary = Member(reach.name or "the primary", primary)
         self.counts = primary.metrics.reads
         self.budget = Budget(reading.hedge)
-        self.writes: list[Writes] = []
+        self.by_others = by_others
+        self.writes = [by_others]
         self.lanes: WeakSet[ReadingFrom] = WeakSet()
         self._reach = reach
         self._known = known
