@@ -244,4 +244,5 @@ def test_of_many_shards_some_are_told_of() -> None:
     found = findings_of(judge_map, ClusterMap(tuple(shards)), {})
     assert [each.severity for each in found] == ["ok"] * 10
     assert found[0].found == "50 primaries with 327 to 328 slots, and 1 replica each"
-    assert found[-1].found == "and 42 more like them"
+    assert found[-1].found == "and 42 more (--json tells of all)"
+    assert len(found[0].facts["shards"]) == 50

@@ -126,6 +126,7 @@ SAME: Calls = [
     lambda r: r.get_node_from_key("k", replica=True).name,
     lambda r: r.get_node(node_name=r.get_primaries()[1].name).name,
     lambda r: r.get_node("127.0.0.1", r.get_primaries()[1].port).name,
+    lambda r: r.get_node("localhost", r.get_primaries()[1].port).name,
     lambda r: r.get_node("127.0.0.1", 1),
     lambda r: r.get_node(node_name="127.0.0.1:1"),
     lambda r: r.get_default_node().server_type,
@@ -388,6 +389,20 @@ async def test_a_client_of_one_server_has_no_targets(clean_server: EmbeddedServe
         with pytest.raises(ConfigError, match="REDIS_MODE=cluster"):
             await client.ping(target_nodes=ALL)
         assert await client.ping(target_nodes=None)
+
+
+async def test_redis_in_cluster_mode_is_the_plain_face(cluster: EmbeddedCluster) -> None:
+    """``Redis(mode="cluster")`` has redis-py's ``Redis``'s face, and all that works by itself."""
+    nodes = [(node.host, node.port) for node in cluster.nodes]
+    client: Client = Redis(mode="cluster", nodes=nodes, password=cluster.password)
+    async with client, client.pubsub() as pubsub:
+        assert await client.mset({"a": 1, "b": 2})
+        assert await client.dbsize() == 2
+        await pubsub.ssubscribe("a", "b", "c")
+        for _ in range(3):
+            assert (await pubsub.get_message(timeout=5))["type"] == "ssubscribe"
+        with pytest.raises(ConfigError, match="RedisCluster"):
+            await client.ping(target_nodes=ALL)
 
 
 # -- arguments ---------------------------------------------------------------------------------

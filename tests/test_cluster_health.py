@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from redisutils import HealthReport, PoolStatus, create_redis_pool
 from redisutils.address import Address
+from redisutils.monitor.feed import Feed, Viewer
+from redisutils.monitor.frame import Frame
 from redisutils.testing import EmbeddedCluster
 from redisutils.topology.cluster import examining
 from redisutils.topology.cluster.cluster import Cluster
@@ -127,6 +130,15 @@ async def test_replicas_are_told_of_without_a_connection_to_them(
         assert not any(node.opened for node in followers)
 
 
+async def frame_of(viewer: Viewer, status: str) -> Frame:
+    """The next of that status."""
+    async with asyncio.timeout(10):
+        async for sheet in viewer:
+            if sheet.frame["health"]["status"] == status:
+                return sheet.frame
+    raise AssertionError("the feed has ended")
+
+
 @one_loop
 async def test_a_dead_shard_is_told_with_its_slots_and_does_not_take_all_out_of_service(
     small_cluster: EmbeddedCluster,
@@ -136,7 +148,17 @@ async def test_a_dead_shard_is_told_with_its_slots_and_does_not_take_all_out_of_
     (heir,) = small_cluster.replicas_of(dead)
     async with cluster_pool(small_cluster) as pool:
         assert (await pool.health()).status == "healthy"
-        await dead.kill()
+        feed = Feed(pool, interval=0.1)
+        with feed.watch() as viewer:
+            first = (await anext(viewer)).frame
+            assert [node["role"] for node in first["nodes"]] == ["primary", "replica"] * 3
+            assert all(node["reachable"] for node in first["nodes"])
+            await dead.kill()
+            frame = await frame_of(viewer, "degraded")
+            (down,) = [node for node in frame["nodes"] if not node["reachable"]]
+            assert (down["endpoint"], down["connected"]) == (f"127.0.0.1:{dead.port}", False)
+            assert json.loads(feed.history()[-1])["nodes"] == []  # which is bounded so
+        await feed.stop()
         report = await pool.health(timeout=0.3)
         assert report.status == "degraded"
         words = told(report, "unreachable")

@@ -9,6 +9,7 @@ import re
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -417,6 +418,69 @@ async def until_heard(pool: RedisPool, pubsub: Any, channel: str, cluster: Embed
         pass
 
 
+async def test_a_home_that_became_a_replica_tells_of_no_keys(guarded: EmbeddedCluster) -> None:
+    async with cluster_pool(guarded) as pool, listening(pool) as pubsub:
+        await pubsub.psubscribe("__keys*")
+        await confirmed(pubsub, 1)
+        home = home_of(pubsub, guarded)
+        (new,) = guarded.replicas_of(home)
+        keys = keys_of(guarded, home, "event")
+        key, probe = next(keys), next(keys)
+        event, unheard = (f"__keyspace@0__:{name}".encode() for name in (key, probe))
+        await guarded.failover(new)
+        await pool.client.set(probe, 1)  # and so the map is looked at
+        await confirmed(pubsub, 1)  # at the new primary as well
+        for number in range(5):
+            await pool.client.set(key, number)
+            await pool.client.publish("__keysmith", number)
+        heard: Counter[bytes] = Counter()
+        while heard[event] < 5 or heard[b"__keysmith"] < 5:
+            heard[(await messages(pubsub, 1))[0][0]] += 1
+        del heard[unheard]  # or not
+        assert heard == {event: 5, b"__keysmith": 5}
+        await guarded.wait_in_sync()
+        await silence(pubsub, pool)
+
+
+async def test_a_home_that_moves_is_not_heard_twice(cluster: EmbeddedCluster) -> None:
+    async with cluster_pool(cluster) as pool, listening(pool) as pubsub:
+        await pubsub.ssubscribe(*shard_channels(cluster))  # so that all nodes stay connected
+        await pubsub.subscribe("plain")
+        await confirmed(pubsub, 4)
+        subscriptions = pubsub.connection._subscriptions
+        nodes = list(subscriptions._branches)
+        heard: Counter[bytes] = Counter()
+        witnesses: list[Any] = [pool.client.pubsub(node=node.address) for node in nodes]
+        for witness in witnesses:
+            await witness.subscribe("plain")
+            await confirmed(witness, 1)
+        for turn in range(30):
+            subscriptions._home = nodes[turn % 3]
+            subscriptions.settle()
+            await asyncio.gather(*(pool.client.publish("plain", f"{turn}:{n}") for n in range(5)))
+            for witness in witnesses:  # no node comes with it later
+                await messages(witness, 5)
+            while (message := await pubsub.get_message(timeout=0)) is not None:
+                heard[message["data"]] += message["type"] == "message"
+        assert set(heard.values()) <= {0, 1}, heard
+        for witness in witnesses:
+            await witness.aclose()
+        home = home_of(pubsub, cluster)
+        for node in cluster.nodes:
+            expected = ["plain"] if node is home else []
+            there = partial(told, node, "PUBSUB", "CHANNELS")
+            await until(partial(lambda ask, e: ask() == e, there, expected))
+        await pool.client.publish("plain", "end")
+        await until_message(pubsub, b"end")
+        await silence(pubsub, pool)
+
+
+async def until_message(pubsub: Any, data: bytes) -> None:
+    """Read until this comes."""
+    while (await messages(pubsub, 1))[0][1] != data:
+        pass
+
+
 @one_loop
 async def test_all_is_heard_after_a_node_was_killed(guarded: EmbeddedCluster) -> None:
     async with cluster_pool(guarded) as pool, listening(pool) as pubsub:
@@ -535,11 +599,17 @@ def test_a_branch_knows_what_an_answer_is_about() -> None:
     assert not stem.confirmed(False, two)  # the server's own doing
     assert stem.held == {one}
     assert stem.confirmed(True, two)
-    assert stem.told == {one}
+    assert not stem.told  # one was withdrawn later
     stem.held.discard(one)
     assert stem.confirmed(False, one)  # the server's own doing, but wanted
     assert not stem._owed
     stem._owed = deque([(True, {two})])
     assert stem.refused(one.slot) is None  # what was withdrawn, and had ended
+    stem.held.add(two)
     assert stem.refused(two.slot) == (True, {two})
+    assert not stem.held
+    stem.held.add(one)
+    stem._owed = deque([(True, {one})])
+    assert stem.confirmed(True, one)
+    assert stem.told == {one}
     assert stem.refused(None) is None

@@ -122,7 +122,7 @@ def test_servers_together_are_sums_and_the_worst() -> None:
     assert (both["uptime"], both["used_memory"], both["maxmemory"]) == (5.0, 200, 2000)
     assert (both["ops"], both["keys"], both["hit_rate"]) == (20.0, 14, 0.5)
     assert (both["replication_lag"], both["loading"], both["persistence"]) == (9.0, True, "failing")
-    assert (both["role"], both["eviction_policy"]) == ("primary", None)
+    assert (both["role"], both["eviction_policy"]) == (None, None)
     boundless = cast(ServerFrame, one | {"maxmemory": 0})
     whole = servers_together([cast(ServerFrame, one), boundless])
     assert whole is not None

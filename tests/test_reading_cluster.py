@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from redisutils import RedisPool
-from redisutils.errors import CommandTimeout, ConfigError, Outcome
+from redisutils import RedisPool, create_redis_pool
+from redisutils.errors import CommandTimeout, ConfigError, ConnectFailed, Outcome
 from redisutils.metrics.reading import ReadMetrics
 from redisutils.testing import EmbeddedCluster, EmbeddedServer, find_servers
 from redisutils.topology.cluster.cluster import Cluster
@@ -203,6 +203,31 @@ async def test_a_connection_that_was_made_before_anybody_read_from_it_learns_to(
         for _ in range(20):
             assert await reports.get("k") == b"v"
         assert min(counted(whole)[1:]) >= 5
+
+
+async def test_a_user_who_may_not_read_from_replicas_is_told_so(whole: EmbeddedCluster) -> None:
+    for node in whole.nodes:
+        told(node, "ACL", "SETUSER", "reader", "on", ">pw", "+@all", "-readonly", "~*", "&*")
+    user: dict[str, Any] = {"username": "reader", "password": "pw"}
+    async with cluster_pool(whole, read_from="nearest", **user) as pool:
+        with pytest.raises(ConnectFailed, match=r"'reader' may not .* change REDIS_READ_FROM"):
+            await pool.client.get("k")
+    async with cluster_pool(whole, **user) as pool:
+        assert await pool.client.get("k") == b"v"
+    for node in whole.nodes:
+        told(node, "ACL", "DELUSER", "reader")
+
+
+async def test_one_server_that_is_no_cluster_says_so_whoever_is_read_from(
+    clean_server: EmbeddedServer,
+) -> None:
+    place: dict[str, Any] = {
+        "nodes": [(clean_server.host, clean_server.port)],
+        "password": clean_server.password,
+    }
+    async with create_redis_pool(mode="cluster", read_from="nearest", **place) as pool:
+        with pytest.raises(ConnectFailed, match="REDIS_MODE=standalone"):
+            await pool.client.get("k")
 
 
 # -- what is read from them --------------------------------------------------------------------
@@ -424,6 +449,25 @@ async def test_what_is_read_at_the_primary_alone_is_no_write(whole: EmbeddedClus
         assert await pool.client.object("idletime", "k") == 0
         assert await pool.client.get("k") == b"v"
         assert counted(whole)[0] == 0
+
+
+async def test_what_is_written_on_a_connection_of_its_own_is_seen(
+    whole: EmbeddedCluster,
+) -> None:
+    (primary,) = whole.primaries
+    async with (
+        reading(whole, "replica", read_own_writes_seconds=30) as pool,
+        cut_off(*whole.replicas_of(primary)),
+    ):
+        async with pool.client.pipeline(transaction=True) as pipe:
+            await pipe.watch("k")
+            pipe.multi()
+            await pipe.set("k", "watched").execute()
+        assert await pool.client.get("k") == b"watched"
+        await pool.client.rpush("list", "a", "b")
+        assert await pool.client.blpop("list", 1) == (b"list", b"a")
+        assert await pool.client.lrange("list", 0, -1) == [b"b"]
+    await whole.wait_in_sync()
 
 
 async def test_reads_behind_a_write_in_one_turn_are_own_writes_too(whole: EmbeddedCluster) -> None:

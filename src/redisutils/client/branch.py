@@ -88,9 +88,10 @@ class Branch(Owner[Connection]):
         self._decode = decode
         self.vigil = vigil
         self.held: set[Subscription] = set()
-        """What has been asked for and not withdrawn: only its messages count."""
+        """What has been asked for and not withdrawn."""
         self.told: set[Subscription] = set()
-        """Of these, what the node has confirmed."""
+        """Of these, what the node has confirmed since. Only what comes of them counts: before the
+        confirmation it is left from when they were subscribed to here the last time."""
         self.error: RedisError | None = None
         """Why there is no connection."""
         self.failures = 0
@@ -188,7 +189,7 @@ class Branch(Owner[Connection]):
                 self.held.discard(one)
                 self.told.discard(one)
                 return False
-        if wanted and one in self.held:
+        if wanted and one in self.held and not any(one in entry[1] for entry in self._owed):
             self.told.add(one)
         return True
 

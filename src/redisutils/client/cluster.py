@@ -284,7 +284,7 @@ class RedisCluster(AsyncClusterManagementCommands, Redis):  # type: ignore[misc]
         if self.single_connection_client:
             lane: LaneLike = self._private_lane()
         else:
-            lane = self._source.server().lane(self._lane_name)
+            lane = self._source.server().lane_for(self._lane_name, self._read_from)
         assert isinstance(lane, ClusterLane)
         return lane
 

@@ -14,13 +14,14 @@ shard channels                         the owner of the channel's slot
 What is wanted, and the map, say what stands where. :meth:`Subscriptions.settle` makes it so after
 each change of either, and after each loss. So a subscription that had to move is confirmed to
 its reader once more: what was published until then may be missing, as it may be after any loss of a
-connection. What is published once is never heard twice: only what is asked for at a node counts of
-what comes from there, and it is withdrawn at one node before it is asked for at the next.
+connection. What is published once is not heard twice: of what comes from a node only that counts
+which it has confirmed, and that is withdrawn at one node before it is asked for at the next.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from time import monotonic
@@ -46,6 +47,10 @@ __all__ = ["Subscriptions"]
 KINDS: Final = ("subscribe", "psubscribe", "ssubscribe")
 
 _MESSAGES: Final = {"message": "subscribe", "pmessage": "psubscribe", "smessage": "ssubscribe"}
+
+PERIOD: Final = 5.0
+"""Seconds, less some at random, between two looks at the map for those who listen to what happens
+to keys: a primary that has become a replica says nothing of it, and its successor is not heard."""
 
 _PAUSE: Final = 0.1
 """Seconds before a node is asked again that has refused for the moment."""
@@ -86,6 +91,8 @@ class Subscriptions(Mail):
         self._connecting: dict[Branch, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
+        self._period: asyncio.TimerHandle | None = None
+        self._looked = False
         self.closed = False
         cluster.followers.add(self)
 
@@ -218,7 +225,21 @@ class Subscriptions(Mail):
                 self._connect(branch)
             elif missing := [one for one in wanted if one not in branch.held]:
                 branch.subscribe(missing)
+                self._untold.update(missing)
         self._changed.set()
+        if self._period is None:
+            self._look_regularly()
+
+    def _look_regularly(self) -> None:
+        self._period = None
+        if not self.closed and self._fixed is None and any(map(may_be_event, self._wanted)):
+            if self._looked:
+                self._cluster.refresher.want()
+            self._looked = True
+            pause = PERIOD * (1 - random.random() / 4)
+            self._period = self._cluster.loop.call_later(pause, self._look_regularly)
+        else:
+            self._looked = False
 
     def on_map(self) -> None:
         """The map has changed, perhaps."""
@@ -351,8 +372,9 @@ class Subscriptions(Mail):
             return
         self.closed = True
         self._cluster.followers.discard(self)
-        if self._again is not None:
-            self._again.cancel()
+        for timer in (self._again, self._period):
+            if timer is not None:
+                timer.cancel()
         for node in list(self._branches):
             self._close(node)
         self._wanted.clear()
@@ -387,7 +409,7 @@ class Subscriptions(Mail):
 
     def _counts(self, branch: Branch, one: Subscription, channel: bytes) -> bool:
         """Whether a message is one that is listened to there."""
-        if one not in branch.held or one not in self._wanted:
+        if one not in branch.told or one not in self._wanted:
             return False
         if one.kind == "ssubscribe" or self._fixed is not None or not may_be_event(one):
             return True

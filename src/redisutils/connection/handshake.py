@@ -216,6 +216,8 @@ def _is_courtesy(command: tuple[Any, ...], refused: _Refused) -> bool:
         return False
     if command[:2] == ("CLIENT", "SETNAME"):
         return isinstance(refused.error, NoPermissionError) or "unknown" in refused.words
+    if command[0] == "READONLY":  # one that is no cluster is told of by who asks for the map
+        return "cluster support disabled" in refused.words
     return command[0] in {"CLIENT", "PING"}
 
 
@@ -249,7 +251,9 @@ def refusal(
     if isinstance(error, NoPermissionError):
         return ConnectFailed(
             f"{options.peer}: user {_user(credentials)!r} may not do what setting up a connection "
-            f"takes: {text}. Grant it, or change REDIS_DATABASE or REDIS_CLIENT_NAME",
+            f"takes: {text}. Grant it, or change "
+            + ("REDIS_READ_FROM, " if options.readonly else "")
+            + "REDIS_DATABASE or REDIS_CLIENT_NAME",
             fatal=True,
         )
     if isinstance(error, AuthenticationError) or (

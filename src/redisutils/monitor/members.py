@@ -168,7 +168,6 @@ def servers_together(servers: Sequence[ServerFrame]) -> ServerFrame | None:
     rates = known(lambda server: server["hit_rate"])
     kept = known(lambda server: server["persistence"])
     persistence = same(lambda server: server["persistence"])
-    roles = {server["role"] for server in servers}
     if "failing" in kept:
         persistence = "failing"
     elif "off" in kept:
@@ -177,7 +176,7 @@ def servers_together(servers: Sequence[ServerFrame]) -> ServerFrame | None:
     return ServerFrame(
         kind=servers[0]["kind"],
         version=" and ".join(versions[:3]) or None,
-        role=roles.pop() if len(roles) == 1 else None,
+        role=None,
         uptime=min(known(lambda server: server["uptime"]), default=None),
         used_memory=total(lambda server: server["used_memory"]),
         # One without a limit may take all there is.

@@ -254,12 +254,12 @@ class _Bench:
             # What has been made so far is here to stay, and need not be looked at again.
             gc.collect()
             gc.freeze()
-            before, cpu_before = pool.metrics(), await _cpu(pool.client)
+            before, cpu_before = pool.metrics(), await _cpu(pool)
             began, wall = perf_counter(), time()
             figures = Figures(plan.rows)
             await self._watch(pool, data, figures, asked.seconds, "measuring", view)
             metrics = pool.metrics().since(before)
-            cpu = await _cpu(pool.client)
+            cpu = await _cpu(pool)
             elapsed = perf_counter() - began
             gc.unfreeze()
         server_cpu = (cpu - cpu_before) / elapsed if cpu and cpu_before else None
@@ -334,10 +334,12 @@ def _errors(figures: Figures) -> tuple[tuple[str, int], ...]:
     )
 
 
-async def _cpu(client: Redis) -> float | None:
-    """Processor seconds that the server has used; None if it does not tell."""
+async def _cpu(pool: RedisPool) -> float | None:
+    """Processor seconds that the server has used; None if it does not tell, or is one of many."""
+    if pool.config.mode == "cluster":
+        return None
     try:
-        info = await client.info("cpu")
+        info = await pool.client.info("cpu")
     except RedisError:
         return None
     try:

@@ -123,20 +123,24 @@ def _shards(shards: Sequence[Shard], say: Say) -> None:
     say.ok(
         f"{len(shards):,} primar{'y' if len(shards) == 1 else 'ies'} with {each} slots, and "
         f"{numbers} {'replica' if numbers == '1' else 'replicas'} each",
-        primaries=len(shards),
-        replicas=sum(len(shard.replicas) for shard in shards),
+        shards=[
+            {
+                "primary": str(shard.primary.address),
+                "replicas": [str(replica.address) for replica in shard.replicas],
+                "slots": [list(pair) for pair in shard.ranges],
+                "zone": shard.primary.zone,
+            }
+            for shard in shards
+        ],
     )
     for shard in shards[:_EACH]:
         replicas = [f"{_told(replica)}{_behind(shard, replica)}" for replica in shard.replicas]
         say.ok(
             f"slots {_ranges(shard)} ({share(_slots(shard), SLOTS)}): {_told(shard.primary)}"
             + (f", replica {listed(replicas)}" if replicas else ", no replica"),
-            primary=str(shard.primary.address),
-            replicas=[str(replica.address) for replica in shard.replicas],
-            slots=[list(pair) for pair in shard.ranges],
         )
     if len(shards) > _EACH:
-        say.ok(f"and {len(shards) - _EACH} more like them")
+        say.ok(f"and {len(shards) - _EACH} more (--json tells of all)")
     if least and most > _UNEVEN * least:
         say.note(
             f"the slots are spread unevenly: one primary has {most / least:.1f} times as many as "

@@ -107,5 +107,5 @@ def _line(node: NodeFrame, name: int, most: float, columns: Mapping[str, int]) -
     if replica and node["lag"] is not None:
         line.append(f"   {duration(node['lag']) if node['lag'] else 'none'}", "dim")
         if node["behind"]:
-            line.append(f", {size(node['behind'])} behind", "dim")
+            line.append(f", {size(node['behind'])} unconfirmed", "dim")
     return line

@@ -329,6 +329,11 @@ class ReadingLane(ClusterLane):
         if isinstance(lane, Lane):
             lane.unwatched(_READONLY, False, _LISTEN_FOR).add_done_callback(_forget)
 
+    @property
+    def holds(self) -> int:
+        """See ``ClusterLane.holds``; those that wait for a replica, too."""
+        return super().holds + len(self._unread.parked)
+
     def on_known(self) -> None:
         super().on_known()
         self.on_changed()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import Outcome
@@ -26,6 +26,10 @@ from redisutils.topology.cluster.redirects import AT_ONCE, Redirects
 from redisutils.topology.cluster.roles import Known, LaneOver
 
 __all__ = ["ReadingRedirects"]
+
+SHORTEST_PAUSE: Final = 0.3
+"""Seconds before a read is issued again that was refused over and over: until a primary that has
+died is replaced, its replicas refuse for some seconds (CLUSTERDOWN)."""
 
 
 class ReadingLaneOver(LaneOver, Protocol):
@@ -109,7 +113,7 @@ class ReadingRedirects(Redirects):
         pause = 0.0
         if reply.redirects > AT_ONCE:
             backoff = self._cluster.settings.retry.backoff
-            pause = backoff.delay(reply.redirects - AT_ONCE)
+            pause = max(SHORTEST_PAUSE, backoff.delay(reply.redirects - AT_ONCE))
         self._cluster.metrics.retried(code, (reply,), pause)
         self._copies.counts.moved_on += 1
         if reply.fate is not Outcome.UNKNOWN:
