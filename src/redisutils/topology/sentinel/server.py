@@ -273,10 +273,12 @@ class SentinelServer(Standalone):
         """As of one server, and of the sentinels as far as is known: they are not asked for it."""
         from redisutils.topology.sentinel.judging import with_sentinels
 
+        held = bool(self.watch.suspicion)
         report = await super().health(timeout)
         if self.closed:
             return report
-        return with_sentinels(report, self.watch.name, self.watch.survey())
+        held = held or bool(self.watch.suspicion)
+        return with_sentinels(report, self.watch.name, self.watch.survey(), held)
 
     # -- the end -----------------------------------------------------------------------
 
