@@ -32,6 +32,8 @@ class Liar:
         """The other sentinels of which it tells."""
         self.asked = 0
         """How often it was asked where the primary is."""
+        self.listed = 0
+        """How often it was asked for the other sentinels."""
         self._listeners: set[asyncio.StreamWriter] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -91,6 +93,7 @@ class Liar:
             case ["SENTINEL", "MYID"]:
                 writer.write(_encode(f"{id(self):040x}"))
             case ["SENTINEL", "SENTINELS"]:
+                self.listed += 1
                 writer.write(
                     _encode(
                         [

@@ -271,6 +271,30 @@ async def test_answers_that_nobody_keeps_are_not_kept_for_us() -> None:
     assert not writes.recent(1)
 
 
+async def test_writes_on_no_lane_count_from_issue_and_from_answer() -> None:
+    now = 0.0
+    writes, gone = Writes(1.0, lambda: now), Writes(1.0, lambda: now)
+    loop = asyncio.get_running_loop()
+    blocking, quick = loop.create_future(), loop.create_future()
+    writes.note_of_others([1], blocking)
+    writes.note_of_others([1, 2], quick)
+    quick.set_result("OK")
+    await asyncio.sleep(0)
+    assert writes.recent(1)
+    assert writes.recent(2)
+    now += 1.1
+    assert not writes.recent(1)
+    blocking.set_result("OK")  # which the other one must not hide
+    await asyncio.sleep(0)
+    assert writes.recent(1)
+    assert not writes.recent(2)
+    gone.note(3, loop.create_future())
+    writes.absorb(gone)
+    assert writes.recent(3)
+    now += 1.1
+    assert not writes.recent(3)
+
+
 async def test_what_may_concern_all_slots_counts_for_each() -> None:
     writes = Writes(1.0)
     answer: Future[str] = asyncio.get_running_loop().create_future()

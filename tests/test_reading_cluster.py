@@ -253,6 +253,27 @@ async def test_pipelines_that_only_read_go_to_a_replica_and_others_do_not(
         assert counted(whole)[0] == 3
 
 
+async def test_what_is_about_one_server_is_asked_of_the_primary(whole: EmbeddedCluster) -> None:
+    async with reading(whole, "replica") as pool:
+        client = pool.client
+        fields: dict[Any, Any] = {f"f{number}": "v" for number in range(3000)}
+        await client.hset("h", mapping=fields)
+        await whole.wait_in_sync()
+        names = {name.encode() for name in fields}
+        assert {name async for name, _ in client.hscan_iter("h", count=100)} == names
+        assert await client.touch("h") == 1
+        pipe: Any = client.pipeline(transaction=False)
+        cursor, found = (await pipe.hscan("h", count=100).execute())[0]
+        assert cursor
+        assert found
+        for command in "hscan", "touch":
+            of_primary, *of_replicas = counted(whole, command)
+            assert of_primary > 0
+            assert of_replicas == [0, 0]
+        assert await client.hlen("h") == 3000
+        assert counted(whole, "hlen")[0] == 0
+
+
 async def test_scripts_that_only_read_run_on_replicas_and_others_on_the_primary(
     whole: EmbeddedCluster,
 ) -> None:
@@ -395,7 +416,43 @@ async def test_own_writes_are_read_at_the_primary_for_a_while(whole: EmbeddedClu
     await whole.wait_in_sync()
 
 
-async def test_what_is_written_on_a_connection_of_its_own_counts_from_taking_it(
+async def test_own_writes_are_those_of_own_connections_too(whole: EmbeddedCluster) -> None:
+    async with reading(whole, "replica", read_own_writes_seconds=60) as pool:
+        client = pool.client
+        async with pool.get(key="{1}w") as own:
+            await own.set("{1}w", "mine")
+            answer = await own.get("{2}w")  # to read notes nothing
+            assert answer is None
+        pipe: Any = client.pipeline()
+        await pipe.watch("{3}w")
+        pipe.multi()
+        await pipe.set("{3}w", "mine").execute()
+        await client.rpush("{4}from", "mine")
+        assert await client.blmove("{4}from", "{4}w", timeout=1)
+        one: Any = client.client()
+        await one.set("{5}w", "mine")
+        await one.aclose()  # its lane is gone, and not what it has written
+        for node in whole.nodes:
+            told(node, "CONFIG", "RESETSTAT")
+        for number in 1, 3, 5:
+            assert await client.get(f"{{{number}}}w") == b"mine"
+        assert await client.llen("{4}w") == 1
+        assert await client.get("{2}w") is None
+        of_primary, *of_replicas = counted(whole)
+        assert (of_primary, sum(of_replicas)) == (3, 1)
+        assert counted(whole, "llen") == [1, 0, 0]
+
+
+async def test_what_is_read_at_the_primary_alone_is_no_write(whole: EmbeddedCluster) -> None:
+    async with reading(whole, "replica", read_own_writes_seconds=60) as pool:
+        await pool.client.touch("k")
+        await pool.client.hscan("none")
+        assert await pool.client.object("idletime", "k") == 0
+        assert await pool.client.get("k") == b"v"
+        assert counted(whole)[0] == 0
+
+
+async def test_what_is_written_on_a_connection_of_its_own_is_seen(
     whole: EmbeddedCluster,
 ) -> None:
     (primary,) = whole.primaries

@@ -115,6 +115,28 @@ async def test_a_lane_of_its_own_reads_from_replicas(group: EmbeddedSentinels) -
         assert (of_primary, sum(of_replicas)) == (10, 10)
 
 
+async def test_what_is_about_one_server_is_asked_of_the_primary(group: EmbeddedSentinels) -> None:
+    async with reading(group, "replica") as pool:
+        fields: dict[Any, Any] = {f"f{number}": "v" for number in range(3000)}
+        await pool.client.hset("h", mapping=fields)
+        await pool.client.sadd("s", *fields)
+        await pool.client.zadd("z", dict.fromkeys(fields, 1))
+        await group.wait_in_sync()
+        names = {name.encode() for name in fields}
+        assert {name async for name, _ in pool.client.hscan_iter("h", count=100)} == names
+        assert {name async for name in pool.client.sscan_iter("s", count=100)} == names
+        assert {name async for name, _ in pool.client.zscan_iter("z", count=100)} == names
+        assert await pool.client.touch("h", "s") == 2
+        assert await pool.client.object("idletime", "h") == 0
+        assert await pool.client.object("encoding", "h") == b"hashtable"
+        for command in "hscan", "sscan", "zscan", "touch", "object|idletime":
+            of_primary, *of_replicas = counted(group, command)
+            assert of_primary > 0, command
+            assert of_replicas == [0, 0], command
+        assert counted(group, "object|encoding")[0] == 0
+        await pool.client.delete("h", "s", "z")
+
+
 async def test_own_writes_are_read_at_the_primary(group: EmbeddedSentinels) -> None:
     async with reading(group, "replica", read_own_writes_seconds=5) as pool:
         results = await asyncio.gather(
@@ -128,6 +150,46 @@ async def test_own_writes_are_read_at_the_primary(group: EmbeddedSentinels) -> N
         assert await pool.client.get("k") == b"v"
         of_primary, *of_replicas = counted(group)
         assert (of_primary, sum(of_replicas)) == (50, 1)
+
+
+async def test_own_writes_are_those_of_others_of_this_pool_too(group: EmbeddedSentinels) -> None:
+    settings = {"read_own_writes_seconds": 60}
+    async with reading(group, None, read_from="replica", **settings) as pool:
+        async with pool.get() as own:  # before anybody has read
+            await own.set("{1}w", "mine")
+        writer = pool.lane("orders", read_from="primary")
+        await writer.set("{2}w", "mine")
+        client = pool.client
+        await until(lambda: ready(pool), "that all replicas are known", 20.0)
+        pipe: Any = client.pipeline()
+        await pipe.watch("{3}w")
+        pipe.multi()
+        await pipe.set("{3}w", "mine").execute()
+        await client.rpush("{4}from", "mine")
+        assert await client.blmove("{4}from", "{4}w", timeout=1)
+        async with pool.get() as own:
+            await own.execute("MULTI")
+            await own.execute("SET", "{5}w", "mine")
+            assert await own.execute("EXEC") == [b"OK"]
+        for node in (group.primary, *group.replicas):
+            told(node, "CONFIG", "RESETSTAT")
+        for number in 1, 2, 3, 5:
+            assert await client.get(f"{{{number}}}w") == b"mine"
+        assert await client.llen("{4}w") == 1
+        assert counted(group) == [4, 0, 0]
+        assert counted(group, "llen") == [1, 0, 0]
+        told(group.primary, "FLUSHALL")
+
+
+async def test_own_writes_in_a_slot_are_no_others(group: EmbeddedSentinels) -> None:
+    async with reading(group, "replica", read_own_writes_seconds=60) as pool:
+        async with pool.get() as own:
+            await own.set("w", "mine")
+            await own.get("k")
+        assert await pool.client.get("k") == b"v"
+        assert counted(group)[0] == 1
+        assert await pool.client.get("w") == b"mine"
+        assert counted(group)[0] == 2
 
 
 async def test_reads_are_hedged(group: EmbeddedSentinels) -> None:

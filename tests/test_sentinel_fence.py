@@ -20,6 +20,7 @@ from redisutils.errors import CircuitOpen, ConnectionLost, Outcome
 from redisutils.testing import EmbeddedServer, FaultProxy
 from redisutils.topology.plan import SentinelPlan
 from redisutils.topology.sentinel import pace
+from redisutils.topology.sentinel import suspicion as suspecting
 from redisutils.topology.sentinel import watch as watching
 
 from .conftest import StartServer
@@ -95,6 +96,7 @@ async def test_nothing_reaches_a_deposed_primary_after_the_first_news(world: Wor
                 assert {key: admin.lrange(key, 0, -1) for key in load.acknowledged} == there
         assert not load.unknown
         assert not load.refused
+        assert pool.metrics().failovers == 1
         with client_of(world.new.url) as other:
             for key, numbers in load.acknowledged.items():
                 both = [*there[key], *other.lrange(key, 0, -1)]
@@ -111,13 +113,47 @@ async def test_a_failover_that_is_called_off_costs_a_moment(world: World) -> Non
         world.sentinels[0].tell(PROMOTING, words)
         await until(lambda: connection.held, "suspicion")
         report = await pool.health(0.2)
-        assert "failover" in {reason.code for reason in report.reasons}
+        codes = {reason.code for reason in report.reasons}
+        assert "failover" in codes
+        assert "unreachable" not in codes  # nobody was let through to ask
+        assert report.status == "degraded"
         world.sentinels[0].failing_over = False
         world.sentinels[0].tell("-failover-abort-no-good-slave", words)
         await load.more(50, patience=1.0)
         assert watched(pool).lane().connection is connection
         assert not load.unknown
         assert not load.refused
+
+
+@one_loop
+async def test_a_crowd_that_waits_for_the_end_of_a_failover_asks_little(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suspecting, "PROMOTION", 60.0)
+    monkeypatch.setattr(watching, "PROMOTION", 60.0)
+    async with world.pool() as pool:
+        assert await pool.client.set("k", 1)
+        await all_heard(pool)
+        teller = world.sentinels[0]
+        words = f"slave s 127.0.0.1 1 @ mymaster {world.old.host} {world.old.port}"
+        for each in world.sentinels:
+            each.failing_over = True
+        teller.tell(PROMOTING, words)
+        await until(lambda: watched(pool).watch.suspicion, "suspicion")
+        waiting = [asyncio.ensure_future(pool.get().__aenter__()) for _ in range(5)]
+        before = teller.asked
+        await until(lambda: teller.asked > before + 1, "rounds that had no reason of their own")
+        asked, listed, since = teller.asked, teller.listed, monotonic()
+        await until(lambda: teller.asked >= asked + 10, "rounds")
+        assert teller.asked - asked <= (monotonic() - since) / (0.75 * pace.URGENT) + 2
+        assert teller.listed == listed
+        assert not any(task.done() for task in waiting)
+        world.move(1, 2)
+        for task in waiting:
+            (await task).release()
+        # The new primary is another one: all is asked again.
+        assert world.sentinels[1].listed > 0
+        await until(lambda: teller.listed > listed, "that all is asked")
 
 
 @one_loop

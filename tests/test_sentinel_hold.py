@@ -62,6 +62,47 @@ async def test_what_was_kept_when_it_ends_was_never_sent(
     assert admin.exists("kept", "waiting") == 0
 
 
+async def test_what_runs_out_of_time_while_held_was_never_sent_and_never_is(
+    clean_server: EmbeddedServer, admin: Any
+) -> None:
+    async with pool_at(clean_server) as pool, pool.get() as own:
+        connection = own._lease.item
+        connection.hold()
+        late = connection.submit(pack(("INCR", "late")), False, 0.05)
+        batch = connection.submit_many(pack(("INCR", "late")) * 2, 2, False, 0.05)
+        later = connection.submit(pack(("INCR", "later")), False, FOREVER)
+        await asyncio.sleep(0)  # it would leave at the end of this turn
+        for gone in late, batch:
+            with pytest.raises(CommandTimeout) as caught:
+                await gone
+            assert caught.value.outcome is Outcome.NOT_SENT
+        assert connection.in_flight == 1
+        # Nor what runs out of time in a turn of the loop that ends the hold.
+        last = connection.submit(pack(("INCR", "late")), False, 0.0)
+        connection.let_go()
+        with pytest.raises(CommandTimeout) as caught:
+            await last
+        assert caught.value.outcome is Outcome.NOT_SENT
+        assert await later == 1
+        assert await own.execute("PING")
+        assert connection.in_flight == 0
+        assert pool.metrics().in_flight == 0
+    assert admin.exists("late") == 0
+
+
+async def test_what_is_said_to_one_that_is_held_is_kept(
+    clean_server: EmbeddedServer, admin: Any
+) -> None:
+    async with pool_at(clean_server) as pool, pool.client.pubsub() as pubsub:
+        await pubsub.subscribe("a")
+        connection = next(iter(standalone(pool)._manager.open))
+        connection.hold()
+        await pubsub.subscribe("b")
+        assert admin.pubsub_numsub("b") == [("b", 0)]
+        connection.let_go()
+        await until(lambda: admin.pubsub_numsub("b") == [("b", 1)], "the subscription")
+
+
 async def test_one_that_is_held_is_not_handed_out(clean_server: EmbeddedServer) -> None:
     async with pool_at(clean_server) as pool:
         async with pool.get() as own:

@@ -23,9 +23,11 @@ __all__ = ["DeferredLane", "LaneLike", "LazySource", "OpenSource", "Source", "la
 
 
 def lane_of(connection: Connection) -> LaneLike:
-    """What the holder of ``connection`` issues commands through: itself, unless it is watched."""
+    """What the holder of ``connection`` issues commands through: itself, unless it is watched, or
+    somebody keeps what is written."""
     observer = connection.metrics.observer
-    return connection if observer is None else _Watched(connection, observer)
+    lane = connection if observer is None else _Watched(connection, observer)
+    return lane if connection.note is None else _Noted(lane, connection.note)
 
 
 class _Watched:
@@ -37,6 +39,26 @@ class _Watched:
         self.submit, self.submit_many = observer.watch(
             connection.submit, connection.submit_many, lambda: connection.address
         )
+
+
+class _Noted:
+    """A connection of one's own, of which it is noted what is written."""
+
+    __slots__ = ("_lane", "_note")
+
+    def __init__(self, lane: LaneLike, note: Callable[[bytes, Future[Any]], None]) -> None:
+        self._lane = lane
+        self._note = note
+
+    def submit(self, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
+        answer = self._lane.submit(payload, decode, timeout)
+        self._note(payload, answer)
+        return answer
+
+    def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Future[Any]:
+        answer = self._lane.submit_many(payload, size, decode, timeout)
+        self._note(payload, answer)
+        return answer
 
 
 class Source(Protocol):

@@ -96,6 +96,23 @@ class Command:
     """Of a container such as CLIENT; under ``b""`` the container by itself, which also stands
     for subcommands that the table does not have. ``lookup`` looks into it for you."""
 
+    @property
+    def read_anywhere(self) -> bool:
+        """Whether any server that has a copy of the data can answer it as well as its primary."""
+        return self.readonly and self.name not in _OF_ONE_SERVER
+
+
+_OF_ONE_SERVER: Final = frozenset(
+    {
+        "SCAN", "HSCAN", "SSCAN", "ZSCAN", "CLUSTERSCAN",
+        "TOUCH", "OBJECT FREQ", "OBJECT IDLETIME",
+    }
+)  # fmt: skip
+"""What is flagged as reading and yet is about one server. A cursor means nothing to another: each
+hashes with a seed of its own (https://valkey.io/commands/scan/), so that a scan which goes on
+elsewhere leaves elements out. And when a key was used last is known where it was used
+(https://valkey.io/commands/touch/): what is touched at a replica is evicted by its primary."""
+
 
 _OWN = "take a connection of your own: async with pool.get() as conn"
 

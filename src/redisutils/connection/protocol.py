@@ -113,7 +113,6 @@ class Connection(asyncio.Protocol):
         "_gets",
         "_home",
         "_kept",
-        "_kept_from",
         "_loop",
         "_out",
         "_pid",
@@ -131,6 +130,7 @@ class Connection(asyncio.Protocol):
         "last_heard",
         "metrics",
         "needs_reset",
+        "note",
         "one_of_many",
         "owner",
         "peer",
@@ -159,6 +159,9 @@ class Connection(asyncio.Protocol):
         """Set by whoever changed the connection's state in a way that recycling cannot undo."""
         self.needs_reset = False
         """Set by whoever changed it in a way that recycling undoes (WATCH)."""
+        self.note: Callable[[bytes, Future[Any]], None] | None = None
+        """To be told of each command, and of its answer, that somebody issues who has the
+        connection for himself."""
         self.one_of_many = False
         """Set (:meth:`be_one_of_many`) where tasks speak to several servers in turn: what is issued
         as answers are handed out waits for the end of the loop's turn, in which others answer,
@@ -202,8 +205,7 @@ class Connection(asyncio.Protocol):
         self._written = 0
         self._answered = 0
         self._write: Callable[[bytes], object]
-        self._kept: list[bytes] = []  # what was issued while it was held
-        self._kept_from = 0  # how many had been written then
+        self._kept: list[bytes] = []  # what was to be written, beside commands, while it was held
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -271,7 +273,9 @@ class Connection(asyncio.Protocol):
         return await self.submit(pack(args), False, FOREVER)
 
     def write(self, payload: bytes) -> None:
-        """Write bytes whose answers, if any, come as pushes or unsolicited: pub/sub, MONITOR."""
+        """Write bytes whose answers, if any, come as pushes or unsolicited: pub/sub, MONITOR.
+        While the connection is held they are kept, and leave after commands that are: nobody
+        issues both."""
         if not self._home.is_here():
             raise self._wrong_loop()
         self.flush()
@@ -338,10 +342,8 @@ class Connection(asyncio.Protocol):
         self._home.sleep(self._awake_until)
         self.metrics.commands += self.uncounted
         unsent = len(self._out)
-        if self.held:
-            unsent += self._written - self._kept_from
-            self._kept.clear()
         self._out.clear()
+        self._kept.clear()
         unanswered = self.owed()
         self._expected.clear()
         self._flush_at = 0  # whatever is issued from now on is refused: _flush_or_schedule
@@ -362,11 +364,10 @@ class Connection(asyncio.Protocol):
 
     def hold(self) -> None:
         """Write nothing more, and hold callers back. What is issued all the same is kept, and
-        leaves with :meth:`let_go`; if the connection is lost first, it was never written. Answers
-        are still read."""
+        leaves with :meth:`let_go`; if the connection is lost first, or its budget ends, it was
+        never written. Answers are still read."""
         if not (self.held or self.closed):
             self.held = True
-            self._kept_from = self._written
             self._write = self._kept.append
             self.pause_writing()
 
@@ -375,6 +376,9 @@ class Connection(asyncio.Protocol):
         if self.held and not self.closed:
             self.held = False
             self._write = self._transport.write
+            if self._out:
+                self._withdraw(monotonic())
+                self.flush()
             if self._kept:
                 self._write(b"".join(self._kept))
                 self._kept.clear()
@@ -383,8 +387,7 @@ class Connection(asyncio.Protocol):
     @property
     def awaited(self) -> int:
         """How many commands the server has been sent, and has not answered."""
-        written = self._kept_from if self.held else self._written
-        return len(self._expected) - len(self._out) - (self._written - written)
+        return len(self._expected) - len(self._out)
 
     # -- writing ---------------------------------------------------------------
 
@@ -426,9 +429,9 @@ class Connection(asyncio.Protocol):
         self._expected.clear()
 
     def flush(self) -> None:
-        """Write what has been issued."""
+        """Write what has been issued, unless the connection is held."""
         out = self._out
-        if not out:
+        if not out or self.held:
             return
         data = out[0] if len(out) == 1 else b"".join(out)
         self._written += len(out)
@@ -747,8 +750,9 @@ class Connection(asyncio.Protocol):
             self.owner.on_silent(self, silent)
 
     def _withdraw(self, now: float) -> None:
-        """Of what this turn has issued and not written, fail what is past its deadline: it is
-        not written any more. A turn that long has kept the whole loop waiting."""
+        """Of what has been issued and not written, fail what is past its deadline: it is not
+        written any more. Either the connection is held, or this turn has kept the whole loop
+        waiting for as long."""
         unsent = self.owed()[-len(self._out) :]
         self._out.clear()
         for _ in unsent:

@@ -45,6 +45,7 @@ _SUMMED: Final = (
     "connections_lost",
     "waits",
     "trips",
+    "failovers",
     "background_errors",
 )
 """Of ``PoolMetrics``, what two of them come to by adding."""
@@ -108,6 +109,7 @@ class PoolMetrics:
         "connections_recycled",
         "errors",
         "events",
+        "failovers",
         "failures",
         "measures",
         "meter",
@@ -151,6 +153,7 @@ class PoolMetrics:
         self.waits = 0
         self.wait_time = LatencyHistogram() if whole is None else whole.wait_time
         self.trips = 0
+        self.failovers = 0
         self.background_errors = 0
         self.observer: Observer | None = None
         self._since = monotonic()
@@ -378,6 +381,7 @@ class PoolMetrics:
             background_errors=self.background_errors + self.events.failed,
             process=self._pulse.read(),
             reads=self.reads.snapshot(),
+            failovers=self.failovers,
         )
 
 

@@ -248,6 +248,8 @@ class MetricsSnapshot:
     """Failures inside the pool's own background tasks: logged, never fatal."""
     process: ProcessMetrics
     reads: ReadMetrics = ReadMetrics()
+    failovers: int = 0
+    """How often another server has taken a primary's place. 0 of one server."""
     """Where reads went that replicas may answer."""
 
     def since(self, earlier: MetricsSnapshot) -> MetricsSnapshot:
@@ -283,6 +285,7 @@ class MetricsSnapshot:
             nodes=tuple(node.since(nodes.get(node.endpoint)) for node in self.nodes),
             background_errors=self.background_errors - earlier.background_errors,
             reads=self.reads.since(earlier.reads),
+            failovers=self.failovers - earlier.failovers,
             process=replace(
                 self.process,
                 loop_lag=self.process.loop_lag.since(earlier.process.loop_lag),

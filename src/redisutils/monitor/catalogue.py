@@ -348,6 +348,15 @@ CATALOGUE: Final[tuple[Described, ...]] = (
         "redisutils.breaker.refused",
     ),
     # -- each server
+    Described(
+        "redisutils_failovers",
+        "counter",
+        "",
+        "How often another server has taken a primary's place.",
+        (),
+        one(lambda s: s.failovers),
+        "redisutils.failovers",
+    ),
     *NODES,
     *READS,
     # -- the process

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from asyncio import Future
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from redisutils.connection.protocol import Connection
 from redisutils.errors import (
@@ -61,13 +62,18 @@ class Checkouts:
         self._breaker = breaker
         self.policy = policy
         self._check_usable = check_usable
+        self.note: Callable[[bytes, Future[Any]], None] | None = None
+        """See ``Connection.note``."""
         self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
 
     def at_once(self) -> Lease[Connection] | None:
         """A connection of the caller's own if one is idle and fit; else None: see :meth:`get`.
         Raises as ``check_usable`` does."""
         self._check_usable()
-        return self._pool.get_at_once()
+        lease = self._pool.get_at_once()
+        if lease is not None:
+            lease.item.note = self.note
+        return lease
 
     async def get(self, wait: float | None = None) -> Lease[Connection]:
         """A connection of the caller's own.
@@ -84,8 +90,11 @@ class Checkouts:
         try:
             async with self._breaker.guard():
                 if wait is None:
-                    return await self._pool.get()
-                return await self._pool.get(wait=wait, total=wait or inf)
+                    lease = await self._pool.get()
+                else:
+                    lease = await self._pool.get(wait=wait, total=wait or inf)
+                lease.item.note = self.note
+                return lease
         except RedisUtilsError as error:
             tried = wait == 0 and isinstance(error, PoolTimeout) and error.phase == "wait"
             if not tried:  # to try once is an answer either way
@@ -127,6 +136,7 @@ class Checkouts:
                     lease = await self._pool.get(wait=min(self._pool.timeouts.wait, left))
                 if monotonic() - started < budget:
                     self.lend(lease)
+                    lease.item.note = self.note
                     return lease
                 lease.release()  # too late for a command to be sent
                 raise self._no_time(budget)

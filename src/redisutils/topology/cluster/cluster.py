@@ -6,12 +6,13 @@ import asyncio
 import logging
 import os
 import weakref
+from asyncio import Future
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.typing import EncodableT
 
@@ -32,12 +33,13 @@ from redisutils.retry import RetryPolicy
 from redisutils.topology.cluster.asking import AskingLane
 from redisutils.topology.cluster.checkouts import ClusterCheckouts
 from redisutils.topology.cluster.everywhere import Everywhere
-from redisutils.topology.cluster.keys import the_slot
+from redisutils.topology.cluster.keys import the_slot, written_in
 from redisutils.topology.cluster.lane import ClusterLane
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.redirects import FOLLOWED, redirection
 from redisutils.topology.cluster.roster import Roster
 from redisutils.topology.plan import ClusterPlan, ReadFrom
+from redisutils.topology.reading.writes import Writes
 from redisutils.topology.server import DEFAULT_LANE, LaneLike, Redirected
 from redisutils.topology.standalone import Standalone
 
@@ -80,6 +82,7 @@ class Cluster(Roster):
         self._timeouts = settings.timeouts
         self._hooks: tuple[list[Hook[Connection]], ...] = ([], [], [])
         self._observer: Observer | None = None
+        self._by_others = Writes(plan.reading.own_writes)
         self.copies: Copies | None = None
         """Keeps what is known of those that are read from, if replicas are."""
         self.everywhere = Everywhere(self)
@@ -179,7 +182,7 @@ class Cluster(Roster):
         from redisutils.topology.cluster.reading_lane import ReadingLane
 
         if self.copies is None:
-            self.copies = Copies(self, planned)
+            self.copies = Copies(self, planned, self._by_others)
             self.options = replace(self.options, readonly=True)
         how = replace(planned, source=source)
         lane = ReadingLane(name, self, self.everywhere, self.copies, how, private=private)
@@ -207,6 +210,8 @@ class Cluster(Roster):
         server.pool.post_create, server.pool.pre_recycle, server.pool.post_recycle = self._hooks
         server.observe(self._observer)
         server.breaker.on_failed = partial(self._connect_failed, address)
+        if self._plan.reading.own_writes > 0:
+            server.checkouts.note = self._note_written
         return server
 
     def _has_heirs(self, address: Address) -> bool:
@@ -216,6 +221,11 @@ class Cluster(Roster):
             node.primary is not None and node.primary.address == address
             for node in self.nodes.values()
         )
+
+    def _note_written(self, payload: bytes, answer: Future[Any]) -> None:
+        """Issued by who has a connection for himself."""
+        if slots := written_in(payload):
+            self._by_others.note_of_others(slots, answer)
 
     def _connect_failed(self, address: Address) -> None:
         node = self.nodes.get(address)
@@ -265,10 +275,7 @@ class Cluster(Roster):
         Raises:
             CrossSlot: its keys live in several slots.
         """
-        slot = the_slot(args) if args else None
-        if self.copies is not None and args:
-            self.copies.touch(slot)
-        return ClusterCheckouts(self, slot)
+        return ClusterCheckouts(self, the_slot(args) if args else None)
 
     def checkouts_at(self, address: Address) -> ClusterCheckouts:
         """Where a connection to this node is had, be it a primary or a replica. Raises ConfigError

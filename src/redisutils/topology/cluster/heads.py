@@ -31,11 +31,13 @@ class _Keyed(dict[bytes, bool]):
 KEYED: Final = _Keyed()
 
 
-class _Reads(dict[bytes, bool]):
-    """By a command's name on the wire: whether it only reads, so that a replica may answer it."""
+class _Reads(dict[bytes, bool | None]):
+    """By a command's name on the wire: whether it only reads, and a replica may answer it. None: it
+    reads, and only the primary may."""
 
-    def __missing__(self, name: bytes) -> bool:
-        known = lookup((name,)).readonly
+    def __missing__(self, name: bytes) -> bool | None:
+        command = lookup((name,))
+        known = command.read_anywhere or (None if command.readonly else False)
         if len(self) >= _MOST_NAMES:
             self.clear()
         self[name] = known

@@ -15,7 +15,7 @@ from typing import Final
 
 from redis.typing import EncodableT
 
-from redisutils.commands import keys_of, lookup
+from redisutils.commands import keys_of, lookup, may_write
 from redisutils.commands.words import encoded, number
 from redisutils.connection.packing import unpack
 from redisutils.errors import CrossSlot
@@ -28,6 +28,7 @@ __all__ = [
     "shown",
     "slot_of",
     "slots_in",
+    "written_in",
     "the_slot",
     "the_slot_of_all",
 ]
@@ -120,6 +121,15 @@ def slots_in(payload: bytes) -> list[int]:
         channel = _slot_of_channel(run[0])
         return [] if channel is None else [channel]
     return list(slots)
+
+
+def written_in(payload: bytes) -> list[int] | tuple[None, ...]:
+    """The slots whose keys a packed run of commands may change; None for any slot. Empty if it
+    changes nothing. (What EXEC by itself executes was issued before.)"""
+    for words in unpack(payload):
+        if may_write(words) or lookup(words).name == "EXEC":
+            return slots_in(payload) or (None,)
+    return ()
 
 
 _OF_A_SLOT: Final = frozenset({"CLUSTER COUNTKEYSINSLOT", "CLUSTER GETKEYSINSLOT"})

@@ -45,16 +45,18 @@ class Copies:
     Args:
         cluster: whose nodes.
         reading: what the plan says.
+        by_others: what is written on no lane of ``lanes``.
     """
 
-    def __init__(self, cluster: Known, reading: Reading) -> None:
+    def __init__(self, cluster: Known, reading: Reading, by_others: Writes) -> None:
         self._cluster = cluster
         self.reading = reading
         self.counts = cluster.metrics.reads
         self.budget = Budget(reading.hedge)
         self.lanes: WeakSet[ReadingFrom] = WeakSet()
-        self.writes: list[Writes] = []
-        """Of each lane, where own writes are to be read."""
+        self.by_others = by_others
+        self.writes = [by_others]
+        """With those of each lane, where own writes are to be read."""
         self._roles: dict[Node, Node | None] = {}
         self._again: TimerHandle | None = None
         self.watching: Watching[Node] = Watching(
@@ -69,12 +71,6 @@ class Copies:
         """Whether a lane has written to this slot so lately that it is to be read from its primary.
         O(lanes)."""
         return any(writes.recent(slot) for writes in self.writes)
-
-    def touch(self, slot: int | None) -> None:
-        """A connection of one's own is taken, and may be written on: to ``slot``, or None for
-        any."""
-        for writes in self.writes[:1]:
-            writes.touch(slot)
 
     def changed(self) -> None:
         """Somebody may be read from who might not before, or not any more."""

@@ -54,7 +54,7 @@ _LISTEN_FOR: Final = 2.0
 def only_reads(words: Sequence[bytes]) -> bool:
     """Whether a replica may answer this: it reads keys, and does not wait for others."""
     command = lookup(words)
-    return command.readonly and not is_blocking(command, words)
+    return command.read_anywhere and not is_blocking(command, words)
 
 
 class ReadingLane(ClusterLane):
@@ -108,10 +108,10 @@ class ReadingLane(ClusterLane):
         name, slot = named_slot(payload)
         if slot is None:
             return self._submit_otherwise(payload, decode, timeout)
-        if READS[name]:
+        if reads := READS[name]:
             return self._read(slot, payload, decode, timeout)
         answer = self._target(slot).submit(payload, decode, timeout)
-        if self._writes is not None:
+        if self._writes is not None and reads is False:
             self._writes.note(slot, answer)
         return answer
 
@@ -173,7 +173,7 @@ class ReadingLane(ClusterLane):
         if only_reads(words):
             return self._read(slot, payload, decode, timeout)
         answer = self._target(slot).submit(payload, decode, timeout)
-        if self._writes is not None:
+        if self._writes is not None and may_write(words):
             self._writes.note(slot, answer)
         return answer
 
@@ -359,6 +359,7 @@ class ReadingLane(ClusterLane):
                 self._hedging.close()
             if self._writes is not None:
                 self._copies.writes.remove(self._writes)
+                self._copies.by_others.absorb(self._writes)
         super().close()
 
 

@@ -195,10 +195,13 @@ class Roster(ABC):
             return
         owners = [self.nowhere] * SLOTS
         present: dict[Address, Node] = {}
+        followers = {node for node in self.nodes.values() if node.primary is not None}
         for shard in new.shards:
             primary = self._present(present, shard.primary, None)
             for replica in shard.replicas:
                 self._present(present, replica, primary)
+            if primary in followers and shard.ranges:
+                self.metrics.failovers += 1
             for first, last in shard.ranges:
                 owners[first : last + 1] = [primary] * (last + 1 - first)
         gone = [node for address, node in self.nodes.items() if address not in present]

@@ -1,15 +1,16 @@
 """What this program has written lately, so that it reads its own writes.
 
-A write counts from the moment it is issued until ``seconds`` after it was answered. Nothing is done
-when the answer comes: the next read of the slot finds that it has, and counts from then, which is
-later and so on the safe side. To note a write takes a tenth of a microsecond, and at most one entry
-for each slot is kept.
+A write counts from the moment it is issued until ``seconds`` after it was answered. Of a lane's,
+nothing is done when the answer comes: the next read of the slot finds that it has, and counts from
+then, which is later and so on the safe side. To note one takes a tenth of a microsecond. Those on
+connections of callers' own, which have no order among each other, are noted when they are issued
+and again when they are answered. At most one entry for each slot is kept.
 """
 
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 from weakref import ref
@@ -18,7 +19,7 @@ __all__ = ["Writes"]
 
 
 class Writes:
-    """Of one lane, whose commands for one slot are answered in their order.
+    """Of one lane, whose commands for one slot are answered in their order; or of all others.
 
     Args:
         seconds: for how long after a write its slot is read from the primary.
@@ -41,9 +42,19 @@ class Writes:
         """What is answered by ``answer`` may change keys of ``slot``, or of all for None."""
         self._last[slot] = ref(answer)
 
-    def touch(self, slot: int | None) -> None:
-        """Somebody is about to write to ``slot``, or to any for None, where we do not see it."""
-        self._last[slot] = self._clock()
+    def note_of_others(self, slots: Iterable[int | None], answer: Future[Any]) -> None:
+        """The same of something that was issued on no lane."""
+
+        def note(_: object = None) -> None:
+            self._last.update(dict.fromkeys(slots, self._clock()))
+
+        note()
+        answer.add_done_callback(note)
+
+    def absorb(self, gone: Writes) -> None:
+        """Remember what another, whose lane is closed, has noted lately."""
+        now = self._clock()
+        self._last.update((slot, now) for slot in list(gone._last) if gone._is_recent(slot))
 
     def recent(self, slot: int) -> bool:
         """Whether ``slot`` is to be read from its primary."""

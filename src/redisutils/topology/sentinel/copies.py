@@ -69,6 +69,7 @@ class Copies:
         reach: how to connect to a replica, but for its place.
         known: asked for the replicas, as sentinels tell.
         reading: what the plan says.
+        by_others: what is written on no lane of ``lanes``.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class Copies:
         reach: ConnectOptions,
         known: Callable[[], Sequence[Replica]],
         reading: Reading,
+        by_others: Writes,
     ) -> None:
         self.reading = reading
         self.primary = Member(reach.name or "the primary", primary)
         self.counts = primary.metrics.reads
         self.budget = Budget(reading.hedge)
-        self.writes: list[Writes] = []
+        self.by_others = by_others
+        self.writes = [by_others]
         self.lanes: WeakSet[ReadingFrom] = WeakSet()
         self._reach = reach
         self._known = known
@@ -113,12 +116,6 @@ class Copies:
         """Whether a lane has written to this part of the keys so lately that it is to be read from
         the primary. O(lanes)."""
         return any(writes.recent(bucket) for writes in self.writes)
-
-    def touch(self, slot: int | None) -> None:
-        """A connection of one's own is taken, and may be written on: to ``slot``, or None for
-        any."""
-        for writes in self.writes[:1]:
-            writes.touch(slot)
 
     def changed(self) -> None:
         """Somebody may be read from who might not before, or not any more."""

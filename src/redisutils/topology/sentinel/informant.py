@@ -113,17 +113,15 @@ class Informant:
         self._connection: Connection | None = None
         self._ear: Connection | None = None
         self._asking: asyncio.Task[Answer] | None = None
-        self._questions = OwnPayload(
-            pack_many(
-                [
-                    ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", master),
-                    ("SENTINEL", "MASTER", master),
-                    ("SENTINEL", "REPLICAS", master),
-                    ("SENTINEL", "SENTINELS", master),
-                    ("SENTINEL", "MYID"),
-                ]
-            )
-        )
+        questions = [
+            ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", master),
+            ("SENTINEL", "MASTER", master),
+            ("SENTINEL", "REPLICAS", master),
+            ("SENTINEL", "SENTINELS", master),
+            ("SENTINEL", "MYID"),
+        ]
+        self._questions = OwnPayload(pack_many(questions))
+        self._brief = OwnPayload(pack_many(questions[:2]))
 
     def __repr__(self) -> str:
         return f"<Informant {self.options.peer}: {self.trouble or self.answer}>"
@@ -134,8 +132,12 @@ class Informant:
         place = None if self._connection is None else self._connection.address
         return Address(*place[:2]) if isinstance(place, tuple) else None
 
-    def ask(self) -> asyncio.Task[Answer]:
+    def ask(self, briefly: bool = False) -> asyncio.Task[Answer]:
         """Ask, or join who is asking. What comes of it stands in ``answer`` or ``trouble``, too.
+
+        Args:
+            briefly: ask for the primary alone as long as that is the same. All programs ask at the
+                same time then, ten times a second, and a sentinel has one thread.
 
         The task raises:
             ConnectFailed, ConnectionLost, CommandTimeout: there is no answer, as the message says.
@@ -143,14 +145,14 @@ class Informant:
         if self._asking is None or self._asking.done():
             # Nobody's context: others may wait for it as well, and it goes on without them.
             loop = asyncio.get_running_loop()
-            self._asking = loop.create_task(self._ask(), context=Context())
+            self._asking = loop.create_task(self._ask(briefly), context=Context())
             self._asking.add_done_callback(_retrieve)
         return self._asking
 
-    async def _ask(self) -> Answer:
+    async def _ask(self, briefly: bool) -> Answer:
         began = monotonic()
         try:
-            self.answer = await self._answered()
+            self.answer = await self._answered(briefly)
         except (RedisUtilsError, RedisError) as error:
             self.answer = None
             self.trouble = error.message if isinstance(error, RedisUtilsError) else cut(str(error))
@@ -162,17 +164,27 @@ class Informant:
         self.identity = self.answer.identity
         return self.answer
 
-    async def _answered(self) -> Answer:
+    async def _answered(self, briefly: bool) -> Answer:
         connection = await self._connected()
+        last = self.answer
+        if briefly and last is not None and last.address is not None:
+            where, state = await self._put(connection, self._brief, 2)
+            here = self.options.peer
+            now = read(where, state, [], [], self.identity, here=here, via=self._via)
+            if (now.address, now.epoch) == (last.address, last.epoch):
+                return replace(now, replicas=last.replicas, sentinels=last.sentinels)
+        told = await self._put(connection, self._questions, 5)
+        return read(*told, here=self.options.peer, via=self._via)
+
+    async def _put(self, connection: Connection, questions: bytes, count: int) -> list[Any]:
         try:
-            told = await connection.submit_many(self._questions, 5, True, PATIENCE)
+            told: list[Any] = await connection.submit_many(questions, count, True, PATIENCE)
         except RedisUtilsError:
             self.close()
             raise
-        where = told[0]
-        if isinstance(where, Exception):
-            raise self._refused(where)
-        return read(*told, here=self.options.peer, via=self._via)
+        if isinstance(told[0], Exception):
+            raise self._refused(told[0])
+        return told
 
     async def _connected(self) -> Connection:
         """The connection for questions; and both, if need be, are opened and made to listen."""

@@ -12,14 +12,19 @@ from redisutils.topology.sentinel.answers import Replica, Survey
 __all__ = ["with_sentinels"]
 
 
-def with_sentinels(report: HealthReport, master: str, survey: Survey) -> HealthReport:
+def with_sentinels(
+    report: HealthReport, master: str, survey: Survey, held: bool = False
+) -> HealthReport:
     """The report on a primary, with what is known of its sentinels and replicas.
 
     Args:
         master: its name.
+        held: whether nobody was let through to it as it was looked at, or is now: then it says
+            nothing that it did not answer.
     """
+    known = [each for each in report.reasons if not (held and each.code == "unreachable")]
     added = tuple(_wrong(master, survey))
-    reasons = sorted((*report.reasons, *added), key=lambda reason: reason.severity != "unhealthy")
+    reasons = sorted((*known, *added), key=lambda reason: reason.severity != "unhealthy")
     endpoints = report.endpoints
     if survey.primary is not None:
         place = f"{master} ({survey.primary.address})"

@@ -69,7 +69,7 @@ class ReadingLane:
             partial(copies.watching.want, copies.primary),
         )
         self._hedging: Hedging[Member] | None = None
-        if reading.hedge > 0:
+        if reading.hedge > 0 and reading.source != "primary":
             self._hedging = Hedging(
                 server.loop,
                 copies.budget,
@@ -91,10 +91,10 @@ class ReadingLane:
         name, bucket = named_slot(payload)
         if bucket is None:
             return self._submit_otherwise(payload, decode, timeout)
-        if READS[name]:
+        if reads := READS[name]:
             return self._read((bucket,), payload, decode, timeout)
         answer = self.lane_of(self._primary).submit(payload, decode, timeout)
-        if self._writes is not None:
+        if self._writes is not None and reads is False:
             self._writes.note(bucket, answer)
         return answer
 
@@ -263,6 +263,7 @@ class ReadingLane:
             self._hedging.close()
         if self._writes is not None:
             self._copies.writes.remove(self._writes)
+            self._copies.by_others.absorb(self._writes)
 
     def _is_closed(self) -> PoolClosed:
         return PoolClosed(f"lane {self.name!r} to {self._primary.name} is closed")
@@ -342,7 +343,7 @@ def only_reads(reply: Reply) -> bool:
 def _only_reads(words: Sequence[bytes]) -> bool:
     command = lookup(words)
     # What reads without naming a key may belong to a sequence of calls, as SCAN does.
-    return command.readonly and not is_blocking(command, words) and bool(keys_of(words))
+    return command.read_anywhere and not is_blocking(command, words) and bool(keys_of(words))
 
 
 def _all_read(payload: bytes, size: int) -> bool:

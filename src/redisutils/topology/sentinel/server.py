@@ -26,14 +26,12 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from asyncio import Future
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
-
-from redis.typing import EncodableT
+from typing import TYPE_CHECKING, Any, Final
 
 from redisutils.address import Address
-from redisutils.commands import keys_of
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.dial import dial
 from redisutils.connection.options import ConnectOptions
@@ -44,9 +42,9 @@ from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
-from redisutils.topology.checkouts import Checkouts
-from redisutils.topology.cluster.keys import slot_of
+from redisutils.topology.cluster.keys import written_in
 from redisutils.topology.plan import ReadFrom, SentinelPlan
+from redisutils.topology.reading.writes import Writes
 from redisutils.topology.sentinel.answers import Replica
 from redisutils.topology.sentinel.role import prove_primary
 from redisutils.topology.sentinel.watch import Watch
@@ -88,6 +86,9 @@ class SentinelServer(Standalone):
         self.watch.suspicion.on_over = self._let_go
         self.watch.on_moved = self._move
         self._reading = plan.reading
+        self._by_others = Writes(plan.reading.own_writes)
+        if plan.reading.own_writes > 0:
+            self.checkouts.note = self._note_written
         self.copies: Copies | None = None
         self._reading_lanes: dict[str, ReadingLane] = {}
 
@@ -102,7 +103,8 @@ class SentinelServer(Standalone):
     def lane_for(self, name: str, read_from: ReadFrom | None) -> LaneLike:
         """The lane of this name; one that reads from replicas where that is wanted."""
         source = read_from or self._reading.source
-        if source == "primary" and not (self._reading.own_writes and self.copies):
+        # What is written has to be known, whoever reads it later.
+        if source == "primary" and not self._reading.own_writes:
             return self.lane(name)
         self.check_usable()
         if source != self._reading.source:
@@ -114,18 +116,17 @@ class SentinelServer(Standalone):
             from redisutils.topology.sentinel.reading_lane import ReadingLane
 
             if self.copies is None:
-                self.copies = Copies(self, self._reach, self._replicas, self._reading)
+                known, others = self._replicas, self._by_others
+                self.copies = Copies(self, self._reach, known, self._reading, others)
             lane = ReadingLane(name, self.copies, replace(self._reading, source=source))
             self._reading_lanes[name] = lane
             self.copies.lanes.add(lane)
         return lane
 
-    def checkouts_for(self, args: Sequence[EncodableT]) -> Checkouts:
-        """As of one server."""
-        if self.copies is not None and args:
-            for slot in {slot_of(key) for key in keys_of(args)} or (None,):
-                self.copies.touch(slot)
-        return super().checkouts_for(args)
+    def _note_written(self, payload: bytes, answer: Future[Any]) -> None:
+        """Issued by who has a connection for himself."""
+        if slots := written_in(payload):
+            self._by_others.note_of_others(slots, answer)
 
     def _replicas(self) -> Sequence[Replica]:
         self.watch.start()
@@ -272,10 +273,12 @@ class SentinelServer(Standalone):
         """As of one server, and of the sentinels as far as is known: they are not asked for it."""
         from redisutils.topology.sentinel.judging import with_sentinels
 
+        held = bool(self.watch.suspicion)
         report = await super().health(timeout)
         if self.closed:
             return report
-        return with_sentinels(report, self.watch.name, self.watch.survey())
+        held = held or bool(self.watch.suspicion)
+        return with_sentinels(report, self.watch.name, self.watch.survey(), held)
 
     # -- the end -----------------------------------------------------------------------
 
@@ -295,6 +298,8 @@ class SentinelServer(Standalone):
         """As of one server, and of the replicas."""
         super().abandon()
         if not self.forked:
+            for lane in self._reading_lanes.values():
+                lane.close()
             if self.copies is not None:
                 self.copies.abandon()
             self.watch.abandon()

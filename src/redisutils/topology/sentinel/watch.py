@@ -40,7 +40,7 @@ from redisutils.topology.sentinel.answers import (
 )
 from redisutils.topology.sentinel.company import Company
 from redisutils.topology.sentinel.informant import ABORTED, PROMOTING, SWITCHED, Informant, concerns
-from redisutils.topology.sentinel.pace import Pace
+from redisutils.topology.sentinel.pace import WRONG, Pace
 from redisutils.topology.sentinel.suspicion import PROMOTION, RUMOUR, Suspicion
 
 __all__ = ["Watch"]
@@ -107,7 +107,7 @@ class Watch:
         if self.present is None or (self._doubted and self._heard_any):
             await self._asked()
         while self.suspicion:
-            await self._asked()
+            await self._told()  # not sooner, for who waits: so do many others
         if self.present is None:
             raise self._company.ignorance()
         return self.present.address
@@ -166,31 +166,38 @@ class Watch:
             self._wanted.set()
 
     async def _asked(self) -> None:
-        """Wait for the end of a round that begins now or later."""
+        """Wait for the end of a round that begins now, or when the present one is over."""
+        self._wake()
+        await self._told()
+
+    async def _told(self) -> None:
+        """Wait for the end of the next round."""
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(told)
-        self._wake()
         await told
         if self._closed:
             raise self._is_closed()
 
     async def _run(self) -> None:
+        briefly = False
         while not self._home.forked:
             self._wanted.clear()
             waiting, self._waiting = self._waiting, []
             try:
-                await self._round()
+                await self._round(briefly)
             except Exception as error:  # noqa: BLE001  # told by _failed
                 self._failed(error)
             finally:
                 for told in waiting:
                     if not told.done():
                         told.set_result(None)
+            pause = self._pause()
+            briefly = False
             try:
-                async with asyncio.timeout(self._pause()):
+                async with asyncio.timeout(pause):
                     await self._wanted.wait()
             except TimeoutError:
-                pass
+                briefly = pause < WRONG / 2
 
     def _pause(self) -> float:
         """Seconds until the next round."""
@@ -203,9 +210,13 @@ class Watch:
         wrong = self.present is None or self._doubted or down or few or behind
         return self._pace.pause(urgent=bool(self.suspicion), unsettled=unsettled, wrong=wrong)
 
-    async def _round(self) -> None:
-        """Ask all, and draw the conclusions."""
-        asked = {each.ask(): each for each in self._company}
+    async def _round(self, briefly: bool) -> None:
+        """Ask all, and draw the conclusions.
+
+        Args:
+            briefly: whether it is one of many in a row, for which there was no news.
+        """
+        asked = {each.ask(briefly): each for each in self._company}
         answers: dict[str, Answer] = {}
         pending = set(asked)
         end = monotonic() + (GRACE if self.suspicion else ROUND)
@@ -297,6 +308,7 @@ class Watch:
         if old is None or old.address == found.address:
             return
         self.suspicion.drop()
+        self._metrics.failovers += 1
         self._metrics.events.note(
             "moved",
             logging.WARNING,
