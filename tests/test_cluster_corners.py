@@ -365,18 +365,17 @@ async def test_a_write_without_an_answer_is_counted_whoever_was_asked(code: byte
 
 
 async def test_what_is_sent_on_is_not_executed_in_another_state() -> None:
-    async with played_cluster() as (cluster, pool):
-        async with pool.client.client() as client:
-            await client.get(IN_A)
+    async with played_cluster() as (cluster, pool), pool.client.client() as client:
+        await client.get(IN_A)
+        await client.get(IN_B)
+        lane = client._private
+        assert lane is not None
+        lane.taint()
+        cluster.said = [lambda _: cluster.moved(SLOT, B), lambda _: None]
+        with pytest.raises(ConnectionLost):
             await client.get(IN_B)
-            lane = client._private
-            assert lane is not None
-            lane.taint()
-            cluster.said = [lambda _: cluster.moved(SLOT, B), lambda _: None]
-            with pytest.raises(ConnectionLost):
-                await client.get(IN_B)
-            with pytest.raises(ConnectionLost, match="set it again") as caught:
-                await client.get(IN_A)
-            assert caught.value.outcome is Outcome.REJECTED
-            asked = [command for command in cluster.keyed(B) if command[1] == IN_A.encode()]
-            assert asked == []
+        with pytest.raises(ConnectionLost, match="set it again") as caught:
+            await client.get(IN_A)
+        assert caught.value.outcome is Outcome.REJECTED
+        asked = [command for command in cluster.keyed(B) if command[1] == IN_A.encode()]
+        assert asked == []
