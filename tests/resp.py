@@ -109,11 +109,16 @@ def seen(node: Node, decode: bool) -> Any:
     return [seen(each, decode) for each in value]
 
 
+_HINT: Final = r" \((this server is one node of a cluster|the slot is being moved).*\)$"
+"""What the library adds to MOVED and ASK."""
+
+
 def shown(value: Any) -> str:
     """A value, as ``seen`` or the library made it, in words that tell types and nan apart."""
     if isinstance(value, BaseException):
         code = getattr(value, "status_code", None)  # redis-py takes it from the text
-        return repr(("error", f"{code or ''} {value}".strip()))
+        text = re.sub(_HINT, "", str(value))
+        return repr(("error", f"{code or ''} {text}".strip()))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{shown(k)}: {shown(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):

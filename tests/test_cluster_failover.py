@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from redisutils import Outcome, outcome_of
 from redisutils.testing import EmbeddedCluster, EmbeddedServer
+from redisutils.topology.cluster.cluster import Cluster
 
 from .cluster_load import Load, Worker
 from .clusters import cluster_pool, empty, keys_of, slots_of, told
@@ -118,6 +119,7 @@ async def test_a_failover_on_request_is_nobodys_concern(guarded: EmbeddedCluster
             for primary in guarded.primaries[:2]:
                 await guarded.failover(guarded.replicas_of(primary)[0])
                 await load.goes_on(5)
+        await until(lambda: pool.metrics().failovers == 2, "the map")
         await load.audit()
     assert load.complaints == []
     assert load.errors == []
@@ -242,3 +244,17 @@ async def test_a_cluster_of_three_of_six_of_three(cluster: EmbeddedCluster) -> N
         await load.audit()
     assert load.complaints == []
     assert load.errors == []
+
+
+async def test_what_came_before_a_loss_does_not_speak_for_a_node(cluster: EmbeddedCluster) -> None:
+    async with cluster_pool(cluster) as pool:
+        await pool.client.dbsize()
+        server = pool.server
+        assert isinstance(server, Cluster)
+        node = server.primaries[0]
+        server.suspect(node)  # one of its connections was lost
+        node.server.metrics.bytes_in += 1  # another one's last words
+        server.suspect(node)
+        assert server.suspects()
+        node.server.metrics.bytes_in += 1
+        assert not server.suspects()

@@ -151,8 +151,18 @@ def test_the_owner_of_a_slot_is_asked_for_its_keys(name: str) -> None:
     assert the_slot([b"CLUSTER", name.encode()]) is None
 
 
+def test_what_is_published_goes_where_its_channel_would_live() -> None:
+    """By two ways the messages on a channel could change places."""
+    publish, other = ("PUBLISH", "prices:ES", "1"), ("SET", "k", "1")
+    assert the_slot(publish) == slot_of(b"prices:ES")
+    assert slots_in(pack(publish)) == [slot_of(b"prices:ES")]
+    # A transaction goes where its keys are, whatever it publishes.
+    assert the_slot_of_all((publish, other), "a transaction") == slot_of(b"k")
+    assert slots_in(pack(("MULTI",)) + pack(publish) + pack(other)) == [slot_of(b"k")]
+
+
 @pytest.mark.parametrize(
-    "call", [["PING"], ["EVAL", "return 1", 0, "x"], ["PUBLISH", "a", "b"], ["GET"], ["MGET"]]
+    "call", [["PING"], ["EVAL", "return 1", 0, "x"], ["PUBLISH"], ["GET"], ["MGET"]]
 )
 def test_without_keys_there_is_no_slot(call: list[Any]) -> None:
     assert the_slot(unpack(pack(call))[0]) is None

@@ -269,6 +269,21 @@ async def test_handlers_and_listen(telling: EmbeddedCluster) -> None:
         await until(lambda: not pubsub.connection._subscriptions._branches)
 
 
+async def test_what_is_subscribed_to_again_is_not_interrupted(cluster: EmbeddedCluster) -> None:
+    shard = shard_channels(cluster)[0]
+    async with cluster_pool(cluster) as pool, listening(pool) as pubsub:
+        await pubsub.subscribe("plain")
+        await pubsub.ssubscribe(shard)
+        await confirmed(pubsub, 2)
+        for number in range(20):
+            sent = pool.client.publish("plain", number), pool.client.spublish(shard, number)
+            again = pubsub.subscribe("plain"), pubsub.ssubscribe(shard)
+            await asyncio.gather(*sent, *again)
+        heard = [(await pubsub.get_message(timeout=5))["type"] for _ in range(80)]
+        kinds = ("message", "smessage", "subscribe", "ssubscribe")
+        assert Counter(heard) == dict.fromkeys(kinds, 20)
+
+
 async def test_ping_and_waiting_in_vain(cluster: EmbeddedCluster) -> None:
     async with cluster_pool(cluster) as pool, listening(pool) as pubsub:
         await pubsub.ssubscribe(shard_channels(cluster)[0])
@@ -411,7 +426,8 @@ async def until_heard(pool: RedisPool, pubsub: Any, channel: str, cluster: Embed
         while wanted:
             await pool.client.spublish(channel, "probe")
             await pool.client.set(key, 1)
-            await pool.client.publish("plain", "probe")
+            home = home_of(pubsub, cluster)
+            await pool.client.publish("plain", "probe", target_nodes=(home.host, home.port))
             while (message := await pubsub.get_message(timeout=0.05)) is not None:
                 wanted -= {message["channel"]} if "message" in message["type"] else set()
     while await pubsub.get_message(timeout=0.2) is not None:
@@ -500,7 +516,7 @@ async def test_all_is_heard_after_a_node_was_killed(guarded: EmbeddedCluster) ->
         await until(lambda: home_of(pubsub, guarded) is not victim)
         home = home_of(pubsub, guarded)
         await until(lambda: told(home, "PUBSUB", "CHANNELS") == ["plain"])
-        await pool.client.publish("plain", "again")
+        await pool.client.publish("plain", "again", target_nodes=(home.host, home.port))
         assert await messages(pubsub, 1) == [(b"plain", b"again")]
         await guarded.wait_until_ok()
         await until_heard(pool, pubsub, channel, guarded)
@@ -528,6 +544,87 @@ async def test_a_connection_that_was_cut_comes_back(telling: EmbeddedCluster) ->
         await pool.client.set("k", 1)
         assert len(await messages(pubsub, 5)) == 5
         await silence(pubsub, pool)
+
+
+@one_loop
+async def test_a_silent_node_is_left_for_another(cluster: EmbeddedCluster) -> None:
+    settings: dict[str, Any] = {"health_check_interval": 0.1, "command_timeout": 0.3}
+    async with (
+        cluster.proxied() as network,
+        cluster_pool(cluster, network, **settings) as pool,
+        cluster_pool(cluster) as other,
+        listening(pool) as pubsub,
+    ):
+        await pubsub.subscribe("plain")
+        await confirmed(pubsub, 1)
+        home = pubsub.connection._subscriptions._home.address.port
+        (proxy,) = [each for each in network.proxies.values() if each.port == home]
+        proxy.blackhole()
+        assert await confirmed(pubsub, 1) == [("subscribe", b"plain")]
+        assert pubsub.connection._subscriptions._home.address.port != home
+        await other.client.publish("plain", "m")
+        assert await messages(pubsub, 1) == [(b"plain", b"m")]
+        network.restore()
+
+
+@one_loop
+async def test_where_nobody_can_be_reached_nothing_is_subscribed(cluster: EmbeddedCluster) -> None:
+    settings: dict[str, Any] = {"command_timeout": 0.3, "max_retries": 0}
+    async with (
+        cluster.proxied() as network,
+        cluster_pool(cluster, network, **settings) as pool,
+        listening(pool) as pubsub,
+    ):
+        await pool.client.ping()
+        for proxy in network.proxies.values():
+            proxy.refuse()
+            proxy.close_all()
+        channel, *_ = shard_channels(cluster)
+        for subscribe in (pubsub.subscribe, pubsub.ssubscribe):
+            with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
+                await subscribe(channel)
+        assert not pubsub.subscribed
+        assert not pubsub.connection._subscriptions._wanted
+        # Where others can be reached, they are subscribed to.
+        other = next(name for name in shard_channels(cluster) if name != channel)
+        network.proxies[cluster.node_for(other)].restore()
+        await pubsub.ssubscribe(other)
+        with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
+            await pubsub.ssubscribe(channel)
+        assert set(pubsub.shard_channels) == {other.encode()}
+        network.restore()
+        await pubsub.ssubscribe(channel)
+        async with asyncio.timeout(10):
+            while True:  # first is told what went wrong meanwhile
+                try:
+                    if await confirmed(pubsub, 1) == [("ssubscribe", channel.encode())]:
+                        break
+                except redis.ConnectionError:
+                    pass
+        await pool.client.spublish(channel, "m")
+        assert await messages(pubsub, 1) == [(channel.encode(), b"m")]
+
+
+@one_loop
+async def test_slots_are_followed_behind_a_nat(cluster: EmbeddedCluster) -> None:
+    channel, *_ = shard_channels(cluster)
+    home, away = cluster.node_for(channel), other_primary(cluster, channel)
+    async with (
+        cluster.proxied() as network,
+        cluster_pool(cluster, network) as pool,
+        listening(pool) as pubsub,
+    ):
+        await pubsub.ssubscribe(channel)
+        await confirmed(pubsub, 1)
+        for target in (away, home):
+            await cluster.move_slot(cluster.slot_of(channel), target)
+            await confirmed(pubsub, 1)
+            assert await pool.client.spublish(channel, target.port) == 1
+            assert await messages(pubsub, 1) == [(channel.encode(), str(target.port).encode())]
+        for place in ((home.host, home.port), (home.host, network.proxies[home].port)):
+            async with pool.get(node=place) as conn:  # as announced, and as reached from here
+                assert (await conn.info("server"))["tcp_port"] == home.port
+            assert (await pool.client.info("server", target_nodes=place))["tcp_port"] == home.port
 
 
 # -- life --------------------------------------------------------------------------------------

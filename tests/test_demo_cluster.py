@@ -35,7 +35,7 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("mode", ["cluster", "sentinel"])
 def test_a_primary_dies_and_nothing_happens_that_must_not(mode: str) -> None:
-    run = demo("--mode", mode, "--kill", "--seconds", "5")
+    run = demo("--mode", mode, "--kill", "--seconds", "3")
     assert run.returncode == 0, run.stdout + run.stderr
     words = " ".join(run.stdout.split())
     assert "kill -9 of the primary" in words

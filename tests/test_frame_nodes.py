@@ -72,6 +72,10 @@ def test_a_primary_that_moves_is_known_by_the_name_that_stays() -> None:
     first, second = node_frames([measured("mymaster")], endpoints, 1.0)
     assert (first["endpoint"], first["rate"], first["slots"]) == ("mymaster (a:1)", 30.0, None)
     assert (second["endpoint"], second["role"]) == ("a:2", "replica")
+    # Nor does it become another one when nobody can ask it for its role.
+    endpoints[0] = primary("mymaster (a:1)", 0, 0, slots=(), told_role=None, status="unhealthy")
+    names = [node["endpoint"] for node in node_frames([measured("mymaster")], endpoints, 1.0)]
+    assert names == ["mymaster (a:1)", "a:2"]
 
 
 def test_of_too_many_those_in_trouble_are_told_and_then_those_that_own() -> None:

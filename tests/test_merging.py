@@ -27,6 +27,7 @@ from redisutils.metrics import (
 )
 from redisutils.metrics.measures import CODES
 from redisutils.metrics.merging import Counted, merged
+from redisutils.metrics.reading import ReadCounts
 from redisutils.metrics.slow import KEPT
 from redisutils.metrics.snapshot import MetricsSnapshot, SlowCommand
 from redisutils.metrics.split import PARTS, Split
@@ -143,6 +144,8 @@ async def test_every_figure_is_told_of_all() -> None:
         for name_of in PoolMetrics.__slots__:
             if type(getattr(metrics, name_of, None)) is int:
                 setattr(metrics, name_of, next(numbers))
+        for read in fields(ReadCounts):
+            setattr(metrics.reads, read.name, next(numbers))
         record(metrics, ("GET", (0.1,) * 5, 1, "OOM", 0))
         metrics.failures[CircuitOpen.__name__, "NOT_SENT"] += 2
         known = WHOLE._asdict()
@@ -150,7 +153,16 @@ async def test_every_figure_is_told_of_all() -> None:
         servers.append((metrics, Gauges(**{**known, **numbered, "endpoint": name})))
     found = together(cluster, *servers)
     apart = {"endpoint", "at", "seconds", "utilisation", "rates", "process", "nodes", "lanes"}
-    apart |= {"latency", "parts", "composition", "by_command", "slow", "wait_time", "breaker"}
+    apart |= {
+        "latency",
+        "parts",
+        "composition",
+        "by_command",
+        "slow",
+        "wait_time",
+        "breaker",
+        "reads",
+    }
     for field in fields(MetricsSnapshot):
         if field.name in apart:
             continue
@@ -166,6 +178,9 @@ async def test_every_figure_is_told_of_all() -> None:
             assert value == sum(metrics.commands for metrics, _ in servers) + uncounted
         else:
             assert value == sum(each) > 0, field.name
+    for read in fields(ReadCounts):
+        counted = [getattr(metrics.reads, read.name) for metrics, _ in servers]
+        assert getattr(found.reads, read.name) == sum(counted) > 0
     assert found.utilisation == found.in_use / found.max_size
     assert found.breaker.trips == sum(metrics.trips for metrics, _ in servers)
     assert found.breaker.refused == 4

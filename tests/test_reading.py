@@ -203,34 +203,41 @@ def test_a_round_trip_is_the_middle_of_the_last_looks() -> None:
 
 PRIMARY = "# Replication\r\nrole:master\r\nmaster_replid:abc\r\nmaster_repl_offset:300\r\n"
 REPLICA = (
-    "# Replication\r\nrole:slave\r\nmaster_host:10.0.0.1\r\nslave_read_repl_offset:299\r\n"
-    "slave_repl_offset:298\r\nmaster_replid:abc\r\nmaster_repl_offset:297\r\n"
+    "# Replication\r\nrole:slave\r\nmaster_host:10.0.0.1\r\nmaster_link_status:up\r\n"
+    "slave_read_repl_offset:299\r\nslave_repl_offset:298\r\nmaster_replid:abc\r\nmaster_repl_offset:297\r\n"
 )
 
 
 def test_what_a_server_tells_of_its_replication() -> None:
-    assert standing(PRIMARY) == Standing(True, "abc", 300)
-    assert standing(REPLICA) == Standing(False, "abc", 298)  # what it has executed
+    assert standing(PRIMARY) == Standing(True, True, "abc", 300)
+    assert standing(REPLICA) == Standing(False, True, "abc", 298)  # what it has executed
     assert standing("# Replication\r\nrole:slave\r\n") is None
     assert standing("") is None
+
+
+def test_a_replica_without_a_link_has_what_it_had_unless_it_has_just_started() -> None:
+    down = REPLICA.replace("link_status:up", "link_status:down")
+    assert standing(down) == Standing(False, True, "abc", 298)
+    assert standing(down.replace("298", "1")) == Standing(False, False, "abc", 1)
+    assert standing(REPLICA.replace("298", "0")) == Standing(False, True, "abc", 0)  # all new
 
 
 def test_a_replica_has_all_that_its_primary_had_at_a_moment() -> None:
     course = Course()
     for when, offset in ((1.0, 100), (2.0, 100), (3.0, 200), (4.0, 300)):
-        course.note(when, Standing(True, "abc", offset))
+        course.note(when, Standing(True, True, "abc", offset))
     for offset, when in ((99, -inf), (100, 2.0), (199, 2.0), (200, 3.0), (300, 4.0), (310, 4.0)):
-        assert course.fresh_at(Standing(False, "abc", offset)) == when
+        assert course.fresh_at(Standing(False, True, "abc", offset)) == when
 
 
 def test_offsets_of_another_stream_say_nothing() -> None:
     course = Course()
-    course.note(1.0, Standing(True, "abc", 100))
-    assert course.fresh_at(Standing(False, "xyz", 500)) == -inf
-    course.note(2.0, Standing(True, "xyz", 600))  # a failover
-    assert course.fresh_at(Standing(False, "abc", 700)) == -inf
-    assert course.fresh_at(Standing(False, "xyz", 500)) == -inf
-    assert course.fresh_at(Standing(False, "xyz", 600)) == 2.0
+    course.note(1.0, Standing(True, True, "abc", 100))
+    assert course.fresh_at(Standing(False, True, "xyz", 500)) == -inf
+    course.note(2.0, Standing(True, True, "xyz", 600))  # a failover
+    assert course.fresh_at(Standing(False, True, "abc", 700)) == -inf
+    assert course.fresh_at(Standing(False, True, "xyz", 500)) == -inf
+    assert course.fresh_at(Standing(False, True, "xyz", 600)) == 2.0
 
 
 # -- own writes ------------------------------------------------------------------------------

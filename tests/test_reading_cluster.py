@@ -109,6 +109,7 @@ async def test_reads_are_spread_over_the_replicas_and_writes_are_not(
         assert min(of_replicas) >= 10
         assert counted(whole, "set") == [1, 1, 1]  # the others hear of it
         assert counted(whole, "exists")[0] == 0
+        assert not pool.metrics().retries
 
 
 async def test_the_primary_is_read_from_unless_somebody_says_otherwise(
@@ -455,6 +456,8 @@ async def test_what_is_written_on_a_connection_of_its_own_is_seen(
     whole: EmbeddedCluster,
 ) -> None:
     (primary,) = whole.primaries
+    told(primary, "SET", "other", "v")
+    await whole.wait_in_sync()
     async with (
         reading(whole, "replica", read_own_writes_seconds=30) as pool,
         cut_off(*whole.replicas_of(primary)),
@@ -467,6 +470,9 @@ async def test_what_is_written_on_a_connection_of_its_own_is_seen(
         await pool.client.rpush("list", "a", "b")
         assert await pool.client.blpop("list", 1) == (b"list", b"a")
         assert await pool.client.lrange("list", 0, -1) == [b"b"]
+        assert await pool.client.get("other") == b"v"
+        await pool.client.flushall()
+        assert await pool.client.get("other") is None
     await whole.wait_in_sync()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from redisutils.errors import ConnectionLost, Outcome
+from redisutils.errors import ConfigError, ConnectionLost, Outcome
 from redisutils.testing import EmbeddedSentinels, find_servers
 
 from .ours import clients_named, our_tasks, until
@@ -59,6 +59,17 @@ async def test_a_failover_by_choice_costs_nothing_but_time(group: EmbeddedSentin
         assert pool.metrics().endpoint == group.master_name
         assert lane.connection is not None
         assert str(group.primary.port) in lane.connection.peer
+
+
+async def test_a_connection_to_a_place_is_one_to_the_primary(group: EmbeddedSentinels) -> None:
+    async with pool_for(group) as pool:
+        async with pool.get(key="any") as conn:
+            assert await conn.set("k", 1)
+        primary, replica = group.primary, group.replicas[0]
+        async with pool.get(node=(primary.host, primary.port)) as conn:
+            assert await conn.get("k") == b"1"
+        with pytest.raises(ConfigError, match=f"not what this pool.*:{primary.port} now"):
+            _ = await pool.get(node=(replica.host, replica.port))
 
 
 async def test_the_death_of_the_primary_costs_what_the_servers_lost(

@@ -15,8 +15,9 @@ from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redisutils.address import Address
+from redisutils.client.confirmations import KINDS
 from redisutils.client.source import Source
-from redisutils.client.subscriptions import KINDS, Subscriptions
+from redisutils.client.subscriptions import Subscriptions
 from redisutils.client.vigil import Vigil
 from redisutils.errors import (
     ConnectFailed,
@@ -106,14 +107,13 @@ class ClusterConnection:
             self._callbacks.remove(reference)
 
     async def connect(self) -> None:
-        """Have a connection wherever one is needed."""
+        """Know who is there. Connections are made when they are needed."""
         if self._subscriptions is not None:
-            await self._subscriptions.settled()
             return
         cluster = self._source.server()
         assert isinstance(cluster, Cluster)
         await cluster.mapped(self.socket_timeout)
-        if self._home is not None and self._home not in cluster.nodes:
+        if self._home is not None and cluster.member_at(self._home) is None:
             error = RedisClusterException(f"node {self._home} is not in {cluster.name}")
             raise with_outcome(error, Outcome.NOT_SENT)
         # Nobody who is kept by the connections may keep us: see __del__.

@@ -23,28 +23,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable
-from contextvars import Context
-from time import monotonic
 from typing import Any, Final
-
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from redisutils.address import Address
 from redisutils.client.branch import Branch, Subscription, is_event, may_be_event
-from redisutils.client.inbox import Mail
+from redisutils.client.branches import Branches
+from redisutils.client.confirmations import KINDS, Confirmations
 from redisutils.client.vigil import Vigil
-from redisutils.connection.protocol import Connection
-from redisutils.errors import ConfigError, ConnectFailed, PoolClosed, RedisUtilsError, code_of
-from redisutils.pool.pool import Lease
+from redisutils.errors import PoolClosed, code_of
 from redisutils.retry import TRANSIENT
 from redisutils.topology.cluster.cluster import Cluster
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.redirects import FOLLOWED
 
 __all__ = ["Subscriptions"]
-
-KINDS: Final = ("subscribe", "psubscribe", "ssubscribe")
 
 _MESSAGES: Final = {"message": "subscribe", "pmessage": "psubscribe", "smessage": "ssubscribe"}
 
@@ -56,7 +48,7 @@ _PAUSE: Final = 0.1
 """Seconds before a node is asked again that has refused for the moment."""
 
 
-class Subscriptions(Mail):
+class Subscriptions(Branches):
     """See the module's docstring. Belongs to the event loop that runs when it is made.
 
     Args:
@@ -76,32 +68,20 @@ class Subscriptions(Mail):
         vigil: Callable[[], Vigil],
         patience: float,
     ) -> None:
-        super().__init__()
-        self._cluster = cluster
-        self._decode = decode
+        super().__init__(cluster, decode, vigil, patience)
         self._fixed = fixed
-        self._vigil = vigil
-        self._patience = patience
         self._wanted: dict[Subscription, None] = {}
         self._untold: set[Subscription] = set()
-        self._active: dict[str, set[bytes]] = {kind: set() for kind in KINDS}
-        self._branches: dict[Node, Branch] = {}
+        self._confirmations = Confirmations(decode)
         self._home: Node | None = None
         self._at_home = False
-        self._connecting: dict[Branch, asyncio.Task[None]] = {}
-        self._changed = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
         self._period: asyncio.TimerHandle | None = None
         self._looked = False
-        self.closed = False
         cluster.followers.add(self)
 
     def __repr__(self) -> str:
         return f"<Subscriptions {len(self._wanted)} at {list(self._branches.values())}>"
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self._cluster.loop
 
     # -- what is wanted ------------------------------------------------------------------
 
@@ -114,15 +94,15 @@ class Subscriptions(Mail):
         """
         given = [Subscription(kind, name) for name in names]
         new = [one for one in given if one not in self._wanted]
-        for one in given:  # what is there already is asked for again, and confirmed again
-            self._wanted[one] = None
-            self._untold.add(one)
-            for branch in self._branches.values():
-                branch.held.discard(one)
-                branch.told.discard(one)
+        for one in given:
+            if one in self._wanted and one not in self._untold:  # it is there: confirmed at once
+                self.add(self._confirmations.begun(one), True)
+            else:
+                self._wanted[one] = None
+                self._untold.add(one)
         self._ask(self._plan(given))
         try:
-            await self.settled()
+            await self._settled(lambda: self._plan(given).keys())
         except BaseException:
             for one in new:
                 self._forget(one)
@@ -134,12 +114,11 @@ class Subscriptions(Mail):
         what still comes does not count."""
         given = [Subscription(kind, name) for name in names]
         told = given or [one for one in self._wanted if one.kind == kind]
-        verb = kind.replace("subscribe", "unsubscribe")
         for one in told:
             self._forget(one)
-            self._confirm(verb, one.name)
+            self.add(self._confirmations.ended(kind, one.name), True)
         if not told:
-            self._confirm(verb, None)
+            self.add(self._confirmations.ended(kind, None), True)
         for branch in self._branches.values():
             if branch.connection is not None and (surplus := branch.held & set(told)):
                 branch.unsubscribe(surplus)
@@ -149,13 +128,13 @@ class Subscriptions(Mail):
     def _forget(self, one: Subscription) -> None:
         self._wanted.pop(one, None)
         self._untold.discard(one)
-        self._active[one.kind].discard(one.name)
+        self._confirmations.forget(one)
 
     async def say(self, *args: Any) -> None:
         """Issue another command at home: its answer is the reader's."""
         self._at_home = True
         self.settle()
-        await self.settled()
+        await self._settled(lambda: {self._find_home()})
         home = self._find_home()
         assert home is not None
         self._branches[home].say(*args)
@@ -169,7 +148,7 @@ class Subscriptions(Mail):
         if home is not None and home.member is not None and home is cluster.nodes.get(home.address):
             return home
         if self._fixed is not None:
-            home = cluster.nodes.get(self._fixed)
+            home = cluster.member_at(self._fixed)
         else:
             home = cluster.any_primary()
         self._home = home = None if home is cluster.nowhere else home
@@ -253,118 +232,21 @@ class Subscriptions(Mail):
         self._again = None
         self.settle()
 
-    async def settled(self) -> None:
-        """Wait until there is a connection wherever one is needed.
+    # -- what becomes of connections -------------------------------------------------------
 
-        Raises:
-            ConnectFailed, CommandTimeout, PoolClosed
-        """
-        until = monotonic() + self._patience
-        while True:
-            missing = [branch for branch in self._branches.values() if branch.connection is None]
-            unplaced = self._wanted and not self._branches
-            if not missing and not unplaced:
-                return
-            for branch in missing:
-                if isinstance(branch.error, ConfigError | PoolClosed):
-                    raise branch.error
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(max(0.0, until - monotonic())):
-                    await self._changed.wait()
-            except TimeoutError:
-                errors = [branch.error for branch in missing if branch.error is not None]
-                raise (errors or [self._too_late(missing)])[0] from None
+    def _gone(self, held: set[Subscription]) -> None:
+        self._untold |= held & self._wanted.keys()
 
-    def _too_late(self, missing: list[Branch]) -> RedisError:
-        if not missing:
-            return ConnectFailed(self._cluster.why_unknown())
-        return RedisTimeoutError(
-            f"no connection to {missing[0].node.address} could be had within {self._patience:.3g} s"
-        )
-
-    # -- connections -----------------------------------------------------------------------
-
-    def _branch(self, node: Node) -> Branch:
-        branch = self._branches[node] = Branch(node, self, self._decode, self._vigil())
-        return branch
-
-    def _close(self, node: Node) -> None:
-        branch = self._branches.pop(node)
-        self._untold |= branch.drop() & self._wanted.keys()
-        task = self._connecting.pop(branch, None)
-        if task is not None:
-            task.cancel()
-
-    def _connect(self, branch: Branch) -> None:
-        if branch not in self._connecting:
-            # Nobody's context: it outlives whoever subscribed.
-            task = self._cluster.loop.create_task(self._connected(branch), context=Context())
-            self._connecting[branch] = task
-
-    async def _connected(self, branch: Branch) -> None:
-        """Have a connection, however often it takes."""
-        policy = self._cluster.settings.retry
-        lease: Lease[Connection] | None = None
-        while lease is None:
-            try:
-                self._cluster.check_usable()
-                server = branch.node.server
-                lease = await server.checkouts.get(self._patience)
-                server.checkouts.lend(lease)
-                break
-            except (RedisUtilsError, RedisError, OSError) as error:
-                failure = error if isinstance(error, RedisError) else ConnectFailed(str(error))
-                branch.error = failure
-                branch.failures += 1
-                final = isinstance(error, PoolClosed) or getattr(error, "fatal", False)
-                if final or branch.failures == policy.max_retries + 1:
-                    self.add(failure, False)
-                self._changed.set()
-                if isinstance(error, PoolClosed):
-                    return
-                self._cluster.suspect(branch.node)
-                if branch.node is self._home and self._fixed is None:
-                    other = self._cluster.any_primary()
-                    if other not in (branch.node, self._cluster.nowhere):
-                        self._home = other
-                        self._cluster.loop.call_soon(self.settle)
-            await asyncio.sleep(policy.backoff.delay(branch.failures))
-        self._connecting.pop(branch, None)
-        branch.begin(lease)
-        if self._full:
-            lease.item.pause_reading()
-        self.settle()
-
-    def lost(self, branch: Branch) -> None:
-        """The connection of ``branch`` is gone."""
-        self._untold |= branch.drop() & self._wanted.keys()
-        if self.closed:
-            return
-        self._cluster.suspect(branch.node)
+    def _cut_off(self, branch: Branch) -> None:
         if branch.node is self._home and self._fixed is None:
             self._home = None
-        # Not within the callback of what was lost, which may be one of many that end together.
-        self._cluster.loop.call_soon(self.settle)
 
-    def pause(self) -> None:
-        for branch in self._branches.values():
-            if branch.connection is not None:
-                branch.connection.pause_reading()
-
-    def resume(self) -> None:
-        for branch in self._branches.values():
-            if branch.connection is not None:
-                branch.connection.resume_reading()
-
-    def left(self) -> float:
-        """Seconds until it is time to :meth:`look`."""
-        return min((branch.left() for branch in self._branches.values()), default=float("inf"))
-
-    def look(self) -> None:
-        """See to it that the nodes live."""
-        for branch in list(self._branches.values()):
-            branch.look()
+    def _unreachable(self, branch: Branch) -> None:
+        if branch.node is self._home and self._fixed is None:
+            other = self._cluster.any_primary()
+            if other not in (branch.node, self._cluster.nowhere):
+                self._home = other
+                self._cluster.loop.call_soon(self.settle)
 
     def close(self) -> None:
         """Listen to nothing any more."""
@@ -423,20 +305,7 @@ class Subscriptions(Mail):
         branches = [self._branches.get(node) for node in places]
         if branches and all(branch is not None and one in branch.told for branch in branches):
             self._untold.discard(one)
-            self._active[one.kind].add(one.name)
-            self._confirm(one.kind, one.name)
-
-    def _confirm(self, what: str, name: bytes | None) -> None:
-        """As servers confirm it, with the number of those that are left."""
-        sharded = what in {"ssubscribe", "sunsubscribe"}
-        kinds = ("ssubscribe",) if sharded else ("subscribe", "psubscribe")
-        count = sum(len(self._active[kind]) for kind in kinds)
-        shown: Any = name
-        told: Any = what.encode()
-        if self._decode:
-            told = what
-            shown = None if name is None else name.decode("utf-8", "surrogateescape")
-        self.add([told, shown, count], True)
+            self.add(self._confirmations.begun(one), True)
 
     def _ended(self, branch: Branch, one: Subscription) -> None:
         """The node says that ``one`` is not subscribed to there any more."""

@@ -38,9 +38,10 @@ def node_frames(
     seen = {endpoint.endpoint: endpoint for endpoint in endpoints}
     primaries = [name for name, endpoint in seen.items() if endpoint.role == "primary"]
     only = primaries[0] if len(primaries) == 1 else None
-    if only is not None and len(measured) == 1 and not measured.keys() & seen.keys():
-        # One that moves is counted under the name that it always has.
-        measured = {only: next(iter(measured.values()))}
+    if len(measured) == 1 and not measured.keys() & seen.keys():
+        # One that moves is counted under the name that it always has: ``mymaster (10.0.0.1:6379)``.
+        [(name, node)] = measured.items()
+        measured = {next((one for one in seen if one.startswith(f"{name} (")), name): node}
     if len({*measured, *seen}) < 2:
         return []
     followers: dict[str | None, list[EndpointHealth]] = {}

@@ -62,7 +62,7 @@ from redisutils.pool.parking import Parking
 from redisutils.pool.pool import Pool
 from redisutils.pool.probing import Prober
 from redisutils.pool.router import Router
-from redisutils.retry import RetryPolicy
+from redisutils.retry import LONGEST_PAUSE, RetryPolicy
 
 __all__ = ["Lane"]
 
@@ -370,8 +370,12 @@ class Lane(Owner[Connection]):
         if not refused_by_the_server(reply):
             return False
         delay = policy.backoff.delay(reply.tries())
+        spent = reply.attempts > policy.max_retries
+        if code == "CLUSTERDOWN" and router is not None:
+            # The nodes are about to elect somebody: a command's budget alone bounds its wait.
+            delay, spent = min(delay, LONGEST_PAUSE), False
         cooling = self._cooling
-        if reply.attempts > policy.max_retries or monotonic() + delay >= reply.deadline:
+        if spent or monotonic() + delay >= reply.deadline:
             if cooling is not None:
                 cooling.give_up(reply)
             return False

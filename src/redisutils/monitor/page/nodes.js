@@ -154,11 +154,13 @@ function changeNode(row, node, most) {
   say(state, words);
   say(slots, node.slots ? share(node.slots) : "");
   mark(slots, "title", node.ranges ? `slots ${node.ranges}` : "");
-  say(rate, perSecond(node.rate));
+  const quiet = isReplica(node) && !node.connected; // there is nothing to say
+  say(rate, quiet ? "" : perSecond(node.rate));
   meter.firstChild.hidden = !node.rate;
   meter.firstChild.style.width = `${(node.rate / most) * 100}%`;
-  say(p99, time(node.p99));
-  say(flight, count(node.in_flight));
-  say(size, node.waiting ? `${count(node.size)}, ${count(node.waiting)} waiting` : count(node.size));
+  say(p99, quiet ? "" : time(node.p99));
+  say(flight, quiet ? "" : count(node.in_flight));
+  const waiting = node.waiting ? `, ${count(node.waiting)} waiting` : "";
+  say(size, quiet ? "" : count(node.size) + waiting);
   say(lag, lagOf(node));
 }

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.typing import EncodableT
 
 from redisutils.address import Address
+from redisutils.connection.dial import dial
 from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
-from redisutils.errors import PoolClosed, WrongLoop, code_of
+from redisutils.errors import ConnectFailed, PoolClosed, WrongLoop, code_of
 from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.merging import merged
@@ -192,7 +193,15 @@ class Cluster(Roster):
 
     def _open(self, address: Address) -> Standalone:
         options = replace(self.options, host=address.host, port=address.port, one_of_many=True)
-        server = Standalone(options, self.settings, whole=self.metrics)
+
+        async def dialled() -> Connection:
+            try:
+                return await dial(options, server.metrics, silence=self.settings.silence)
+            except ConnectFailed as error:
+                error.elsewhere = not (error.fatal or error.own) and self._has_heirs(address)
+                raise
+
+        server = Standalone(options, self.settings, dialled, self.metrics)
         server.pool.timeouts = self._timeouts
         server.pool.post_create, server.pool.pre_recycle, server.pool.post_recycle = self._hooks
         server.observe(self._observer)
@@ -205,6 +214,14 @@ class Cluster(Roster):
         """Issued by who has a connection for himself."""
         if slots := written_in(payload):
             self._by_others.note_of_others(slots, answer)
+
+    def _has_heirs(self, address: Address) -> bool:
+        """Whether others may take over from the node there: then it costs nobody a retry that it
+        cannot be reached."""
+        return any(
+            node.primary is not None and node.primary.address == address
+            for node in self.nodes.values()
+        )
 
     def _connect_failed(self, address: Address) -> None:
         node = self.nodes.get(address)
@@ -337,12 +354,16 @@ class Cluster(Roster):
     def snapshot(self) -> MetricsSnapshot:
         """What has been counted of all nodes, of those that have left, too, and what is going
         on."""
-        servers = [*self._opened(), *self._leaving.values()]
+        # Of one that has left and come back, the latter stands for both.
+        servers = [(server.metrics, server.gauges()) for server in self._leaving.values()]
+        for node in self.nodes.values():
+            if (server := node.opened) is not None:
+                gauges = server.gauges()
+                if node.member is not None:
+                    gauges = gauges._replace(role="replica" if node.primary else "primary")
+                servers.append((server.metrics, gauges))
         waiting = [lane.held() for lane in self._all_lanes() if lane.holds]
-        return merged(
-            (self.metrics, Gauges(self.name, lanes=tuple(waiting))),
-            [(server.metrics, server.gauges()) for server in servers],
-        )
+        return merged((self.metrics, Gauges(self.name, lanes=tuple(waiting))), servers)
 
     def status(self) -> PoolStatus:
         """The pools of all nodes, as one."""

@@ -10,7 +10,6 @@ from typing import Any
 from redisutils.commands import Command, lookup
 from redisutils.topology.cluster.gathered import Gathered
 from redisutils.topology.cluster.gathering import Where, gather, where
-from redisutils.topology.cluster.keys import slot_of
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.roles import Known, LaneOver
 from redisutils.topology.cluster.walk import scan
@@ -44,10 +43,7 @@ class Everywhere:
             return lane.loop.create_task(scan(self._cluster, lane, words, decode, timeout))
         which = where(command)
         if which is Where.ANY:
-            # Nodes pass on what is published, each in its order: by two ways it could change.
-            channel = words[1] if command.name == "PUBLISH" and len(words) > 1 else None
-            slot = None if channel is None else slot_of(channel)
-            return lane.target(slot).submit(payload, decode, timeout)
+            return lane.target(None).submit(payload, decode, timeout)
         if self._cluster.primaries:
             return self._ask(lane, command, words, payload, decode, timeout)
         return lane.loop.create_task(self._later(lane, command, words, payload, decode, timeout))

@@ -16,7 +16,7 @@ from typing import Final
 from redis.typing import EncodableT
 
 from redisutils.commands import keys_of, lookup, may_write
-from redisutils.commands.words import number
+from redisutils.commands.words import encoded, number
 from redisutils.connection.packing import unpack
 from redisutils.errors import CrossSlot
 
@@ -111,11 +111,15 @@ def keys_in(payload: bytes) -> list[bytes]:
 def slots_in(payload: bytes) -> list[int]:
     """The slots that a packed run of commands touches, each once, in order of appearance."""
     slots: dict[int, None] = {}
-    for words in unpack(payload):
+    run = list(unpack(payload))
+    for words in run:
         slots.update(dict.fromkeys(map(slot_of, keys_of(words))))
         named = _slot_named(words)
         if named is not None:
             slots[named] = None
+    if not slots and len(run) == 1:  # with others it goes where they go
+        channel = _slot_of_channel(run[0])
+        return [] if channel is None else [channel]
     return list(slots)
 
 
@@ -141,16 +145,27 @@ def _slot_named(words: Sequence[EncodableT]) -> int | None:
     return None
 
 
+def _slot_of_channel(words: Sequence[EncodableT]) -> int | None:
+    """Where PUBLISH is sent. Any node would pass it on, but each in the order in which it was given
+    what it passes on: by two ways the messages on a channel could change places."""
+    if len(words) > 1 and lookup(words).name == "PUBLISH":
+        return slot_of(encoded(words[1]))
+    return None
+
+
 def the_slot(words: Sequence[EncodableT]) -> int | None:
     """The slot in which all keys of this command live; None if it has no keys.
 
-    Of what asks a slot's owner for its keys (CLUSTER COUNTKEYSINSLOT), that slot.
+    Of what asks a slot's owner for its keys (CLUSTER COUNTKEYSINSLOT), that slot; of PUBLISH, the
+    one that the channel would have if it were a key.
 
     Raises:
         CrossSlot: they live in several. Also for those commands that ``splitting`` can split: ask
             that first where splitting is wanted.
     """
     named = _slot_named(words)
+    if named is None:
+        named = _slot_of_channel(words)
     if named is not None:
         return named
     return _common((words,), f"{lookup(words).name or 'this command'}: ", "one command")

@@ -123,6 +123,11 @@ class Roster(ABC):
         """Those that the map has, primaries and replicas."""
         return [node for node in self.nodes.values() if node.member is not None]
 
+    def member_at(self, address: Address) -> Node | None:
+        """Who is at an address, as it is reached from here or as the nodes announce it."""
+        node = self.nodes.get(self._plan.addresses.get(address, address))
+        return None if node is None or node.member is None else node
+
     def any_primary(self) -> Node:
         """One of them, at random: one that is not suspect if there is such a one."""
         if not self.primaries:
@@ -132,8 +137,9 @@ class Roster(ABC):
 
     def suspect(self, node: Node) -> None:
         """``node`` was lost, or does not answer: look whether others have taken over."""
-        if not node.suspect and node.opened is not None:
+        if node.opened is not None:
             node.suspect = True
+            # Of one that is lost again: what came until now does not speak for it.
             self._suspects[node] = node.opened.metrics.bytes_in
         self.refresher.want()
 

@@ -25,6 +25,8 @@ class Standing(NamedTuple):
     """What a server tells of its replication."""
 
     primary: bool
+    synchronized: bool
+    """Whether it has the data at all: a replica that has just started may have nothing yet."""
     stream: str
     """Of which offsets count: its replication ID. Another one after a failover."""
     offset: int
@@ -41,7 +43,9 @@ def standing(info: str) -> Standing | None:
     stream = told.get("master_replid")
     if stream is None or not offset.isdigit():
         return None
-    return Standing(primary, stream, int(offset))
+    # With its link down a replica still tells how far it had come, unless it had no data.
+    linked = primary or told.get("master_link_status") == "up"
+    return Standing(primary, linked or int(offset) > 1, stream, int(offset))
 
 
 class Course:

@@ -1,7 +1,7 @@
 """Keeping the figures of those that are read from: one look at each, once a second.
 
-A look is a PING; where ``max_lag`` bounds how far behind a replica may be, INFO replication, too,
-of the primary first and of its replicas when that is in: so one that keeps up is seen to. Where
+A look is PING and INFO replication. Where ``max_lag`` bounds how far behind a replica may be, the
+primary is asked first and its replicas when that is in: so one that keeps up is seen to. Where
 ``max_lag`` is short, looks are more frequent, since what is not known counts as lag.
 
 Only what is read from is looked at, and for ``LINGER`` seconds more. Who did not answer is asked
@@ -166,9 +166,9 @@ class Watching(Generic[C]):
             self._start(primary, partial(self._bound, primary))
             return
         for copy in self._replicas_of(primary):
-            self._start(copy, partial(self._standing if self._roles else self._ping, copy))
+            self._start(copy, partial(self._standing, copy))
         if self._reading.source == "nearest":
-            self._start(primary, partial(self._ping, primary))
+            self._start(primary, partial(self._standing, primary, role="primary"))
 
     def _start(self, copy: C, look: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Look, unless the last look is still under way: one that is silent holds up no other."""
@@ -196,28 +196,25 @@ class Watching(Generic[C]):
             figures.fresh_at = fresh_at
             self._changed()
 
-    async def _ping(self, copy: C) -> None:
-        await self._asked(copy, (_PING,), _no_complaint)
-
     async def _standing(self, copy: C, role: str = "replica") -> Standing | None:
         def complaint(info: Any) -> str:
             told = standing(str(info))
-            if told is None or not self._roles or told.primary is (role == "primary"):
+            if told is None:
                 return ""
-            return f"it says that it is no {role}"
+            if self._roles and told.primary is not (role == "primary"):
+                return f"it says that it is no {role}"
+            return "" if told.synchronized else "it has not got the data of its primary yet"
 
-        info = await self._asked(copy, (_PING, _INFO), complaint)
+        info = await self._asked(copy, complaint)
         return None if info is None else standing(str(info))
 
-    async def _asked(
-        self, copy: C, payloads: Sequence[bytes], complaint: Callable[[Any], str]
-    ) -> Any:
-        """The last answer; None if there is none, or it is one with a complaint."""
+    async def _asked(self, copy: C, complaint: Callable[[Any], str]) -> Any:
+        """What INFO answers; None if there is none, or it is one with a complaint."""
         figures = copy.figures
         trouble = ""
         began = monotonic()
         try:
-            asked = [self._ask(copy, payload, True, PATIENCE) for payload in payloads]
+            asked = [self._ask(copy, payload, True, PATIENCE) for payload in (_PING, _INFO)]
             answer = (await asyncio.gather(*asked))[-1]
         except (RedisError, RedisUtilsError, OSError) as error:
             trouble = str(error)
@@ -238,7 +235,3 @@ class Watching(Generic[C]):
         if was != (True, figures.zone):
             self._changed()
         return answer
-
-
-def _no_complaint(_: object) -> str:
-    return ""

@@ -28,7 +28,7 @@ def with_sentinels(
     endpoints = report.endpoints
     if survey.primary is not None:
         place = f"{master} ({survey.primary.address})"
-        endpoints = tuple(replace(each, endpoint=place) for each in endpoints)
+        endpoints = tuple(replace(each, endpoint=place, told_role="primary") for each in endpoints)
     endpoints += tuple(_endpoint(each, survey.replicas) for each in survey.replicas)
     return replace(
         report,

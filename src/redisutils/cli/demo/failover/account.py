@@ -57,6 +57,9 @@ def _verdict(story: Story, interrupted: bool) -> Text:
     if story.first_success is None:
         why = "ended before another took over" if interrupted else "nobody took over in time"
         return Text(f"✗ {why}", style="bold yellow")
+    if story.unread:
+        told = f"✗ {story.unread:,} of {len(story.books):,} lists could not be read in the end"
+        return Text(told, style="bold red")
     lost = found.lost_by_servers
     if lost:
         told = f"✓ no wrong reply and no doubled write; {lost:,} lost by the servers themselves"
@@ -70,7 +73,9 @@ def _times(story: Story) -> Table:
     table.add_column(justify="right", min_width=10)
     table.add_column(style="dim")
     killing = story.killing
-    if killing.killed_at is not None and killing.elected_at is not None:
+    if killing.killed_at is None:
+        return table
+    if killing.elected_at is not None:
         table.add_row(
             "election",
             duration(killing.elected_at - killing.killed_at),

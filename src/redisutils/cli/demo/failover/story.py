@@ -22,6 +22,9 @@ REST: Final = 0.01
 """Seconds that a task rests between two writes, on average. The servers share the machine with us,
 and need some of it to elect one of them."""
 
+PATIENCE: Final = 15.0
+"""Seconds for which the end is put off when nobody has taken over yet."""
+
 SEEN: Final = 2.0
 """Seconds that one sees all well again before the dead one is brought back."""
 
@@ -55,6 +58,8 @@ class Story:
         self.books = [Book(number, prefix, self.findings) for number in range(tasks)]
         victim = stage.owner(self.books[0].list_key)
         self.killing = Killing(victim, stage.successors(victim))
+        self.unread = 0
+        """Tasks whose list could not be read in the end."""
         self.first_success: float | None = None
         """When a write was first acknowledged where the primary had died, by who took over."""
         self._stage = stage
@@ -90,7 +95,7 @@ class Story:
     @property
     def right(self) -> bool:
         """Whether nothing happened that must not."""
-        return not self.findings.faults and self.first_success is not None
+        return not (self.findings.faults or self.unread) and self.first_success is not None
 
     def stop(self) -> None:
         """Let every task finish the write it is in."""
@@ -101,10 +106,16 @@ class Story:
         self.events.append(Event(self.elapsed, words, style))
 
     async def run(self, seconds: float, kill_after: float) -> None:
-        """Write for so long, and kill a primary meanwhile; then read what is there."""
+        """Write for so long, and kill a primary meanwhile; then read what is there.
+
+        Args:
+            seconds: until the end, which is put off for ``PATIENCE`` seconds at most when nobody
+                has taken over by then.
+            kill_after: until a primary is killed.
+        """
         await asyncio.gather(*(book.begin(self._client) for book in self.books))
         self.began = perf_counter()
-        asyncio.get_running_loop().call_later(seconds, self.stop)
+        asyncio.get_running_loop().call_later(seconds, self._time_is_up, PATIENCE)
         killer = asyncio.create_task(self._kill(kill_after))
         killer.add_done_callback(self._killed)
         try:
@@ -118,7 +129,13 @@ class Story:
             killer.result()
         self.tell("the tasks have stopped; reading back what the servers hold")
         until = self.killing.lost_until
-        await asyncio.gather(*(book.verify(self._client, until) for book in self.books))
+        readings = (book.verify(self._client, until) for book in self.books)
+        for error in await asyncio.gather(*readings, return_exceptions=True):
+            if isinstance(error, FAILURES):
+                self.unread += 1
+                self._failed(error)
+            elif error is not None:
+                raise error
 
     async def clean(self) -> None:
         """Delete all keys of the run."""
@@ -171,6 +188,13 @@ class Story:
         await asyncio.sleep(SEEN)
         await killing.bring_back()
         self.tell(f"{where} is started again, and follows who took over")
+
+    def _time_is_up(self, patience: float) -> None:
+        orphaned = self.killing.killed_at is not None and self.first_success is None
+        if orphaned and patience > 0:
+            asyncio.get_running_loop().call_later(0.1, self._time_is_up, patience - 0.1)
+        else:
+            self.stop()
 
     def _killed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
