@@ -112,6 +112,23 @@ async def test_a_killed_primary_costs_the_others_nothing(guarded: EmbeddedCluste
 
 
 @one_loop
+async def test_an_election_is_waited_for_within_the_budget(guarded: EmbeddedCluster) -> None:
+    """It costs no retries: there are none here."""
+    dead = guarded.primaries[0]
+    key = next(keys_of(guarded, dead))
+    async with cluster_pool(guarded, max_retries=0, command_timeout=20) as pool:
+        assert await pool.client.set(key, "before")
+        await guarded.wait_in_sync()
+        await dead.kill()
+        assert await pool.client.set(key, "after")
+        assert await pool.client.get(key) == b"after"
+    await guarded.wait_until_ok()
+    await dead.start()
+    await guarded.wait_until_ok()
+    await guarded.wait_in_sync()
+
+
+@one_loop
 async def test_a_failover_on_request_is_nobodys_concern(guarded: EmbeddedCluster) -> None:
     async with cluster_pool(guarded) as pool:
         async with Load(pool.client, names(guarded)) as load:

@@ -53,7 +53,7 @@ from redisutils.client.redis import Redis
 from redisutils.client.refusals import refuse_shared, refuse_unanswered
 from redisutils.client.source import LaneLike, Source
 from redisutils.commands import is_blocking, lookup, may_write
-from redisutils.connection.packing import pack
+from redisutils.connection.packing import PlacedPayload, pack
 from redisutils.errors import NotSharable
 from redisutils.topology.cluster.lane import ClusterLane
 from redisutils.topology.cluster.partly import failure
@@ -164,7 +164,7 @@ class RedisCluster(AsyncClusterManagementCommands, Members, Redis):  # type: ign
                 f"{command.name} blocks, and goes to the node that owns its key; at "
                 f"another: async with pool.get(node=…) as conn"
             )
-        payload = pack(args, *self._encoding)
+        payload = PlacedPayload(pack(args, *self._encoding))
         await self._cluster.mapped(self._timeout)
         nodes = self._targets(targets)
         lane = self._own_lane()

@@ -114,7 +114,8 @@ async def dial(
                 await prove(opened)
         options.dialect.spoken = True
         opened.owner = NOBODY
-        opened.one_of_many = options.one_of_many
+        if options.one_of_many:
+            opened.be_one_of_many()
         opened.count_into(metrics)
         done = True
         return opened

@@ -31,15 +31,29 @@ _OF_A_CLUSTER: Final = {
 }
 """What is added for the one who is told: those who follow redirections tell nobody."""
 
+_WITHIN_A_CLUSTER: Final = {
+    "MOVED": "(another node owns the slot. pool.client follows this, and fails only if the nodes "
+    "go on disagreeing: compare what each answers to CLUSTER SHARDS. A connection of your own does "
+    "not if it holds state or was asked for by node=: begin with pool.get(key=…))",
+    "ASK": "(the slot is being moved from this node to another. pool.client follows this; a "
+    "connection of your own does not if it holds state or was asked for by node=)",
+}
+"""The same where it is known that this is a cluster."""
+
 
 class ErrorReplies:
     """Those that have been parsed and not yet been told to anybody."""
 
-    __slots__ = ("parsed",)
+    __slots__ = ("advice", "parsed")
 
     def __init__(self) -> None:
+        self.advice = _OF_A_CLUSTER
         self.parsed: list[tuple[Exception, str]] = []
         """Each with its code, the first word. The same list for ever."""
+
+    def expect_redirections(self) -> None:
+        """The server is known to be one of a cluster."""
+        self.advice = _WITHIN_A_CLUSTER
 
     def parse(self, message: str) -> Exception:
         """Hiredis' callback for each error reply, nested ones included."""
@@ -48,8 +62,8 @@ class ErrorReplies:
         except ValueError:  # MOVED or ASK without an address
             error = ResponseError(message)
         code = message.split(" ", 1)[0]
-        if code in _OF_A_CLUSTER:
-            error.args = (f"{error} {_OF_A_CLUSTER[code]}",)
+        if code in self.advice:
+            error.args = (f"{error} {self.advice[code]}",)
         if not re.fullmatch(_CODE, code):  # a script may answer anything: it shall not make names
             code = OTHER
         with_outcome(with_code(error, code), Outcome.REJECTED)

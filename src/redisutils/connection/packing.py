@@ -16,12 +16,19 @@ from redis.exceptions import DataError
 
 from redisutils.errors import Outcome, with_outcome
 
-__all__ = ["OwnPayload", "pack", "pack_many", "unpack"]
+__all__ = ["OwnPayload", "PlacedPayload", "pack", "pack_many", "unpack"]
 
 
 class OwnPayload(bytes):
     """A packed command that no caller waits for, such as a health check's, or of which its client
     tells the caller itself, as of those that block: its reply's failure counts as nobody's."""
+
+    __slots__ = ()
+
+
+class PlacedPayload(bytes):
+    """A packed command for a certain server of several. Without a key that says where it belongs,
+    no other may execute it in its stead."""
 
     __slots__ = ()
 

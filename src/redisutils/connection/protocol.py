@@ -163,8 +163,9 @@ class Connection(asyncio.Protocol):
         """To be told of each command, and of its answer, that somebody issues who has the
         connection for himself."""
         self.one_of_many = False
-        """Set where tasks speak to several servers in turn: what is issued as answers are handed
-        out waits for the end of the loop's turn, in which others answer, too."""
+        """Set (:meth:`be_one_of_many`) where tasks speak to several servers in turn: what is issued
+        as answers are handed out waits for the end of the loop's turn, in which others answer,
+        too."""
         self.retire_at = inf
         """When it has lived long enough (``time.monotonic``)."""
         self.last_heard = monotonic()
@@ -209,6 +210,11 @@ class Connection(asyncio.Protocol):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
         return f"<Connection {self.peer} {state}, {len(self._expected)} in flight>"
+
+    def be_one_of_many(self) -> None:
+        """The server is a node of a cluster."""
+        self.one_of_many = True
+        self._error_replies.expect_redirections()
 
     # -- what callers use ------------------------------------------------------
 

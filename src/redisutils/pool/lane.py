@@ -461,6 +461,8 @@ class Lane(Owner[Connection]):
         issue. Its clock runs on."""
         if self.closed or self._draining:
             reply.fail(with_outcome(self._is_closed(), reply.fate), self._metrics)
+        elif self._stale:
+            reply.fail(with_outcome(self._is_stale(), reply.fate), self._metrics)
         elif self._connection is not None and self.unwatched == self._connection.submit:
             self._connection.send(reply)
         elif self._cooling is not None and self.unwatched == self._submit_cooling:

@@ -121,7 +121,7 @@ class Cluster(Roster):
                 f"{os.getpid()}: open a pool of its own after the fork"
             )
         if self._closed:
-            raise PoolClosed(f"the pool of {self.name} is closed")
+            raise self._is_closed()
         if not self._home.is_here():
             raise self._wrong_loop()
 
@@ -134,6 +134,9 @@ class Cluster(Roster):
         ours = self.forked or self._loop.is_closed()
         if not ours and asyncio.get_running_loop() is not self._loop:
             raise self._wrong_loop()
+
+    def _is_closed(self) -> PoolClosed:
+        return PoolClosed(f"the pool of {self.name} is closed")
 
     def _wrong_loop(self) -> WrongLoop:
         return WrongLoop(
@@ -192,6 +195,7 @@ class Cluster(Roster):
     # -- nodes ---------------------------------------------------------------------------
 
     def _open(self, address: Address) -> Standalone:
+        self.check_usable()  # or it would belong to the caller's loop, or outlive us
         options = replace(self.options, host=address.host, port=address.port, one_of_many=True)
 
         async def dialled() -> Connection:
@@ -210,11 +214,6 @@ class Cluster(Roster):
             server.checkouts.note = self._note_written
         return server
 
-    def _note_written(self, payload: bytes, answer: Future[Any]) -> None:
-        """Issued by who has a connection for himself."""
-        if slots := written_in(payload):
-            self._by_others.note_of_others(slots, answer)
-
     def _has_heirs(self, address: Address) -> bool:
         """Whether others may take over from the node there: then it costs nobody a retry that it
         cannot be reached."""
@@ -222,6 +221,11 @@ class Cluster(Roster):
             node.primary is not None and node.primary.address == address
             for node in self.nodes.values()
         )
+
+    def _note_written(self, payload: bytes, answer: Future[Any]) -> None:
+        """Issued by who has a connection for himself."""
+        if slots := written_in(payload):
+            self._by_others.note_of_others(slots, answer)
 
     def _connect_failed(self, address: Address) -> None:
         node = self.nodes.get(address)
@@ -424,8 +428,7 @@ class Cluster(Roster):
         for lane in self._all_lanes():
             lane.close()
         self._lanes.clear()
-        for future in self._mapped:
-            future.cancel()
+        self.end_waiting(self._is_closed)
         await self.refresher.stopped()
         if self._examiner is not None:
             await self._examiner.ended()
@@ -450,6 +453,7 @@ class Cluster(Roster):
         self._lanes.clear()
         for server in self._opened():
             server.abandon()
+        self.end_waiting(self._is_closed)
         self._tell()
         self.metrics.close()
 

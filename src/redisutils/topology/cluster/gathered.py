@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-__all__ = ["Gathered"]
+from redisutils.errors import RedisUtilsError
+
+__all__ = ["Gathered", "part"]
 
 
 class Gathered:
@@ -19,13 +21,14 @@ class Gathered:
             which the futures were given. What it raises is raised to the caller.
     """
 
-    __slots__ = ("_answers", "_finish", "_left", "future")
+    __slots__ = ("_answers", "_finish", "_left", "_parts", "future")
 
     def __init__(
         self, loop: AbstractEventLoop, count: int, finish: Callable[[list[Any]], Any]
     ) -> None:
         self.future: Future[Any] = Future(loop=loop)
-        """What the caller awaits. Cancelling it leaves the others alone: what was sent was sent."""
+        """What the caller awaits."""
+        self._parts: list[Future[Any]] = []
         self._answers: list[Any] = [None] * count
         self._left = count
         self._finish = finish
@@ -41,11 +44,23 @@ class Gathered:
         gathered = cls(loop, len(futures), finish)
         for place, future in enumerate(futures):
             gathered.add(place, future)
+        gathered.end_with(gathered.future)
         return gathered.future
 
     def add(self, place: int, future: Future[Any]) -> None:
         """``future`` gives one of the answers. Each place is given one."""
+        self._parts.append(future)
         future.add_done_callback(partial(self._came, place))
+
+    def end_with(self, awaited: Future[Any]) -> None:
+        """Where who awaits ``awaited`` goes away, nobody waits for the parts: what was not sent
+        shall not be sent later."""
+        awaited.add_done_callback(self._awaited)
+
+    def _awaited(self, awaited: Future[Any]) -> None:
+        if awaited.cancelled():
+            for part in self._parts:
+                part.cancel()
 
     def _came(self, place: int, future: Future[Any]) -> None:
         self._answers[place] = _result(future)
@@ -58,6 +73,24 @@ class Gathered:
             self.future.set_exception(error)
         else:
             self.future.set_result(answer)
+
+
+def part(
+    loop: AbstractEventLoop,
+    before: Sequence[object],
+    submit: Callable[..., Future[Any]],
+    *args: Any,
+) -> Future[Any]:
+    """``submit(*args)``, of one part of several. If that is refused when there were some ``before``
+    it, which may be executed, it is the answer of this part alone."""
+    try:
+        return submit(*args)
+    except RedisUtilsError as error:
+        if not before:
+            raise
+        future: Future[Any] = Future(loop=loop)
+        future.set_exception(error)
+        return future
 
 
 def _result(future: Future[Any]) -> Any:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from redisutils.connection.packing import OwnPayload, unpack
+from redisutils.connection.packing import OwnPayload, PlacedPayload, unpack
 from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, PoolClosed, RedisUtilsError, with_outcome
 from redisutils.metrics.snapshot import LaneMetrics
@@ -30,7 +30,7 @@ from redisutils.pool.lane import Lane
 from redisutils.pool.parking import Parking
 from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.fence import PATIENCE, Fence, Holding
-from redisutils.topology.cluster.gathered import Gathered
+from redisutils.topology.cluster.gathered import Gathered, part
 from redisutils.topology.cluster.heads import SEEN, SHORT, simple_slot
 from redisutils.topology.cluster.keys import (
     commands_in,
@@ -69,6 +69,7 @@ class ClusterLane:
         self._private = private
         self._owners = cluster.owners  # for ever the same list
         self._fences: dict[int, Fence] = {}
+        self._standing: set[Fence] = set()  # of those, each once
         self._lanes: dict[Node, Target] = _NodeLanes(self._open)
         self._redirects: dict[Node, Redirects] = {}
         self.resending = Resending(self, cluster)
@@ -141,6 +142,7 @@ class ClusterLane:
             target_of = self._target
         lanes, owners = self._lanes, self._owners
         own = type(payload) is OwnPayload
+        checked = False
         commands = commands_in(payload, size)
         groups: dict[Target, list[int]] = {}
         sent: list[tuple[Sequence[int], Future[Any], bool]] = []
@@ -149,10 +151,14 @@ class ClusterLane:
             if slot is None:
                 slot = simple_slot(command)
             if slot is None:
+                if not checked:
+                    checked = True
+                    _check_slots(commands[place:])
                 # What it does may concern all slots: it stays behind what was issued before it.
                 self._send_groups(groups, commands, decode, timeout, sent, own)
                 one = OwnPayload(command) if own else command
-                sent.append(((place,), self._submit_otherwise(one, decode, timeout), False))
+                future = part(self.loop, sent, self._submit_otherwise, one, decode, timeout)
+                sent.append(((place,), future, False))
             else:
                 target = lanes[owners[slot]] if target_of is None else target_of(slot)
                 if target in groups:
@@ -174,8 +180,8 @@ class ClusterLane:
 
         return Gathered.of(self.loop, [future for _, future, _ in sent], put_back)
 
-    @staticmethod
     def _send_groups(
+        self,
         groups: dict[Target, list[int]],
         commands: Sequence[bytes],
         decode: bool,
@@ -186,7 +192,9 @@ class ClusterLane:
         for target, places in groups.items():
             run = b"".join([commands[place] for place in places])
             together = OwnPayload(run) if own else run
-            future = target.submit_many(together, len(places), decode, timeout)
+            future = part(
+                self.loop, sent, target.submit_many, together, len(places), decode, timeout
+            )
             sent.append((places, future, True))
         groups.clear()
 
@@ -199,9 +207,10 @@ class ClusterLane:
             return self._everywhere.submit(self, words, payload, decode, timeout)
         if isinstance(found, int):
             return self._issue(words, found, payload, decode, timeout)
-        futures = [
-            self._issue(words, part.slot, part.payload, decode, timeout) for part in found.parts
-        ]
+        futures: list[Future[Any]] = []
+        for one in found.parts:
+            args = words, one.slot, one.payload, decode, timeout
+            futures.append(part(self.loop, futures, self._issue, *args))
         return Gathered.of(self.loop, futures, found.merge)
 
     def _issue(
@@ -266,10 +275,22 @@ class ClusterLane:
             )
             return
         slots = slots_in(reply.payload)
+        if not slots:
+            self._reroute_keyless(reply)
+            return
         if isinstance(reply, Batch) and len({self._target(slot) for slot in slots}) > 1:
             self._scatter(reply, self.reroute)
             return
-        self.hand_over(reply, partial(self.target, slots[0] if slots else None))
+        self.hand_over(reply, partial(self.target, slots[0]))
+
+    def _reroute_keyless(self, reply: Reply) -> None:
+        if type(reply.payload) is PlacedPayload:
+            why = f"{self._whose}: the node that this command was for has left the cluster"
+            reply.fail(ConnectionLost(why, outcome=reply.fate), self._cluster.metrics)
+        elif isinstance(reply, Batch):
+            self.hand_over(reply, partial(self.target, None))
+        else:
+            self._everywhere.reissue(self, reply)
 
     def _bring_back(self, withdrawn: Iterable[Reply]) -> None:
         """Issue again what a node was to be sent. A fence may have sent it there, and waits for
@@ -334,6 +355,7 @@ class ClusterLane:
             settle=partial(self.resending.settle, str(old.address)),
         )
         self._fences.update(dict.fromkeys(slots, fence))
+        self._standing.add(fence)
         return fence
 
     def refuse(
@@ -379,10 +401,11 @@ class ClusterLane:
 
     def passed(self, reply: Reply) -> None:
         """No fence need wait for ``reply`` any more."""
-        for fence in set(self._fences.values()):
+        for fence in list(self._standing):
             fence.passed(reply)
 
     def _lifted(self, fence: Fence, parked: list[Reply]) -> None:
+        self._standing.discard(fence)
         for slot in fence.slots:
             if self._fences.get(slot) is fence:
                 del self._fences[slot]
@@ -403,14 +426,11 @@ class ClusterLane:
         self._redirects.pop(node, None)
         if isinstance(lane, Lane):
             self._bring_back(lane.withdraw(lambda _: True))
-            if self._private:
-                lane.close()
 
     @property
     def holds(self) -> int:
         """Commands that wait until it is known where they go, or whether they may."""
-        fences = set(self._fences.values())
-        return len(self.holding.parked) + sum(len(fence.parked) for fence in fences)
+        return len(self.holding.parked) + sum(len(fence.parked) for fence in self._standing)
 
     def held(self) -> LaneMetrics:
         """Those. What waits for a node is told by the lane to it."""
@@ -445,8 +465,9 @@ class ClusterLane:
             return
         self.closed = True
         self.holding.close(self._is_closed)
-        for fence in set(self._fences.values()):
+        for fence in self._standing:
             fence.close(self._is_closed)
+        self._standing.clear()
         self._fences.clear()
         if self._private:
             for lane in self._node_lanes():
@@ -458,6 +479,13 @@ class ClusterLane:
 
     def _is_closed(self) -> PoolClosed:
         return PoolClosed(f"{self._whose} is closed")
+
+
+def _check_slots(commands: Iterable[bytes]) -> None:
+    """Raise if one of them cannot be issued, before any is: see ``splitting.route``."""
+    for command in commands:
+        if simple_slot(command) is None:
+            route(*unpack(command))
 
 
 class _NodeLanes(dict[Node, Target]):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redisutils.address import Address, AddressMap
+from redisutils.topology.cluster.keys import SLOTS
 
 __all__ = ["ClusterMap", "Member", "Shard", "from_shards", "from_slots"]
 
@@ -80,7 +81,7 @@ def from_shards(
             elif primary is None or (member.healthy and not primary.healthy):
                 primary = member  # one that was deposed may still be listed, as failed
         if slots and primary is not None:
-            ranges = tuple(zip(slots[::2], slots[1::2], strict=True))
+            ranges = tuple(map(_range, slots[::2], slots[1::2]))
             shards.append(Shard(primary, tuple(replicas), ranges))
     return ClusterMap(tuple(shards), epoch)
 
@@ -100,12 +101,20 @@ def from_slots(
             members.append(Member(id_, addresses.get(announced, announced)))
         if members:
             primary, *replicas = members
-            ranges.setdefault(primary, []).append((int(first), int(last)))
+            ranges.setdefault(primary, []).append(_range(first, last))
             followers.setdefault(primary, {}).update(dict.fromkeys(replicas))
     shards = [
         Shard(primary, tuple(followers[primary]), tuple(owned)) for primary, owned in ranges.items()
     ]
     return ClusterMap(tuple(shards), epoch)
+
+
+def _range(first: object, last: object) -> tuple[int, int]:
+    """Raises ValueError if there are no such slots."""
+    bounds = int(str(first)), int(str(last))
+    if not 0 <= bounds[0] <= bounds[1] < SLOTS:
+        raise ValueError(f"{bounds[0]} to {bounds[1]} is no range of slots")
+    return bounds
 
 
 def _host(endpoint: object, ip: object, asked: Address) -> str:

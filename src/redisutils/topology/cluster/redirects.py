@@ -34,7 +34,7 @@ from redisutils.errors import (
 )
 from redisutils.pool.judgement import refused_by_the_server, repeatable
 from redisutils.retry import TRANSIENT
-from redisutils.topology.cluster.keys import slots_in
+from redisutils.topology.cluster.keys import SLOTS, slots_in
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.roles import Known, LaneOver
 
@@ -49,19 +49,22 @@ MULTI: Final = pack(("MULTI",))
 ASKING: Final = pack(("ASKING",))
 """What goes before a command that is sent to a node by way of exception."""
 
+_PORTS: Final = range(1, 65536)
+
 FOLLOWED: Final = frozenset({"MOVED", "ASK"})
 """The refusals that name another node."""
 
 
 def redirection(refusal: object, asked: Address) -> tuple[int, Address] | None:
-    """The slot of MOVED or ASK, and where it says that it is; None if it does not say.
+    """The slot of MOVED or ASK, and where it says that it is; None if it does not say, or there is
+    no such slot or port.
 
     Args:
         asked: who said so: a node that does not name the host means its own.
     """
     slot, host = getattr(refusal, "slot_id", None), getattr(refusal, "host", None)
     port = getattr(refusal, "port", None)
-    if slot is None or not port:
+    if slot is None or int(slot) not in range(SLOTS) or not port or int(port) not in _PORTS:
         return None
     return int(slot), Address(asked.host if host in (None, "", "?") else str(host), int(port))
 
@@ -204,6 +207,7 @@ class Redirects:
         )
         asking.fate = reply.fate
         asking.future.add_done_callback(partial(self._asked, node, reply))
+        reply.future.add_done_callback(partial(_give_up, asking))
         self._lane.hand_over(asking, partial(self._lane.lane_of, node))
 
     def _asked(self, node: Node, reply: Reply, future: Future[list[Any]]) -> None:
@@ -267,4 +271,12 @@ class Redirects:
         ):
             self._lane.reroute(reply)
         else:
+            if isinstance(error, CommandTimeout) and not reply.is_own:
+                self._cluster.metrics.ran_out(error)
             reply.fail(with_outcome(error, reply.fate), self._cluster.metrics)
+
+
+def _give_up(asking: Reply, awaited: Future[Any]) -> None:
+    """Who waited for the answer has gone, perhaps before it was asked for."""
+    if awaited.cancelled():
+        asking.future.cancel()

@@ -186,18 +186,19 @@ class Refresher:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 for task in done:
-                    node = asked.pop(task)
                     try:
                         found = task.result()
                     except ConnectFailed as error:
-                        failures[str(node.address)] = error
+                        failures[str(asked.pop(task).address)] = error
                         continue
                     if found.epoch >= self.epoch:
                         return found
+                    del asked[task]
                     behind.append(found)
         finally:
             for task in asked:
                 task.cancel()
+                task.add_done_callback(_forget)
         if behind:  # nobody knows what we knew: it was set up anew
             return max(behind, key=lambda found: found.epoch)
         raise _nobody(self._cluster.name, failures)
@@ -225,10 +226,14 @@ class Refresher:
         if isinstance(told, Exception):
             raise _refused(told)
         epoch = 0 if isinstance(info, Exception) else _epoch(str(info))
-        if slots_only:
-            found = from_slots(told, node.address, self._addresses, epoch)
-        else:
-            found = from_shards(told, node.address, self._tls, self._addresses, epoch)
+        try:
+            if slots_only:
+                found = from_slots(told, node.address, self._addresses, epoch)
+            else:
+                found = from_shards(told, node.address, self._tls, self._addresses, epoch)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            how = "SLOTS" if slots_only else "SHARDS"
+            raise ConnectFailed(f"what it answers to CLUSTER {how} is no map: {error!r}") from error
         if not found.shards:
             raise ConnectFailed("it knows of nobody who owns slots")
         return found
@@ -238,6 +243,12 @@ class Refresher:
         lane = node.server.lane()
         info, told = await lane.unwatched_many(payload, 2, True, ASK_FOR)
         return info, told
+
+
+def _forget(task: asyncio.Task[ClusterMap]) -> None:
+    """Nobody needs its answer any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _epoch(info: str) -> int:

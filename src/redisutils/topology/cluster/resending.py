@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from redisutils.connection.packing import OwnPayload
+from redisutils.commands import may_write
+from redisutils.connection.packing import OwnPayload, unpack
 from redisutils.connection.reply import Batch, Reply
-from redisutils.errors import ConnectionLost, Outcome
+from redisutils.errors import CommandTimeout, ConnectionLost, Outcome
+from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.judgement import repeatable
 from redisutils.topology.cluster.gathered import Gathered
 from redisutils.topology.cluster.keys import commands_in
@@ -56,12 +58,11 @@ class Resending:
             if batch.done():
                 return
             if not batch.is_own:
-                for value in values:
-                    if isinstance(value, Exception):
-                        metrics.failed(value)
+                _count(metrics, commands, values)
             batch.future.set_result(values)
 
         gathered = Gathered(loop, len(places), finish)
+        gathered.end_with(batch.future)
         replies = []
         for number, place in enumerate(places):
             # The batch is told, and counted, as one.
@@ -100,6 +101,16 @@ class Resending:
                     ),
                     self._cluster.metrics,
                 )
+
+
+def _count(metrics: PoolMetrics, commands: Sequence[bytes], values: Sequence[Any]) -> None:
+    """A batch is answered that was told, and is counted, as one."""
+    late = next((value for value in values if isinstance(value, CommandTimeout)), None)
+    if late is not None:
+        metrics.ran_out(late)
+    for command, value in zip(commands, values, strict=True):
+        if isinstance(value, Exception):
+            metrics.failed(value, may_write=partial(may_write, *unpack(command)))
 
 
 def detached(reply: Reply, loop: AbstractEventLoop) -> Reply:

@@ -7,11 +7,11 @@ import logging
 import random
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from redisutils.address import Address
-from redisutils.errors import CommandTimeout, ConnectFailed, Outcome
+from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, RedisUtilsError
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.parking import Parking
 from redisutils.pool.settings import PoolSettings
@@ -273,6 +273,7 @@ class Roster(ABC):
 
         Raises:
             ConnectFailed: nobody gives one.
+            PoolClosed
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._mapped.add(future)
@@ -304,9 +305,13 @@ class Roster(ABC):
             for lane in self._all_lanes():
                 lane.waiting().count_attempt(allowed, told)
             if reconnecting.failures > allowed:
-                for future in self._mapped:
-                    if not future.done():
-                        future.set_exception(told())
+                self.end_waiting(told)
+
+    def end_waiting(self, error: Callable[[], RedisUtilsError]) -> None:
+        """Who waits for a map is told an ``error`` of his own."""
+        for future in self._mapped:
+            if not future.done():
+                future.set_exception(error())
 
     def policy(self) -> RetryPolicy:
         """How attempts are repeated."""
