@@ -193,6 +193,23 @@ async def test_own_writes_in_a_slot_are_no_others(group: EmbeddedSentinels) -> N
         assert counted(group)[0] == 2
 
 
+async def test_one_who_cancels_all_tasks_ends_no_looks(group: EmbeddedSentinels) -> None:
+    async with reading(group, "replica", read_max_lag_seconds=1) as pool:
+        await get_many(pool)
+        server = pool.server
+        assert isinstance(server, SentinelServer)
+        copies = server.copies
+        assert copies is not None
+        ours = asyncio.current_task()
+        for task in asyncio.all_tasks() - {ours}:
+            task.cancel()
+        await asyncio.sleep(0)
+        for replica in copies.replicas_of(copies.primary):
+            replica.figures.fresh_at = -1.0  # as time will have it
+        copies.changed()
+        await get_many(pool)
+
+
 async def test_what_is_counted_of_a_replica_that_leaves_stays_and_closing_waits_for_none(
     group: EmbeddedSentinels,
 ) -> None:
