@@ -136,6 +136,7 @@ async def test_a_failover_on_request_is_nobodys_concern(guarded: EmbeddedCluster
             for primary in guarded.primaries[:2]:
                 await guarded.failover(guarded.replicas_of(primary)[0])
                 await load.goes_on(5)
+        await until(lambda: pool.metrics().failovers == 2, "the map")
         await load.audit()
     assert load.complaints == []
     assert load.errors == []

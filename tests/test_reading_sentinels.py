@@ -11,6 +11,7 @@ import pytest
 
 from redisutils import RedisPool, create_redis_pool
 from redisutils.testing import EmbeddedSentinels, EmbeddedServer, find_servers
+from redisutils.topology.sentinel import copies as copying
 from redisutils.topology.sentinel.server import SentinelServer
 
 from .clusters import told
@@ -192,9 +193,55 @@ async def test_own_writes_in_a_slot_are_no_others(group: EmbeddedSentinels) -> N
         assert counted(group)[0] == 2
 
 
+async def test_one_who_cancels_all_tasks_ends_no_looks(group: EmbeddedSentinels) -> None:
+    async with reading(group, "replica", read_max_lag_seconds=1) as pool:
+        await get_many(pool)
+        server = pool.server
+        assert isinstance(server, SentinelServer)
+        copies = server.copies
+        assert copies is not None
+        ours = asyncio.current_task()
+        for task in asyncio.all_tasks() - {ours}:
+            task.cancel()
+        await asyncio.sleep(0)
+        for replica in copies.replicas_of(copies.primary):
+            replica.figures.fresh_at = -1.0  # as time will have it
+        copies.changed()
+        await get_many(pool)
+
+
+async def test_what_is_counted_of_a_replica_that_leaves_stays_and_closing_waits_for_none(
+    group: EmbeddedSentinels,
+) -> None:
+    silent = group.replicas[0]
+    async with reading(group, "replica") as pool:
+        await get_many(pool)
+        server = pool.server
+        assert isinstance(server, SentinelServer)
+        copies = server.copies
+        assert copies is not None
+        server.watch.replicas = tuple(
+            each for each in server.watch.replicas if each.address.port != silent.port
+        )
+        await silent.pause()
+        owed = [asyncio.ensure_future(pool.client.get("k")) for _ in range(2)]
+        await asyncio.sleep(0)
+        before = pool.metrics().commands
+        copies.changed()
+        copies.replicas_of(copies.primary)
+        assert len(copies.opened) == 1
+        assert pool.metrics().commands >= before
+        closing = asyncio.ensure_future(pool.close())
+        done, _ = await asyncio.wait([closing], timeout=copying.LEAVE_WITHIN * 0.6)
+        assert done
+        assert pool.metrics().commands >= before
+        await asyncio.gather(*owed, return_exceptions=True)
+    await silent.resume()
+
+
 async def test_reads_are_hedged(group: EmbeddedSentinels) -> None:
     async with reading(group, "replica", read_hedge=0.5) as pool:
-        for _ in range(100):
+        for _ in range(400):  # until it is known how long they take
             await pool.client.get("k")
         silent = group.replicas[0]
         await silent.pause()

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 
 from redisutils.address import Address
 from redisutils.errors import ProtocolError
+from redisutils.topology.plan import SentinelPlan
 from redisutils.topology.sentinel.answers import Answer, Peer, Primary, Replica, decide, read
+from redisutils.topology.sentinel.company import MOST, Company
+
+from .watched import reaching
 
 OLD, NEW, WRONG = (Address("127.0.0.1", port) for port in (1, 2, 3))
 
@@ -150,3 +154,14 @@ def test_of_one_that_tells_only_the_address() -> None:
 def test_what_no_sentinel_says(where: Any) -> None:
     with pytest.raises(ProtocolError, match="there answers as no sentinel does"):
         read(where, {}, [], [], "", here="there", via={})
+
+
+async def test_one_alone_cannot_have_us_connect_to_any_number() -> None:
+    plan = SentinelPlan((reaching("127.0.0.1", 1),), "mymaster")
+    company = Company(plan, lambda *_: None)
+    (first,) = company
+    crowd = tuple(Peer(Address("127.0.0.2", port), str(port)) for port in range(1, 1000))
+    first.answer = Answer("first", OLD, 1, sentinels=crowd)
+    assert company.learn(keep=lambda _: False)
+    assert len(company) == MOST
+    assert not company.learn(keep=lambda _: False)

@@ -114,8 +114,8 @@ class Refresher:
     def want(self) -> None:
         """Have a map soon. Costs nothing when one is wanted already."""
         self._wanted.set()
-        if self._task is None and not self._stopped:
-            # Nobody's context: it outlives whoever asked first.
+        if (self._task is None or self._task.done()) and not self._stopped:
+            # At first, or somebody has cancelled it. Nobody's context: it outlives who asked first.
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), context=Context())
 

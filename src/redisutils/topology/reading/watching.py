@@ -99,8 +99,8 @@ class Watching(Generic[C]):
             self._soon_until = monotonic() + LINGER
             self._hurry.set()
         self._wanted[primary] = monotonic()
-        if self._task is None and not self._stopped:
-            # Nobody's context: it outlives whoever read first.
+        if (self._task is None or self._task.done()) and not self._stopped:
+            # At first, or somebody has cancelled it. Nobody's context: it outlives who read first.
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), context=Context())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from typing import Final
 
 from redisutils.address import Address
 from redisutils.errors import ConnectFailed
@@ -13,6 +14,10 @@ from redisutils.topology.sentinel.answers import Answer, system_size
 from redisutils.topology.sentinel.informant import Informant
 
 __all__ = ["Company"]
+
+MOST: Final = 64
+"""Sentinels that are asked at most, unless more were given: where one alone answers, nobody else
+bounds how many it tells of, and each is a connection."""
 
 
 class Company:
@@ -66,6 +71,8 @@ class Company:
         ids = {each.identity for each in self._members if each.identity}
         before = len(self._members)
         for peer in sorted(listed):
+            if len(self._members) >= MOST:
+                break
             if peer.address not in known and peer.identity not in ids:
                 known.add(peer.address)
                 ids.add(peer.identity)

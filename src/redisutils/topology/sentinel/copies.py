@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from redisutils.address import Address
 from redisutils.connection.options import ConnectOptions
 from redisutils.errors import ConnectionLost, Outcome
+from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.observer import Observer
 from redisutils.pool.lane import Lane
 from redisutils.pool.settings import PoolSettings
@@ -25,6 +28,8 @@ from redisutils.topology.sentinel.answers import Replica
 from redisutils.topology.standalone import Standalone
 
 __all__ = ["Copies", "Member"]
+
+logger = logging.getLogger("redisutils.sentinel")
 
 LEAVE_WITHIN: Final = 5.0
 """Seconds that a replica which is none any more may take to answer what it owes."""
@@ -92,7 +97,7 @@ class Copies:
         self._told: Sequence[Replica] = ()
         self._members: dict[Address, Member] = {}
         self._replicas: list[Member] = []
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], Standalone] = {}
         self.watching: Watching[Member] = Watching(
             reading, self.replicas_of, self._ask, self._zone_of, self.changed, roles=True
         )
@@ -101,6 +106,11 @@ class Copies:
     def opened(self) -> list[Standalone]:
         """Our pools for replicas."""
         return [member.server for member in self._members.values()]
+
+    @property
+    def counted(self) -> list[Standalone]:
+        """The same, with those that are being closed and whose counts nobody has taken over yet."""
+        return [*self._leaving.values(), *self.opened]
 
     def replicas_of(self, _: Member) -> Sequence[Member]:
         """Those of which sentinels know. What these say of links is some ten seconds old: our own
@@ -140,14 +150,18 @@ class Copies:
             for lane in list(self.lanes):
                 lane.forget(member)
             loop = asyncio.get_running_loop()
-            task = loop.create_task(self._left(member.server), context=Context())
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            task = loop.create_task(_left(member.server), context=Context())
+            self._leaving[task] = member.server
+            task.add_done_callback(partial(self._has_left, member))
 
-    async def _left(self, server: Standalone) -> None:
-        """Let it answer what it owes, and keep what it has counted."""
-        await server.aclose(LEAVE_WITHIN)
-        self.primary.server.metrics.adopt(server.metrics)
+    def _has_left(self, member: Member, task: asyncio.Task[None]) -> None:
+        """What was counted of it stays counted."""
+        metrics = self.primary.server.metrics
+        metrics.adopt(self._leaving.pop(task).metrics)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            metrics.background_errors += 1
+            with HARMLESS:
+                logger.error("closing the pool of %s failed", member.name, exc_info=error)
 
     def _member(self, address: Address) -> Member:
         member = self._members.get(address)
@@ -190,6 +204,8 @@ class Copies:
     async def aclose(self, drain: float) -> None:
         """Close our pools for replicas."""
         self.watching.stop()
+        for task in self._leaving:
+            task.cancel()
         await asyncio.gather(*(server.aclose(drain) for server in self.opened))
         await self.watching.stopped()
         if self._leaving:
@@ -198,8 +214,19 @@ class Copies:
     def abandon(self) -> None:
         """The same, at once."""
         self.watching.stop()
+        for task in self._leaving:
+            task.cancel()
         for server in self.opened:
             server.abandon()
+
+
+async def _left(server: Standalone) -> None:
+    """Let it answer what it owes, then close our pool for it."""
+    try:
+        await server.aclose(LEAVE_WITHIN)
+    except asyncio.CancelledError:
+        server.abandon()
+        raise
 
 
 def _without_idle(settings: PoolSettings) -> PoolSettings:

@@ -263,7 +263,7 @@ class SentinelServer(Standalone):
             return super().snapshot()
         replicas = [
             (replica.metrics, replica.gauges()._replace(role="replica"))
-            for replica in self.copies.opened
+            for replica in self.copies.counted
         ]
         own = self.gauges()._replace(role="primary")
         whole = merged((self.metrics, own), replicas)
