@@ -30,6 +30,20 @@ from .clusters import empty
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
 
+_MANY_SERVERS = ("test_cluster_", "test_reading_", "test_sentinel_", "test_check_cluster")
+"""What these look at is above the event loop, and much of it: they run on uvloop alone."""
+
+_ONE_KIND = frozenset(
+    f"test_{name}.py"
+    for name in (
+        *("cluster_checkouts", "cluster_faces", "cluster_keyspace", "cluster_pubsub"),
+        *("cluster_scripts", "cluster_seeds", "reading_cluster", "reading_failover"),
+        *("reading_sentinels", "sentinel_fence", "sentinel_hold", "sentinel_watch"),
+    )
+)
+"""What these look at is ours and not the servers': they run against the first kind alone, and with
+``--redis-server=redis`` against the other."""
+
 # In debug mode each future remembers the stack that it was made in: ten frames take 30 µs.
 vars(asyncio.constants)["DEBUG_STACK_DEPTH"] = 1
 
@@ -44,7 +58,14 @@ class DebugEventLoop(asyncio.SelectorEventLoop):
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": DebugEventLoop, "uvloop": uvloop.new_event_loop}
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+        "asyncio": DebugEventLoop,
+        "uvloop": uvloop.new_event_loop,
+    }
+    named = [mark for mark in item.iter_markers("asyncio") if "loop_factories" in mark.kwargs]
+    if item.path.name.startswith(_MANY_SERVERS) and not named:
+        del loops["asyncio"]
+    return loops
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,6 +91,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     a session and know more of the server than users need, so they are not the plugin's."""
     if "server_kind" in metafunc.fixturenames:
         kinds = chosen_servers(metafunc.config)
+        if metafunc.definition.path.name in _ONE_KIND:
+            kinds = kinds[:1]
         ids = [Path(kind).name for kind in kinds]
         metafunc.parametrize("server_kind", kinds, ids=ids, scope="session")
 

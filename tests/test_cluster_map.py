@@ -12,7 +12,14 @@ from redisutils.address import Address
 from redisutils.connection.options import ConnectOptions
 from redisutils.pool.settings import PoolSettings
 from redisutils.topology.cluster.cluster import Cluster
-from redisutils.topology.cluster.map import ClusterMap, Member, Shard, from_shards, from_slots
+from redisutils.topology.cluster.map import (
+    ClusterMap,
+    Member,
+    Shard,
+    from_shards,
+    from_slots,
+    taken_over,
+)
 from redisutils.topology.plan import ClusterPlan
 
 from .ours import until
@@ -104,6 +111,22 @@ def test_addresses_as_they_are_reached_from_here() -> None:
 
 def test_who_owns_nothing_is_not_on_the_map() -> None:
     assert read(node(1), slots=()).shards == ()
+
+
+def test_who_has_taken_over_from_whom() -> None:
+    def map_of(**owned: tuple[int, int]) -> ClusterMap:
+        shards = [
+            Shard(Member(name, Address(name, 1)), (), (slots,)) for name, slots in owned.items()
+        ]
+        return ClusterMap(tuple(shards))
+
+    before = map_of(a=(0, 8191), b=(8192, 16383))
+    assert taken_over(ClusterMap(()), before) == 0
+    assert taken_over(before, map_of(c=(0, 8191), b=(8192, 16383))) == 1
+    assert taken_over(before, map_of(c=(0, 8191), d=(8192, 16383))) == 2
+    assert taken_over(before, map_of(b=(0, 16383))) == 0, "slots have moved"
+    assert taken_over(before, map_of(c=(0, 99), a=(100, 8191), b=(8192, 16383))) == 0, "joined"
+    assert taken_over(before, before) == 0
 
 
 def test_older_servers_tell_slots() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from redisutils.address import Address, AddressMap
 from redisutils.topology.cluster.keys import SLOTS
 
-__all__ = ["ClusterMap", "Member", "Shard", "from_shards", "from_slots"]
+__all__ = ["ClusterMap", "Member", "Shard", "from_shards", "from_slots", "taken_over"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,21 @@ def _range(first: object, last: object) -> tuple[int, int]:
     if not 0 <= bounds[0] <= bounds[1] < SLOTS:
         raise ValueError(f"{bounds[0]} to {bounds[1]} is no range of slots")
     return bounds
+
+
+def taken_over(before: ClusterMap, now: ClusterMap) -> int:
+    """How many primaries were followed by another node between two maps. Slots that have moved to
+    somebody who had some already, or whose owner has kept some, are no such thing. (A replica that
+    is just taking over may be on no map at all for a moment.)"""
+    owners = {first: shard for shard in before.shards for first, _ in shard.ranges}
+    stayed = {shard.primary.address for shard in now.shards}
+    had = {shard.primary.address for shard in before.shards}
+    count = 0
+    for shard in now.shards:
+        old = owners.get(shard.ranges[0][0])
+        if old is not None and shard.primary.address not in had:
+            count += old.primary.address not in stayed
+    return count
 
 
 def _host(endpoint: object, ip: object, asked: Address) -> str:

@@ -17,7 +17,7 @@ from redisutils.pool.parking import Parking
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Reconnecting, RetryPolicy
 from redisutils.topology.cluster.keys import SLOTS
-from redisutils.topology.cluster.map import ClusterMap, Member
+from redisutils.topology.cluster.map import ClusterMap, Member, taken_over
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.refreshing import Refresher
 from redisutils.topology.plan import ClusterPlan
@@ -82,6 +82,7 @@ class Roster(ABC):
         """Grows whenever a slot changes its owner."""
         self.primaries: list[Node] = []
         """Those that own slots, by their lowest slot."""
+        self._map = ClusterMap(())
         self._suspects: dict[Node, int] = {}
         self._mapped: set[asyncio.Future[None]] = set()
         self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()
@@ -195,13 +196,12 @@ class Roster(ABC):
             return
         owners = [self.nowhere] * SLOTS
         present: dict[Address, Node] = {}
-        followers = {node for node in self.nodes.values() if node.primary is not None}
+        self.metrics.failovers += taken_over(self._map, new)
+        self._map = new
         for shard in new.shards:
             primary = self._present(present, shard.primary, None)
             for replica in shard.replicas:
                 self._present(present, replica, primary)
-            if primary in followers and shard.ranges:
-                self.metrics.failovers += 1
             for first, last in shard.ranges:
                 owners[first : last + 1] = [primary] * (last + 1 - first)
         gone = [node for address, node in self.nodes.items() if address not in present]
