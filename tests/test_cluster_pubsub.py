@@ -30,6 +30,14 @@ one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
 PATTERN = "__keyspace@0__:*"
 
 
+@pytest.fixture(scope="module")
+def session_cluster(server_kind: str) -> Iterator[EmbeddedCluster]:
+    """Another than the session's: nodes that others have seen come and go find to each other again
+    by and by, and what is published meanwhile is lost."""
+    with EmbeddedCluster(3, 0, server_kind) as cluster:
+        yield cluster
+
+
 @pytest.fixture
 def telling(cluster: EmbeddedCluster) -> Iterator[EmbeddedCluster]:
     """The session's cluster, whose nodes tell what happens to keys."""
