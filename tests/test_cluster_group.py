@@ -109,6 +109,16 @@ async def test_a_move_is_finished_whatever_happens_within(cluster: EmbeddedClust
 
 
 @one_loop
+async def test_moves_may_follow_each_other_at_once(cluster: EmbeddedCluster) -> None:
+    slot = cluster.slot_of("k")
+    first = cluster.owner_of(slot)
+    others = [node for node in cluster.primaries if node is not first]
+    for target in [*others, first] * 20:
+        await cluster.move_slot(slot, target)
+        assert cluster.owner_of(slot) is target
+
+
+@one_loop
 async def test_a_slot_moves_to_another_primary_only(cluster: EmbeddedCluster) -> None:
     slot = cluster.slot_of("k")
     with EmbeddedServer(role="cluster") as stranger:

@@ -130,7 +130,6 @@ def home_of(pubsub: Any, cluster: EmbeddedCluster) -> EmbeddedServer:
 # -- hearing ---------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=False, reason="now and then the first message is not heard; open")
 @pytest.mark.parametrize("options", [{}, {"decode_responses": True}], ids=str)
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_all_kinds_by_one_object(
@@ -139,27 +138,29 @@ async def test_all_kinds_by_one_object(
     def text(value: str) -> Any:
         return value if options else value.encode()
 
+    # Of its own: over the bus, the end of another's messages may come when this has begun.
+    a, b = f"a:{protocol}:{len(options)}", f"b:{protocol}:{len(options)}"
     node = cluster.nodes[0]
     given: dict[str, Any] = {"host": node.host, "port": node.port, "password": cluster.password}
     async with (
         RedisCluster(**given, **options, protocol=protocol) as client,
         client.pubsub() as pubsub,
     ):
-        await pubsub.subscribe("a", "b")
-        await pubsub.psubscribe("a*")
+        await pubsub.subscribe(a, b)
+        await pubsub.psubscribe(f"{a}*")
         shards = shard_channels(cluster, 2)
         await pubsub.ssubscribe(*shards)
         assert await confirmed(pubsub, 3) == [
-            ("subscribe", text("a")),
-            ("subscribe", text("b")),
-            ("psubscribe", text("a*")),
+            ("subscribe", text(a)),
+            ("subscribe", text(b)),
+            ("psubscribe", text(f"{a}*")),
         ]
         assert sorted(await confirmed(pubsub, 6)) == sorted(("ssubscribe", text(s)) for s in shards)
         assert pubsub.subscribed
-        await client.publish("a", "1")
-        assert await messages(pubsub, 2) == [(text("a"), text("1"))] * 2
-        await client.publish("b", "é")
-        assert await messages(pubsub, 1) == [(text("b"), text("é"))]
+        await client.publish(a, "1")
+        assert await messages(pubsub, 2) == [(text(a), text("1"))] * 2
+        await client.publish(b, "é")
+        assert await messages(pubsub, 1) == [(text(b), text("é"))]
         for shard in shards:
             assert await client.spublish(shard, "s") == 1
             message = await pubsub.get_sharded_message(timeout=5)
@@ -169,16 +170,16 @@ async def test_all_kinds_by_one_object(
                 "channel": text(shard),
                 "data": text("s"),
             }
-        await pubsub.unsubscribe("a")
+        await pubsub.unsubscribe(a)
         await pubsub.punsubscribe()
         await pubsub.sunsubscribe(*shards[:5])
         assert len(await confirmed(pubsub, 7)) == 7
-        assert set(pubsub.channels) == {text("b")}
+        assert set(pubsub.channels) == {text(b)}
         assert not pubsub.patterns
         assert set(pubsub.shard_channels) == {text(shards[5])}
-        await client.publish("a", "2")
-        await client.publish("b", "3")
-        assert await messages(pubsub, 1) == [(text("b"), text("3"))]
+        await client.publish(a, "2")
+        await client.publish(b, "3")
+        assert await messages(pubsub, 1) == [(text(b), text("3"))]
 
 
 async def test_counts_as_one_server_has_them(cluster: EmbeddedCluster) -> None:

@@ -14,9 +14,16 @@ __all__ = ["Agreement"]
 
 @dataclass(frozen=True)
 class _Layout:
-    """Each slot's owner, and each replica with whom it follows, by their ids."""
+    """Each slot's owner, the epoch of each owner, and each replica with whom it follows, by their
+    ids.
+
+    A node that is given a slot takes the newest epoch it knows of. If that were an older one than
+    the giver's, the others would go on believing the giver for ever: hence the epochs, which are
+    told later than the slots.
+    """
 
     owners: tuple[str | None, ...] = (None,) * SLOTS
+    epochs: tuple[tuple[str, int], ...] = ()
     followed: tuple[tuple[str, str], ...] = ()
 
 
@@ -151,4 +158,5 @@ class Agreement:
 
 def _layout_of(view: Mapping[str, NodeView]) -> _Layout:
     followed = sorted((node.id, node.primary) for node in view.values() if node.primary)
-    return _Layout(owners_of(view.values()), tuple(followed))
+    epochs = sorted((node.id, node.epoch) for node in view.values() if node.slots)
+    return _Layout(owners_of(view.values()), tuple(epochs), tuple(followed))

@@ -19,6 +19,7 @@ class NodeView:
     bus_port: int
     flags: frozenset[str]
     primary: str | None
+    epoch: int
     connected: bool
     slots: tuple[range, ...]
 
@@ -39,7 +40,7 @@ def owners_of(nodes: Iterable[NodeView]) -> tuple[str | None, ...]:
 
 def _node(line: str) -> NodeView:
     # id address flags primary ping pong epoch link slot...
-    id_, address, flags, primary, _, _, _, link, *slots = line.split()
+    id_, address, flags, primary, _, _, epoch, link, *slots = line.split()
     # host:port@busport, then perhaps a comma and more.
     place, _, bus = address.partition("@")
     return NodeView(
@@ -48,6 +49,7 @@ def _node(line: str) -> NodeView:
         int(bus.partition(",")[0]),
         frozenset(flags.split(",")),
         None if primary == "-" else primary,
+        int(epoch),
         link == "connected",
         # In brackets stand the slots that move.
         tuple(_range(slot) for slot in slots if not slot.startswith("[")),
