@@ -117,7 +117,7 @@ async def outage(client: ClusterClient, tasks: int, warmup: Box, box: Box) -> di
                 try:
                     async with asyncio.timeout(_PATIENCE):
                         reply = await client.get(key)
-                except Exception:  # noqa: BLE001  # as above
+                except Exception:  # noqa: BLE001  # each library raises its own for a dead node
                     await asyncio.sleep(_PAUSE)
                 else:
                     if not done & SAMPLE:
@@ -136,7 +136,7 @@ async def outage(client: ClusterClient, tasks: int, warmup: Box, box: Box) -> di
                 try:
                     async with asyncio.timeout(_PATIENCE):
                         await client.get(key)
-                except Exception:  # noqa: BLE001  # as above
+                except Exception:  # noqa: BLE001  # the dead node's callers fail, whatever the error
                     await asyncio.sleep(_PAUSE)
                 if box.over:
                     break
