@@ -60,6 +60,11 @@ async def processor(client: ClusterClient, tasks: int, warmup: Box, box: Box) ->
     return {"cpu": (process_time() - began) / done * 1e6}
 
 
+async def routing(client: ClusterClient, _tasks: int, _warmup: Box, _box: Box) -> dict[str, float]:
+    """What finding the node takes of a GET, µs; the same work however long a box is."""
+    return {"cost": await client.routing()}
+
+
 async def while_moving(
     client: ClusterClient, tasks: int, warmup: Box, box: Box
 ) -> dict[str, float]:

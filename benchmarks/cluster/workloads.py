@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks import reference
 from benchmarks.cluster import measures as of_clusters
-from benchmarks.contenders import REFERENCE, STANDALONE
+from benchmarks.contenders import OURS, REFERENCE, STANDALONE
 from benchmarks.contenders.clusters.base import ClusterClient
 from benchmarks.workloads import GETS, LATENCY, MIXED, PIPELINES, Metric, Workload, speed
 
@@ -21,6 +21,12 @@ _ALL: tuple[Workload[ClusterClient], ...] = (
         (Metric("cpu", "Client's processor time, GET by 50 tasks", "µs", more_is_better=False),),
         of_clusters.processor,
         tasks=50,
+    ),
+    Workload(
+        "routing",
+        (Metric("cost", "Routing of a GET, alone", "µs", more_is_better=False, ours_only=True),),
+        of_clusters.routing,
+        ours_only=True,
     ),
     MIXED,
     PIPELINES,
@@ -50,6 +56,8 @@ WORKLOADS = {workload.key: workload for workload in _ALL}
 
 def covers(workload: Workload[Any], contender: str) -> bool:
     """Whether ``contender`` can do it: no slots move where there is one server."""
+    if workload.ours_only:
+        return contender == OURS
     if contender == REFERENCE:
         return reference.covers(workload)
     return contender != STANDALONE or workload.key not in (MOVING, OUTAGE)
