@@ -28,9 +28,11 @@ SUITE = Suite(
             f"`{STANDALONE}` is our own client against one server that has that core for itself. "
             "Keys lie all over the slots. `redis-benchmark --cluster` runs without `-P`, on one "
             "thread, a connection per task. Pipelines count commands, MGET counts keys. "
+            "Routing is timed for GETs that were sent before, whose slots are remembered. "
             "Slots move one at a time, there and back; each is half-way for 50 ms, and an eighth "
             "of the calls ask for its keys.\n\n"
-            "In the outage a third of the tasks call for the dead node and are not counted; they give up after a second and try again after 10 ms. "
+            "In the outage a third of the tasks call for the dead node and are not counted; they "
+            "give up after a second and try again after 10 ms. "
             "A share beyond 100 % is the processor time that they no longer take."
         ),
         peers=("redis-py", "valkey-glide", STANDALONE, REFERENCE),
