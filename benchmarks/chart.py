@@ -27,10 +27,10 @@ _INK = "#22292f"
 _FAINT = "#6b757d"
 _RULE = "#e4e8eb"
 
-_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 # Inches. Bars keep their size however many there are; the picture grows.
-_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 9.5, 2.4, 0.3, 1.25, 0.8
+_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 9.5, 2.55, 0.3, 1.25, 0.8
 _BAR, _GAP = 0.155, 0.22
 
 

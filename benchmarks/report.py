@@ -18,7 +18,8 @@ def write(results: Results, wording: Wording, folder: Path) -> list[Path]:
     stem = wording.stem
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / f"{stem}.json", folder / f"{stem}.md"]
-    written[0].write_text(json.dumps(results.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    whole = {**results.as_dict(), "goals": _goals(results, wording)}
+    written[0].write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
     picture = folder / f"{stem}.svg"
     drawn = chart.draw(results, wording, picture)
     if drawn:
@@ -40,6 +41,9 @@ def markdown(results: Results, wording: Wording, picture: str | None = None) -> 
             "It is computed within each round; the median of those is shown."
         )
     parts.append(_table(_header(results, peers), _cells(results, peers)))
+    if goals := _goals(results, wording):
+        rows = [list(goal.values()) for goal in goals]
+        parts += ["## What is wanted", _table(_GOAL_HEADER, rows)]
     if results.settings["rounds"] > 1:
         spread = [
             [_title(row), *(_spread(results.of(row, name)) for name in names)]
@@ -56,9 +60,15 @@ def markdown(results: Results, wording: Wording, picture: str | None = None) -> 
 
 
 def show(results: Results, wording: Wording) -> None:
-    """The table on standard output, drawn by rich on a terminal."""
+    """The table on standard output, and what was wanted; drawn by rich on a terminal."""
     peers = _peers(results, wording)
-    header, cells = _header(results, peers), _cells(results, peers)
+    _print(_header(results, peers), _cells(results, peers))
+    if goals := _goals(results, wording):
+        print()
+        _print(_GOAL_HEADER, [list(goal.values()) for goal in goals])
+
+
+def _print(header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     if not sys.stdout.isatty():
         print(_table(header, cells))
         return
@@ -72,6 +82,13 @@ def show(results: Results, wording: Wording) -> None:
     for row in cells:
         table.add_row(*row)
     Console().print(table)
+
+
+_GOAL_HEADER = ("", "wanted", "measured", "reached")
+
+
+def _goals(results: Results, wording: Wording) -> list[dict[str, str]]:
+    return [told for goal in wording.goals if (told := goal.told(results)) is not None]
 
 
 def _introduction(results: Results, wording: Wording) -> str:

@@ -16,6 +16,8 @@ Values = dict[int, float]
 
 def times(ratio: float) -> str:
     """A ratio as it is written everywhere: three digits."""
+    if ratio >= 100:
+        return f"{ratio:,.0f}{TIMES}"
     return f"{ratio:.1f}{TIMES}" if ratio >= 10 else f"{ratio:.2f}{TIMES}"
 
 

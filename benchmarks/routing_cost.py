@@ -14,46 +14,36 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from statistics import median
-from time import process_time, thread_time
+from time import process_time
 from typing import Any
 
 import redis
 import uvloop
 
 from benchmarks.box import Box
+from benchmarks.cluster.routing import CALLS, by_itself, gets
 from benchmarks.machine import Cores, pinned
 from benchmarks.measures import getters
 from benchmarks.server import KEYS, key_name, large_value, small_value
 from redisutils import RedisPool, create_redis_pool
 from redisutils.connection.packing import pack
 from redisutils.testing import EmbeddedCluster, EmbeddedServer
-from redisutils.topology.cluster.cluster import Cluster
 
 LIMIT = 2.0
 """Microseconds that routing may cost a command."""
 
-_CALLS = 2_000
-_RUNS = 200
 _TASKS = 50
 _TURNS = 9
 
 
-class _Sink:
-    """Takes commands, and does nothing with them."""
-
-    def submit(self, _payload: bytes, _decode: bool, _timeout: float) -> None:
-        pass
-
-
 def _commands() -> dict[str, list[bytes]]:
     """Packed commands by what they are."""
-    numbers = range(_CALLS)
+    numbers = range(CALLS)
     names = [key_name(number % KEYS) for number in numbers]
     return {
-        "GET": [pack(("GET", name)) for name in names],
+        "GET": gets(),
         "GET of a key with a hash tag": [
             pack(("GET", f"md:{{BTC{number % 100:03d}}}:q")) for number in numbers
         ],
@@ -63,32 +53,6 @@ def _commands() -> dict[str, list[bytes]]:
             pack(("HSET", name, *[word for n in range(10) for word in (f"field{n}", b"value")]))
             for name in names
         ],
-    }
-
-
-def _least(submit: Callable[[bytes, bool, float], Any], commands: Sequence[bytes]) -> float:
-    """Microseconds for a call of ``submit``."""
-    best = float("inf")
-    for _ in range(_RUNS):
-        began = thread_time()
-        for command in commands:
-            submit(command, True, 1.0)
-        best = min(best, thread_time() - began)
-    return best / len(commands) * 1e6
-
-
-async def _by_itself(pool: RedisPool) -> dict[str, float]:
-    """Microseconds of routing for each kind of command."""
-    await pool.client.ping()
-    cluster = pool.server
-    assert isinstance(cluster, Cluster)
-    lane = cluster.lane()
-    sink: Any = _Sink()
-    for node in set(cluster.owners):
-        lane._lanes[node] = sink
-    return {
-        name: _least(lane.submit, commands) - _least(sink.submit, commands)
-        for name, commands in _commands().items()
     }
 
 
@@ -115,8 +79,7 @@ async def _measure(
             for number in range(KEYS):
                 await pool.client.set(key_name(number), small_value(number))
         used = await _in_use(pools, seconds)
-        async with create_redis_pool(**_places(clusters["a cluster of 3"])) as spoilt:
-            return await _by_itself(spoilt), used
+        return await by_itself(pools["a cluster of 3"], _commands()), used
     finally:
         for pool in pools.values():
             await pool.close()

@@ -40,6 +40,10 @@ class Plan:
     url: str | None = None
 
 
+_OVERHEAD = 1.2
+"""Seconds of a measurement besides its boxes, about: a process that starts, connects and ends."""
+
+
 class CellFailed(Exception):
     """A measurement came to nothing; the message is what its process said last."""
 
@@ -66,6 +70,12 @@ def run(plan: Plan) -> Results:
         )
         cells = list(_cells(plan, list(versions)))
         bench = _Bench(plan, stage, cores.client, nowhere)
+        minutes = max(1, round(len(cells) * (plan.warmup + plan.seconds + _OVERHEAD) / 60))
+        print(
+            f"{len(cells)} measurements, about {minutes} minute{'' if minutes == 1 else 's'}.",
+            file=sys.stderr,
+            flush=True,
+        )
         with shown(len(cells)) as progress:
             for round_, workload, contender in cells:
                 label = f"round {round_ + 1}/{plan.rounds}, {workload.key}, {contender}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.contenders import Entry
+from benchmarks.goals import Goal
 from benchmarks.machine import Cores
 from benchmarks.server import Server
 from benchmarks.workloads import Workload
@@ -45,6 +46,8 @@ class Wording:
     base: str
     """The contender that the chart shows as 1."""
     chart_title: str
+    goals: tuple[Goal, ...] = ()
+    """Told beside what was measured; one that is missed fails nothing, since machines differ."""
 
 
 @dataclass(frozen=True)

@@ -50,22 +50,35 @@ def speed(title: str) -> tuple[Metric, ...]:
     return (Metric("ops", title, "/s"),)
 
 
-IMPORT = "import"
+# What is measured of one server and of a cluster alike.
 
-_ALL: tuple[Workload[Contender], ...] = (
+GETS: tuple[Workload[Client], ...] = (
     Workload("get-1", speed("GET, 1 task"), measures.get, tasks=1),
     Workload("get-50", speed("GET, 50 tasks"), measures.get, tasks=50),
     Workload("get-200", speed("GET, 200 tasks"), measures.get, tasks=200),
-    Workload("get-1000", speed("GET, 1,000 tasks"), measures.get, tasks=1000),
-    Workload(
-        "latency-50",
-        (
-            Metric("p50", "GET, 50 tasks: p50", "µs", more_is_better=False),
-            Metric("p99", "GET, 50 tasks: p99", "µs", more_is_better=False),
-        ),
-        measures.latency,
-        tasks=50,
+)
+LATENCY: Workload[Client] = Workload(
+    "latency-50",
+    (
+        Metric("p50", "GET, 50 tasks: p50", "µs", more_is_better=False),
+        Metric("p99", "GET, 50 tasks: p99", "µs", more_is_better=False),
     ),
+    measures.latency,
+    tasks=50,
+)
+MIXED: Workload[Client] = Workload(
+    "mixed-50", speed("80/20 GET/SET, 50 tasks"), measures.mixed, tasks=50
+)
+PIPELINES: Workload[Client] = Workload(
+    "pipeline", speed("Pipelines of 100, 4 tasks"), measures.pipelines, tasks=4
+)
+
+IMPORT = "import"
+
+_ALL: tuple[Workload[Contender], ...] = (
+    *GETS,
+    Workload("get-1000", speed("GET, 1,000 tasks"), measures.get, tasks=1000),
+    LATENCY,
     Workload(
         "measuring",
         (
@@ -81,14 +94,9 @@ _ALL: tuple[Workload[Contender], ...] = (
         tasks=50,
         ours_only=True,
     ),
-    Workload("mixed-50", speed("80/20 GET/SET, 50 tasks"), measures.mixed, tasks=50),
+    MIXED,
     Workload("set-10k", speed("SET of 10 kB, 50 tasks"), measures.set_large, tasks=50),
-    Workload(
-        "pipeline",
-        speed("Pipelines of 100, 4 tasks"),
-        measures.pipelines,
-        tasks=4,
-    ),
+    PIPELINES,
     Workload(
         "checkout",
         speed("Checkout + GET, 50 tasks"),

@@ -34,11 +34,7 @@ class Coredis(Contender):
         await self.stack.aclose()
 
     async def pipeline(self, batch: Batch) -> Sequence[Any]:
-        async with self.client.pipeline(transaction=False) as pipe:
-            replies = [
-                pipe.get(key) if value is None else pipe.set(key, value) for key, value in batch
-            ]
-        return [await reply for reply in replies]
+        return await piped(self.client, batch)
 
     @asynccontextmanager
     async def subscribe(self, channel: str) -> AsyncIterator[AsyncIterator[str | bytes]]:
@@ -59,6 +55,15 @@ class Coredis(Contender):
             connection = await self.stack.enter_async_context(self.pool.acquire())
             replies.append(await connection.create_request(b"GET", key))
         return replies
+
+
+async def piped(
+    client: coredis.Redis[bytes] | coredis.RedisCluster[bytes], batch: Batch
+) -> Sequence[Any]:
+    """Send ``batch`` by a pipeline of coredis' own; its replies in order."""
+    async with client.pipeline(transaction=False) as pipe:
+        replies = [pipe.get(key) if value is None else pipe.set(key, value) for key, value in batch]
+    return [await reply for reply in replies]
 
 
 async def _payloads(pubsub: Any) -> AsyncIterator[str | bytes]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from glide import (
     Batch,
+    ClusterBatch,
     GlideClient,
     GlideClientConfiguration,
     Logger,
@@ -18,6 +19,7 @@ from glide import (
 from glide.client_pool import AsyncClientPool, PoolConfig
 
 from benchmarks.contenders import base
+from benchmarks.server import Server
 
 _CHANNELS = GlideClientConfiguration.PubSubChannelModes
 _SUBSCRIPTIONS = GlideClientConfiguration.PubSubSubscriptions
@@ -45,11 +47,7 @@ class ValkeyGlide(base.Contender):
 
     async def pipeline(self, batch: base.Batch) -> Sequence[Any]:
         commands = Batch(is_atomic=False)
-        for key, value in batch:
-            if value is None:
-                commands.get(key)
-            else:
-                commands.set(key, value)
+        fill(commands, batch)
         # None would mean a transaction that a WATCH undid.
         return await self.client.exec(commands, raise_on_error=True) or ()
 
@@ -87,18 +85,31 @@ class ValkeyGlide(base.Contender):
         return await self.client.publish(message, channel)
 
     def _settings(self, **more: Any) -> GlideClientConfiguration:
-        credentials = None
-        if self.server.password is not None:
-            credentials = ServerCredentials(self.server.password, self.server.username)
         return GlideClientConfiguration(
             [NodeAddress(self.server.host, self.server.port)],
-            credentials=credentials,
+            credentials=credentials(self.server),
             # In milliseconds. The default of 250 is too tight for 1,000 tasks on one core.
             request_timeout=10_000,
             # The default of 1,000 would be right at the limit with 1,000 tasks.
             inflight_requests_limit=2_000,
             **more,
         )
+
+
+def credentials(server: Server) -> ServerCredentials | None:
+    """What ``server`` wants to hear; None if it asks for nothing."""
+    if server.password is None:
+        return None
+    return ServerCredentials(server.password, server.username)
+
+
+def fill(commands: Batch | ClusterBatch, batch: base.Batch) -> None:
+    """Put ``batch`` into one of glide's own."""
+    for key, value in batch:
+        if value is None:
+            commands.get(key)
+        else:
+            commands.set(key, value)
 
 
 async def _payloads(subscriber: GlideClient) -> AsyncIterator[str | bytes]:

@@ -202,7 +202,8 @@ class Storm:
 
     def _send_scout(self, behind: _Attempt) -> None:
         pod = behind.pod
-        if behind.over or (self._scout[pod] and not self._scout[pod].over):  # type: ignore[union-attr]
+        latest = self._scout[pod]
+        if behind.over or (latest is not None and not latest.over):
             return
         scout = self._scout[pod] = _Attempt(pod, None, self._now)
         self._knock(scout)

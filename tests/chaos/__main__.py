@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import random
 import sys
 from collections.abc import Sequence
 
-import uvloop
-
-from redisutils.testing import find_servers
+from tests import long_runs
+from tests.long_runs import LOOPS, say
 
 from .run import Record, play
 from .scenarios import SCENARIOS
@@ -22,8 +20,6 @@ _ABOUT = {
     "sentinel": "a primary that sentinels watch over dies, hangs, or is replaced by choice",
 }
 
-_LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for. 0; 1 if anything was as it must not be; 130 if it was
@@ -33,26 +29,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = asked.only or list(_ABOUT)
     records: list[Record] = []
     interrupted = False
-    _say(f"{asked.minutes:g} minutes on {asked.server} and {asked.loop}, --seed {seed}")
+    say(f"{asked.minutes:g} minutes on {asked.server} and {asked.loop}, --seed {seed}")
     try:
-        with asyncio.Runner(loop_factory=_LOOPS[asked.loop]) as runner:
+        with asyncio.Runner(loop_factory=LOOPS[asked.loop]) as runner:
             for name in names:
-                _say(f"\n{name}: {_ABOUT[name]}")
+                say(f"\n{name}: {_ABOUT[name]}")
                 seconds = 60 * asked.minutes / len(names)
                 if name == "sentinel":
-                    playing = failovers(seconds, seed, asked.server, _say)
+                    playing = failovers(seconds, seed, asked.server, say)
                 else:
-                    playing = play(name, seconds, seed, asked.server, _say)
+                    playing = play(name, seconds, seed, asked.server, say)
                 records.append(runner.run(playing))
     except KeyboardInterrupt:
         interrupted = True
-    _say("\n" + "\n".join(map(_summary, records)))
+    say("\n" + "\n".join(map(_summary, records)))
     complaints = [f"{record.name}, {one}" for record in records for one in record.complaints]
     if complaints:
-        _say(f"\n{len(complaints)} complaints (--seed {seed}):")
-        _say("\n".join(f"- {complaint}" for complaint in complaints))
+        say(f"\n{len(complaints)} complaints (--seed {seed}):")
+        say("\n".join(f"- {complaint}" for complaint in complaints))
         return 1
-    _say("interrupted: nothing was found so far" if interrupted else "all is well")
+    say("interrupted: nothing was found so far" if interrupted else "all is well")
     return 130 if interrupted else 0
 
 
@@ -66,38 +62,17 @@ def _summary(record: Record) -> str:
     )
 
 
-def _minutes(text: str) -> float:
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    if not (minutes > 0 and math.isfinite(minutes)):
-        raise argparse.ArgumentTypeError(f"{text} must be a number greater than 0")
-    return minutes
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.chaos",
-        description="Let everything happen to clusters and sentinels that can, while callers "
+    parser = long_runs.parser(
+        "python -m tests.chaos",
+        "Let everything happen to clusters and sentinels that can, while callers "
         "work; then nothing may be lost, doubled, out of order or answered wrongly.",
+        minutes=8.0,
+        seed_of="all that is random",
     )
-    servers = list(find_servers())
-    default = "default: %(default)s"
-    parser.add_argument(
-        "--minutes", type=_minutes, default=8.0, help="all scenarios together; default: %(default)g"
-    )
-    parser.add_argument("--seed", type=int, help="of all that is random; default: any")
     parser.add_argument(
         "--only", action="append", choices=list(_ABOUT), help="one of them; may be repeated"
     )
-    parser.add_argument("--server", choices=servers, default=servers[0], help=default)
-    parser.add_argument("--loop", choices=list(_LOOPS), default="uvloop", help=default)
     return parser
 
 

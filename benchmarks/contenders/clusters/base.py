@@ -13,3 +13,7 @@ class ClusterClient(Client):
 
     mget: Callable[[Sequence[str]], Awaitable[Any]]
     """Values of keys in any slots, in order: the library's own way to do that."""
+
+    async def routing(self) -> float:
+        """For ours alone: microseconds that routing takes of a GET, by itself."""
+        raise NotImplementedError

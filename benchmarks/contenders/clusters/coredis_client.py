@@ -11,6 +11,7 @@ from coredis.connection import TCPLocation
 
 from benchmarks.contenders.base import Batch
 from benchmarks.contenders.clusters.base import ClusterClient
+from benchmarks.contenders.coredis_client import piped
 
 
 class CoredisCluster(ClusterClient):
@@ -34,8 +35,4 @@ class CoredisCluster(ClusterClient):
         await self.stack.aclose()
 
     async def pipeline(self, batch: Batch) -> Sequence[Any]:
-        async with self.client.pipeline(transaction=False) as pipe:
-            replies = [
-                pipe.get(key) if value is None else pipe.set(key, value) for key, value in batch
-            ]
-        return [await reply for reply in replies]
+        return await piped(self.client, batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.cluster.routing import by_itself, gets
 from benchmarks.contenders.base import Batch
 from benchmarks.contenders.clusters.base import ClusterClient
 from benchmarks.contenders.redis_family import piped
@@ -43,6 +44,9 @@ class RedisutilsCluster(_Redisutils):
     def places(self) -> dict[str, Any]:
         nodes = [f"{node.host}:{node.port}" for node in self.server.nodes]
         return {"mode": "cluster", "nodes": nodes}
+
+    async def routing(self) -> float:
+        return (await by_itself(self.pool, {"GET": gets()}))["GET"]
 
 
 class RedisutilsStandalone(_Redisutils):

@@ -12,11 +12,11 @@ from glide import (
     Logger,
     LogLevel,
     NodeAddress,
-    ServerCredentials,
 )
 
 from benchmarks.contenders.base import Batch
 from benchmarks.contenders.clusters.base import ClusterClient
+from benchmarks.contenders.valkey_glide import credentials, fill
 
 
 class GlideCluster(ClusterClient):
@@ -25,13 +25,10 @@ class GlideCluster(ClusterClient):
 
     async def open(self) -> None:
         Logger.set_logger_config(LogLevel.ERROR)
-        credentials = None
-        if self.server.password is not None:
-            credentials = ServerCredentials(self.server.password, self.server.username)
         self.client = await GlideClusterClient.create(
             GlideClusterClientConfiguration(
                 [NodeAddress(node.host, node.port) for node in self.server.nodes],
-                credentials=credentials,
+                credentials=credentials(self.server),
                 request_timeout=10_000,
                 inflight_requests_limit=2_000,
             )
@@ -45,11 +42,7 @@ class GlideCluster(ClusterClient):
 
     async def pipeline(self, batch: Batch) -> Sequence[Any]:
         commands = ClusterBatch(is_atomic=False)
-        for key, value in batch:
-            if value is None:
-                commands.get(key)
-            else:
-                commands.set(key, value)
+        fill(commands, batch)
         return await self.client.exec(commands, raise_on_error=True) or ()
 
     async def _mget(self, keys: Sequence[str]) -> Any:
