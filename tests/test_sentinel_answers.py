@@ -109,8 +109,9 @@ class Followed:
 def test_a_majority_of_all_is_not_waited_for_and_of_some_is() -> None:
     followed = Followed()
     where = followed.where
-    assert not where.decide([says(NEW, 3)], 3, final=False)
+    assert not where.decide([says(NEW, 3)] * 2, 4, final=False)
     assert where.present == Primary(OLD, 2)
+    assert not where.contradicted_by(says(NEW, 2))
     assert where.contradicted_by(says(NEW, 3))
     assert where.decide([says(NEW, 3)] * 2, 3, final=False)
     assert where.present == Primary(NEW, 3)
@@ -125,13 +126,11 @@ def test_an_older_epoch_has_to_last_and_needs_a_majority_of_all() -> None:
     followed = Followed()
     where = followed.where
     older = [says(NEW, 1)] * 2
-    assert not where.decide(older, 3, final=False)
-    assert not where.is_behind
-    assert where.decide(older, 3, final=True)
-    assert where.is_behind
+    assert (where.decide(older, 3, final=False), where.is_behind) == (False, False)
+    assert (where.decide(older, 3, final=True), where.is_behind) == (True, True)
     followed.now = BEHIND / 2
-    assert not where.decide(older[:1], 3, final=True)  # too few: it begins again
-    assert not where.is_behind
+    few = older[:1]
+    assert (where.decide(few, 3, final=True), where.is_behind) == (False, False)  # begins again
     assert where.decide(older, 3, final=True)
     followed.now += BEHIND - 0.1
     assert where.decide(older, 3, final=True)
