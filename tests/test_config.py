@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -26,51 +25,10 @@ from redisutils import files
 from redisutils.config import ConfigArgs, RedisConfig
 from redisutils.errors import ConfigError
 
+from .surroundings import Setenv, config, refused, say_twice_unlike
+
 ROOT = Path(__file__).parent.parent
-Setenv = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No REDIS_ variable and no .env but what a test puts there."""
-    for name in list(os.environ):
-        if name.upper().startswith("REDIS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def env(monkeypatch: pytest.MonkeyPatch) -> Setenv:
-    """``env(HOST="a")`` sets REDIS_HOST."""
-
-    def setenv(**variables: str) -> None:
-        for name, value in variables.items():
-            monkeypatch.setenv(f"REDIS_{name}", value)
-
-    return setenv
-
-
-@pytest.fixture
-def dotenv(tmp_path: Path) -> Setenv:
-    """``dotenv(HOST="a")`` writes REDIS_HOST into .env."""
-
-    def write(**variables: str) -> None:
-        lines = (f"REDIS_{name}='{value}'\n" for name, value in variables.items())
-        (tmp_path / ".env").write_text("".join(lines))
-
-    return write
-
-
-def config(**values: Any) -> RedisConfig:
-    return RedisConfig(**values)
-
-
-def refused(**values: Any) -> str:
-    """The message with which these arguments are refused."""
-    with pytest.raises(ConfigError) as caught:
-        RedisConfig(**values)
-    assert caught.value.__cause__ is None
-    return str(caught.value)
+pytestmark = pytest.mark.usefixtures("empty_surroundings")
 
 
 # Defaults and sources
@@ -448,21 +406,7 @@ def test_wrong_urls(url: str, shown: str, problem: str, env: Setenv) -> None:
 def test_contradictions_name_both(
     url: str, variable: str, value: str, place: str, env: Setenv, dotenv: Setenv
 ) -> None:
-    arguments = {}
-    if place == "constructor":
-        arguments = {"url": url, variable.lower(): value}
-    else:
-        (dotenv if place == "dotenv" else env)(**{variable: value})
-        (env if place == "environment" else dotenv)(
-            **({"URL": url, variable: value} if place == "dotenv" else {"URL": url})
-        )
-    message = refused(**arguments)
-    name = variable.lower() if place == "constructor" else f"REDIS_{variable}"
-    assert f"{name}=" in message
-    assert ("url=" if place == "constructor" else "REDIS_URL=") in message
-    assert "contradicts" in message
-    assert "pw1" not in message
-    assert "pw2" not in message
+    say_twice_unlike(url, variable, value, place, env, dotenv)
 
 
 def test_the_same_said_twice_is_no_contradiction(env: Setenv) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import typing
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -25,37 +23,11 @@ from redisutils.topology.plan import ClusterPlan, Plan, Reading, SentinelPlan
 from redisutils.url import masked
 
 from .canary import ENCODED, NEEDLE, SECRET, Search
+from .surroundings import Setenv, config, refused, say_twice_unlike
 
-Setenv = Callable[..., None]
 A, B, C = Address("a", 7000), Address("b", 7001), Address("::1", 7002)
 
-
-@pytest.fixture(autouse=True)
-def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith("REDIS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(str(tmp_path))
-
-
-@pytest.fixture
-def env(monkeypatch: pytest.MonkeyPatch) -> Setenv:
-    def setenv(**variables: str) -> None:
-        for name, value in variables.items():
-            monkeypatch.setenv(f"REDIS_{name}", value)
-
-    return setenv
-
-
-def config(**values: Any) -> RedisConfig:
-    return RedisConfig(**values)
-
-
-def refused(**values: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        RedisConfig(**values)
-    assert caught.value.__cause__ is caught.value.__context__ is None
-    return str(caught.value)
+pytestmark = pytest.mark.usefixtures("empty_surroundings")
 
 
 def plan_of(found: RedisConfig) -> Plan | None:
@@ -344,19 +316,9 @@ def test_no_url_however_broken_shows_its_password(text: str, place: str, scheme:
 )
 @pytest.mark.parametrize("place", ["environment", "constructor"])
 def test_contradictions_name_both(
-    url: str, variable: str, value: str, place: str, env: Setenv
+    url: str, variable: str, value: str, place: str, env: Setenv, dotenv: Setenv
 ) -> None:
-    if place == "constructor":
-        message = refused(**{"url": url, variable.lower(): value})
-        names = (f"{variable.lower()}=", "url=")
-    else:
-        env(**{"URL": url, variable: value})
-        message = refused()
-        names = (f"REDIS_{variable}=", "REDIS_URL=")
-    assert all(name in message for name in names), message
-    assert "contradicts" in message
-    assert "pw1" not in message
-    assert "pw2" not in message
+    say_twice_unlike(url, variable, value, place, env, dotenv)
 
 
 def test_the_same_said_twice_is_no_contradiction(env: Setenv) -> None:
