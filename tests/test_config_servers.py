@@ -657,7 +657,9 @@ async def test_no_secret_in_what_is_right(caplog: pytest.LogCaptureFixture) -> N
         url=f"redis+sentinel://al:{ENCODED}@a,b/m", sentinel_password=SECRET, sentinel_username="w"
     )
     client: Redis = Redis.from_url(f"redis+sentinel://al:{ENCODED}@a/m", sentinel_password=SECRET)
-    assert await plan_of(found).sentinels[0].credentials() == ("w", SECRET)  # type: ignore[union-attr]
+    told = plan_of(found)
+    assert isinstance(told, SentinelPlan)
+    assert await told.sentinels[0].credentials() == ("w", SECRET)
     pool = create_redis_pool(found)
     search.look_at("right", found, pool, pool._plan, client, client.connection_pool)
     search.texts.append(("dump", str(found.model_dump()) + found.model_dump_json()))
