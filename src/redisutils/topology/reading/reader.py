@@ -230,9 +230,9 @@ class Reader(ABC, Generic[C]):
         answer later is nobody's. O(in flight there)."""
         self.leave(copy)
         lane = self._opened(copy)
-        policy = self._policy
-        if lane is None or policy.mode == "never":
+        if lane is None:
             return
+        policy = self._policy
         for reply in list(lane.owed()):
             if reply.done() or reply.attempts >= policy.max_retries or not self.only_reads(reply):
                 continue
