@@ -19,7 +19,6 @@ __all__ = [
     "dotenv_in",
     "env_of",
     "refused",
-    "say_twice_unlike",
 ]
 
 Setenv: TypeAlias = Callable[..., None]
@@ -63,30 +62,3 @@ def refused(**values: Any) -> str:
         RedisConfig(**values)
     assert caught.value.__cause__ is caught.value.__context__ is None
     return str(caught.value)
-
-
-def say_twice_unlike(
-    url: str, variable: str, value: str, place: str, env: Setenv, dotenv: Setenv
-) -> None:
-    """A URL and a setting of its own that contradicts it: the message names both, and tells no
-    password (``pw1``, ``pw2``).
-
-    Args:
-        place: where: ``constructor``, ``environment``, ``dotenv``, or ``both`` (the setting in the
-            environment, the URL in the file).
-    """
-    if place == "constructor":
-        message = refused(**{"url": url, variable.lower(): value})
-        names = (f"{variable.lower()}=", "url=")
-    else:
-        if place == "both":
-            env(**{variable: value})
-            dotenv(URL=url)
-        else:
-            (dotenv if place == "dotenv" else env)(**{"URL": url, variable: value})
-        message = refused()
-        names = (f"REDIS_{variable}=", "REDIS_URL=")
-    assert all(name in message for name in names), message
-    assert "contradicts" in message
-    assert "pw1" not in message
-    assert "pw2" not in message

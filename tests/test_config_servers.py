@@ -1,4 +1,7 @@
-"""Settings of many servers: sentinels, clusters, replicas and addresses that are mapped."""
+"""Settings of many servers: sentinels, clusters, replicas and addresses that are mapped.
+
+URLs that are wrong, or contradict another setting, are all in ``test_config.py``.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from redisutils.topology.plan import ClusterPlan, Plan, Reading, SentinelPlan
 from redisutils.url import masked
 
 from .canary import ENCODED, NEEDLE, SECRET, Search
-from .surroundings import Setenv, config, refused, say_twice_unlike
+from .surroundings import Setenv, config, refused
 
 A, B, C = Address("a", 7000), Address("b", 7001), Address("::1", 7002)
 
@@ -204,37 +207,6 @@ def test_a_url_of_one_server_is_silent_about_the_mode(env: Setenv) -> None:
     assert (found.mode, found.seeds, found.tls) == ("cluster", (A,), True)
 
 
-@pytest.mark.parametrize(
-    ("url", "shown", "problem"),
-    [
-        ("redis+nothing://a", "redis+nothing://a", "must begin with redis://, rediss://"),
-        ("redis+cluster://a:x,b", "redis+cluster://a:***", "port must be between"),
-        ("redis+cluster://a,b:x", "redis+cluster://a,b:***", "port must be between"),
-        ("redis+cluster://a,,b", "redis+cluster://a,,b", "names no host between two commas"),
-        ("redis+cluster://a,", "redis+cluster://a,", "names no host between two commas"),
-        ("redis+cluster://u:p@w@a", "redis+cluster://u:***@a", "percent-encoded as %40"),
-        ("redis+cluster://u:p@a,u:p@b", "redis+cluster://u:***@b", "once, before the first"),
-        ("redis+cluster://u:p/w@a", "redis+cluster://u:***@a", "must be percent-encoded"),
-        ("redis+cluster://a/x", "redis+cluster://a/***", "database must be a number"),
-        ("redis+cluster://a/m/0", "redis+cluster://a/***", "database must be a number"),
-        ("redis+sentinel://a/m/x", "redis+sentinel://a/***", "database must be a number"),
-        ("redis+sentinel://a/m/0/1", "redis+sentinel://a/***", "database must be a number"),
-        ("redis+sentinel://a/m/1?db=2", "redis+sentinel://a/m/1?db=2", "names two databases"),
-        ("redis+sentinel://a/m?x=1", "redis+sentinel://a/m?x=***", "parameter 'x' is unknown"),
-        ("redis+sentinel://u:x/m", "redis+sentinel://u:***/***", "port must be between"),
-        ("redis+sentinel://a:1/my%20m", "redis+sentinel://a:1/***", "without spaces"),
-        ("redis+cluster://::1,a", "redis+cluster://:***", "in brackets"),
-        ("redis://a:1,b:2", "redis://a:***", "names several hosts: begin it with redis+cluster"),
-        ("unix+cluster:///x", "unix+cluster:///***", "must begin with"),
-    ],
-)
-def test_wrong_urls(url: str, shown: str, problem: str, env: Setenv) -> None:
-    env(URL=url)
-    message = refused()
-    assert message.startswith(f"REDIS_URL={shown}: ")
-    assert problem in message
-
-
 hosts = (
     st.from_regex(r"[a-z][a-z0-9.-]{0,20}[a-z0-9]", fullmatch=True)
     | st.ip_addresses(v=4).map(str)
@@ -297,28 +269,6 @@ def test_no_url_however_broken_shows_its_password(text: str, place: str, scheme:
 
 
 # A URL that meets the separate settings, and levels that meet
-
-
-@pytest.mark.parametrize(
-    ("url", "variable", "value"),
-    [
-        ("redis+cluster://a", "MODE", "sentinel"),
-        ("redis+cluster://a", "MODE", "standalone"),
-        ("redis+cluster://a", "HOST", "b"),
-        ("redis+cluster://a:1", "PORT", "7000"),
-        ("redis+cluster://a:1,b:2", "NODES", "a:1"),
-        ("redis+sentinel://a/m", "NODES", "a:6379"),
-        ("redis+sentinel://a/m", "SENTINEL_MASTER", "n"),
-        ("redis+cluster://:pw1@a", "PASSWORD", "pw2"),
-        ("redis+cluster://a/1", "DATABASE", "2"),
-        ("rediss+cluster://a", "TLS_ENABLED", "false"),
-    ],
-)
-@pytest.mark.parametrize("place", ["environment", "constructor"])
-def test_contradictions_name_both(
-    url: str, variable: str, value: str, place: str, env: Setenv, dotenv: Setenv
-) -> None:
-    say_twice_unlike(url, variable, value, place, env, dotenv)
 
 
 def test_the_same_said_twice_is_no_contradiction(env: Setenv) -> None:

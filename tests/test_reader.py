@@ -115,6 +115,14 @@ class Over(Reader[Server]):
         assert self.at is not None
         return self.lane_of(self.at).submit(pack(words or ("GET", "k")), False, 30.0)
 
+    async def owed(self) -> Future[Any]:
+        """A read that was sent to the first, which is silent from now on."""
+        first = self.servers[0]
+        first.silent = True
+        read = self.read()
+        await until(lambda: first.asked == 1)
+        return read
+
     def why(self) -> str:
         told = [(number, server.figures) for number, server in enumerate(self.servers, 1)]
         return self._why_none("P", told, fit="it is fit", none="it has none")
@@ -169,9 +177,7 @@ async def test_what_waits_to_be_sent_is_asked_of_another_too() -> None:
 async def test_what_was_given_up_may_have_been_executed() -> None:
     async with over() as reader:
         a, b = reader.servers
-        a.silent = True
-        read = reader.read()
-        await until(lambda: a.asked == 1)
+        read = await reader.owed()
         reader.at = None
         reader.give_up(a)
         (again,) = reader.unread.parked.withdraw(lambda _: True)
@@ -183,9 +189,7 @@ async def test_what_was_given_up_may_have_been_executed() -> None:
 async def test_it_stays_where_nobody_else_may_be_asked() -> None:
     async with over() as reader:
         a, _ = reader.servers
-        a.silent = True
-        read = reader.read()
-        await until(lambda: a.asked == 1)
+        read = await reader.owed()
         reader.give_up(a)
         assert reader._counts.moved_on == 0
         a.peer.say(b"+late\r\n")
@@ -213,9 +217,7 @@ async def test_it_goes_from_one_to_the_next_as_often_as_retries_are_allowed() ->
 async def test_with_retries_off_nothing_is_given_up() -> None:
     async with over(retry="never") as reader:
         a, b = reader.servers
-        a.silent = True
-        read = reader.read()
-        await until(lambda: a.asked == 1)
+        read = await reader.owed()
         reader.at = b
         reader.give_up(a)
         assert b.asked == 0
