@@ -142,36 +142,36 @@ async def over(reading: Reading | None = None, **settings: Any) -> AsyncIterator
         yield Over(Copies(servers), reading or Reading())
 
 
+async def read_alone_moves(reader: Over, read: Future[Any], write: Future[Any]) -> None:
+    """The second answers what the first was to be asked, but no write."""
+    a, b = reader.servers
+    reader.at = b
+    reader.give_up(a)
+    assert await read == b"v"
+    assert b.peer.heard == [[b"GET", b"k"]]
+    assert reader._counts.moved_on == 1
+    assert not write.done()
+    write.cancel()
+
+
 async def test_a_read_that_is_given_up_is_asked_of_another() -> None:
     async with over() as reader:
-        a, b = reader.servers
+        a, _ = reader.servers
         a.silent = True
         read, write = reader.read(), reader.read("SET", "k", "v")
         await until(lambda: a.asked == 2)
-        reader.at = b
-        reader.give_up(a)
-        assert await read == b"v"
-        assert b.peer.heard == [[b"GET", b"k"]]
-        assert reader._counts.moved_on == 1
-        assert not write.done()
-        write.cancel()
+        await read_alone_moves(reader, read, write)
 
 
 async def test_what_waits_to_be_sent_is_asked_of_another_too() -> None:
     async with over() as reader:
-        a, b = reader.servers
+        a, _ = reader.servers
         a.silent, a.peer.polite = True, False  # connections that follow do not get on
         for transport in list(a.peer.open):
             transport.abort()
         await until(lambda: reader.lane_of(a).connection is None)
         read, write = reader.read(), reader.read("SET", "k", "v")
-        reader.at = b
-        reader.give_up(a)
-        assert await read == b"v"
-        assert b.peer.heard == [[b"GET", b"k"]]
-        assert reader._counts.moved_on == 1
-        assert not write.done()
-        write.cancel()
+        await read_alone_moves(reader, read, write)
 
 
 async def test_what_was_given_up_may_have_been_executed() -> None:
