@@ -7,7 +7,6 @@ import json
 import os
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,13 +31,6 @@ ASIDE = ("process", "latency", "slowlog")
 
 WELL = {"save": "3600 1", "maxmemory": "100mb"}
 """What a server needs for nobody to warn of it."""
-
-
-def clear(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """No variable of ours is set, and in this folder there is no ``.env``."""
-    for name in [name for name in os.environ if name.startswith("REDIS_")]:
-        patch.delenv(name)
-    patch.chdir(folder)
 
 
 def free_port() -> int:

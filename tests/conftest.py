@@ -26,6 +26,7 @@ from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
 from redisutils.testing.plugin import chosen_servers
 
 from .clusters import empty
+from .surroundings import Setenv, clear, dotenv_in, env_of
 
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
@@ -155,6 +156,24 @@ async def proxy(clean_server: EmbeddedServer) -> AsyncIterator[FaultProxy]:
     """A faulty network before the session's server, emptied."""
     async with FaultProxy(clean_server.host, clean_server.port) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No REDIS_ variable and no .env but what a test puts there."""
+    clear(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch) -> Setenv:
+    """See ``env_of``."""
+    return env_of(monkeypatch)
+
+
+@pytest.fixture
+def dotenv(tmp_path: Path) -> Setenv:
+    """See ``dotenv_in``."""
+    return dotenv_in(tmp_path)
 
 
 def processes_in(root: str) -> list[str]:

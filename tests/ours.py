@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
+from types import CodeType
 from typing import Any
 
 from redisutils import Redis, RedisPool, create_redis_pool
@@ -73,10 +74,14 @@ def piped(client: Redis, transaction: bool, *commands: tuple[Any, ...]) -> Any:
     return pipe
 
 
+def code_of(task: asyncio.Task[Any]) -> CodeType:
+    coroutine: Any = task.get_coro()
+    code: CodeType = coroutine.cr_code
+    return code
+
+
 def our_tasks() -> set[asyncio.Task[Any]]:
     """All but the proxy's, which has some for each connection."""
     return {
-        task
-        for task in asyncio.all_tasks()
-        if not getattr(task.get_coro(), "cr_code").co_filename.endswith("_relay.py")  # noqa: B009
+        task for task in asyncio.all_tasks() if not code_of(task).co_filename.endswith("_relay.py")
     }

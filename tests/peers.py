@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 import hiredis
@@ -75,12 +74,7 @@ class Wire:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         self.connection.close()
         for _ in range(3):  # until the transport has let go of the socket
             await asyncio.sleep(0)
@@ -150,12 +144,7 @@ class Peer:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         self._server.close()
         for transport in list(self.open):
             transport.abort()

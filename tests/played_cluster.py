@@ -39,6 +39,8 @@ class PlayedCluster:
         """By node, the epoch that it knows."""
         self.said: list[Said] = [lambda command: b"+%b\r\n" % command[-1]] * count
         """By node, how it answers commands with keys."""
+        self.told: Callable[[int], bytes] = lambda _: self.map()
+        """What a node, by its number, says when it is asked for the map."""
         self.silent: set[int] = set()
         """The nodes that answer nothing at all."""
 
@@ -51,10 +53,6 @@ class PlayedCluster:
                 node = b"*3\r\n" + bulk("127.0.0.1") + b":%d\r\n" % peer.port + id_
                 lines.append(b"*3\r\n:%d\r\n:%d\r\n" % (first, last) + node)
         return b"*%d\r\n" % len(lines) + b"".join(lines)
-
-    def told(self, number: int) -> bytes:
-        """What a node says when it is asked for the map."""
-        return self.map()
 
     def moved(self, slot: int, number: int) -> bytes:
         """The slot is that node's."""

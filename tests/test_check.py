@@ -26,9 +26,10 @@ from redisutils.testing import (
 )
 
 from .canary import NEEDLE
-from .checkup import ASIDE, ONE_LOOP, PASSWORD, WELL, at, checked, clear, free_port
+from .checkup import ASIDE, ONE_LOOP, PASSWORD, WELL, at, checked, free_port
 from .conftest import StartServer
 from .servers import client_of
+from .surroundings import clear
 
 SOURCE = Path(redisutils.__file__).parent.parent  # also where the package is not installed
 

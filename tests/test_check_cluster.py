@@ -13,8 +13,9 @@ from redisutils.cli.check.topology import judge_map
 from redisutils.testing import EmbeddedCluster, EmbeddedSentinels
 from redisutils.topology.cluster.map import ClusterMap, Member, Shard
 
-from .checkup import ONE_LOOP, PASSWORD, WELL, checked, clear, findings_of, free_port
+from .checkup import ONE_LOOP, PASSWORD, WELL, checked, findings_of, free_port
 from .clusters import told
+from .surroundings import clear
 
 
 @pytest.fixture(autouse=True)

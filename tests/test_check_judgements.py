@@ -25,7 +25,8 @@ from redisutils.cli.loading import load
 from redisutils.metrics import Split
 from redisutils.testing import EmbeddedServer
 
-from .checkup import ONE_LOOP, at, checked, clear, findings_of
+from .checkup import ONE_LOOP, at, checked, findings_of
+from .surroundings import clear
 
 
 @pytest.mark.parametrize(

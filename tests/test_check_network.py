@@ -14,7 +14,8 @@ from redisutils.testing import (
     FaultProxy,
 )
 
-from .checkup import ONE_LOOP, PASSWORD, at, checked, clear, free_port
+from .checkup import ONE_LOOP, PASSWORD, at, checked, free_port
+from .surroundings import clear
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ import pytest
 
 from redisutils.testing import EmbeddedServer
 
-from .checkup import ONE_LOOP, PASSWORD, Checked, at, checked, clear
+from .checkup import ONE_LOOP, PASSWORD, Checked, at, checked
+from .surroundings import clear
 
 
 @pytest.fixture(autouse=True)

@@ -18,10 +18,11 @@ from redisutils.testing import (
 )
 
 from .canary import NEEDLE
-from .checkup import ASIDE, ONE_LOOP, PASSWORD, WELL, at, checked, clear
+from .checkup import ASIDE, ONE_LOOP, PASSWORD, WELL, at, checked
 from .conftest import StartServer
 from .ours import until
 from .servers import client_of
+from .surroundings import clear
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from redisutils.errors import ConnectFailed
 from redisutils.testing import EmbeddedServer, TLSFiles, find_servers
 
 from .canary import NEEDLE
-from .checkup import at, checked, clear
+from .checkup import at, checked
+from .surroundings import clear
 from .terminator import Terminator
 
 AUTHORITY = trustme.CA(organization_unit_name="our own authority")

@@ -7,7 +7,6 @@ import dataclasses
 import io
 import itertools
 import json
-import os
 import re
 import signal
 import subprocess
@@ -47,11 +46,7 @@ from tests.servers import client_of
 ALL = ",".join(OPERATIONS)
 
 
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("REDIS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)  # where there is no .env
+pytestmark = pytest.mark.usefixtures("empty_surroundings")
 
 
 @pytest.fixture

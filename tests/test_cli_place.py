@@ -11,7 +11,8 @@ from redisutils.cli.app import app
 from redisutils.testing import EmbeddedServer
 
 from .canary import NEEDLE
-from .checkup import clear, free_port
+from .checkup import free_port
+from .surroundings import clear
 
 COMMANDS = ("bench", "check", "demo", "serve", "top")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import pytest
@@ -304,7 +304,7 @@ def test_a_short_path_looks_like_redis_pys_method(ours: type) -> None:
 
 async def test_an_overridden_execute_command_is_honoured(clean_server: EmbeddedServer) -> None:
     class Counting(Redis):
-        calls: list[Any] = []  # noqa: RUF012
+        calls: ClassVar[list[Any]] = []
 
         async def execute_command(self, *args: Any, **options: Any) -> Any:
             self.calls.append(args[0])

@@ -38,6 +38,14 @@ def cluster_of(pool: Any) -> Cluster:
     return server
 
 
+async def asked(server: Cluster) -> None:
+    """Somebody was asked for the map."""
+    refresher = server.refresher
+    rounds = refresher.rounds
+    refresher.want()
+    await until(lambda: refresher.rounds > rounds)
+
+
 async def test_nodes_that_refer_to_each_other_are_not_asked_for_ever() -> None:
     async with played_cluster() as (cluster, pool):
         cluster.said[A] = lambda _: cluster.moved(SLOT, B)
@@ -83,15 +91,13 @@ async def test_the_map_of_one_who_is_behind_is_not_believed() -> None:
         cluster.ranges = [[], [(0, 16383)]]
         cluster.epochs = [1, 2]
         new = cluster.map()
-        cluster.told = lambda number: old if number == A else new  # type: ignore[method-assign]
+        cluster.told = lambda number: old if number == A else new
         cluster.said[A] = lambda _: cluster.moved(SLOT, B)
         server = cluster_of(pool)
         assert await pool.client.get(IN_A) == IN_A.encode()
         await until(lambda: server.owners[0].address.port == cluster.nodes[B].port)
         for _ in range(3):
-            rounds = server.refresher.rounds
-            server.refresher.want()
-            await until(lambda rounds=rounds: server.refresher.rounds > rounds)  # type: ignore[misc]
+            await asked(server)
         await asyncio.sleep(0)
         assert {node.address.port for node in server.owners} == {cluster.nodes[B].port}
 
@@ -244,7 +250,7 @@ async def test_a_wrong_password_is_said_to_be_one(clean_server: EmbeddedServer) 
 async def test_one_who_may_not_ask_for_the_map_is_told_what_to_allow() -> None:
     async with played_cluster(max_retries=0) as (cluster, pool):
         refusal = b"-NOPERM User app has no permissions to run the 'cluster|slots' command\r\n"
-        cluster.told = lambda number: refusal  # type: ignore[method-assign]
+        cluster.told = lambda number: refusal
         with pytest.raises(ConnectFailed, match=r"\+cluster\|shards"):
             await pool.client.get(IN_A)
 

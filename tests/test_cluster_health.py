@@ -386,7 +386,7 @@ def test_a_replica_is_found_in_what_its_primary_tells(
 
 
 def test_ranges_and_their_words() -> None:
-    assert ranges_of("aabba") == {"a": ((0, 1), (4, 4)), "b": ((2, 3),)}  # type: ignore[arg-type, comparison-overlap]
+    assert ranges_of("aabba") == {"a": ((0, 1), (4, 4)), "b": ((2, 3),)}  # type: ignore[arg-type, comparison-overlap]  # letters for nodes
     assert slots_told(((3, 3),)) == "slot 3 (less than 1%)"
     many = tuple((n, n) for n in range(0, 20, 2))
     assert slots_told(many).startswith("slots 0, 2, 4, 6, 8 and 5 more ranges")

@@ -748,4 +748,4 @@ def test_a_command_is_a_value() -> None:
     assert hash(lookup(("CLIENT",))) == hash(lookup(("CLIENT",)))
     assert isinstance(lookup(("SET",)), Command)
     with pytest.raises(AttributeError):
-        lookup(("SET",)).name = "GET"  # type: ignore[misc]
+        lookup(("SET",)).name = "GET"  # type: ignore[misc]  # it is frozen

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -26,51 +25,10 @@ from redisutils import files
 from redisutils.config import ConfigArgs, RedisConfig
 from redisutils.errors import ConfigError
 
+from .surroundings import Setenv, config, refused
+
 ROOT = Path(__file__).parent.parent
-Setenv = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No REDIS_ variable and no .env but what a test puts there."""
-    for name in list(os.environ):
-        if name.upper().startswith("REDIS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def env(monkeypatch: pytest.MonkeyPatch) -> Setenv:
-    """``env(HOST="a")`` sets REDIS_HOST."""
-
-    def setenv(**variables: str) -> None:
-        for name, value in variables.items():
-            monkeypatch.setenv(f"REDIS_{name}", value)
-
-    return setenv
-
-
-@pytest.fixture
-def dotenv(tmp_path: Path) -> Setenv:
-    """``dotenv(HOST="a")`` writes REDIS_HOST into .env."""
-
-    def write(**variables: str) -> None:
-        lines = (f"REDIS_{name}='{value}'\n" for name, value in variables.items())
-        (tmp_path / ".env").write_text("".join(lines))
-
-    return write
-
-
-def config(**values: Any) -> RedisConfig:
-    return RedisConfig(**values)
-
-
-def refused(**values: Any) -> str:
-    """The message with which these arguments are refused."""
-    with pytest.raises(ConfigError) as caught:
-        RedisConfig(**values)
-    assert caught.value.__cause__ is None
-    return str(caught.value)
+pytestmark = pytest.mark.usefixtures("empty_surroundings")
 
 
 # Defaults and sources
@@ -417,6 +375,25 @@ def test_no_url_however_broken_shows_its_password(text: str, password: str) -> N
         ("unix:///", "unix:///", "three slashes"),
         ("embedded://host", "embedded://host", "no host"),
         ("embedded://u:p@", "embedded://u:***@", "no host"),
+        ("redis+nothing://a", "redis+nothing://a", "must begin with redis://, rediss://"),
+        ("redis+cluster://a:x,b", "redis+cluster://a:***", "port must be between"),
+        ("redis+cluster://a,b:x", "redis+cluster://a,b:***", "port must be between"),
+        ("redis+cluster://a,,b", "redis+cluster://a,,b", "names no host between two commas"),
+        ("redis+cluster://a,", "redis+cluster://a,", "names no host between two commas"),
+        ("redis+cluster://u:p@w@a", "redis+cluster://u:***@a", "percent-encoded as %40"),
+        ("redis+cluster://u:p@a,u:p@b", "redis+cluster://u:***@b", "once, before the first"),
+        ("redis+cluster://u:p/w@a", "redis+cluster://u:***@a", "must be percent-encoded"),
+        ("redis+cluster://a/x", "redis+cluster://a/***", "database must be a number"),
+        ("redis+cluster://a/m/0", "redis+cluster://a/***", "database must be a number"),
+        ("redis+sentinel://a/m/x", "redis+sentinel://a/***", "database must be a number"),
+        ("redis+sentinel://a/m/0/1", "redis+sentinel://a/***", "database must be a number"),
+        ("redis+sentinel://a/m/1?db=2", "redis+sentinel://a/m/1?db=2", "names two databases"),
+        ("redis+sentinel://a/m?x=1", "redis+sentinel://a/m?x=***", "parameter 'x' is unknown"),
+        ("redis+sentinel://u:x/m", "redis+sentinel://u:***/***", "port must be between"),
+        ("redis+sentinel://a:1/my%20m", "redis+sentinel://a:1/***", "without spaces"),
+        ("redis+cluster://::1,a", "redis+cluster://:***", "in brackets"),
+        ("redis://a:1,b:2", "redis://a:***", "names several hosts: begin it with redis+cluster"),
+        ("unix+cluster:///x", "unix+cluster:///***", "must begin with"),
     ],
 )
 def test_wrong_urls(url: str, shown: str, problem: str, env: Setenv) -> None:
@@ -442,24 +419,35 @@ def test_wrong_urls(url: str, shown: str, problem: str, env: Setenv) -> None:
         ("rediss://a", "TLS_ENABLED", "false"),
         ("unix:///x", "HOST", "b"),
         ("embedded://", "HOST", "b"),
+        ("redis+cluster://a", "MODE", "sentinel"),
+        ("redis+cluster://a", "MODE", "standalone"),
+        ("redis+cluster://a", "HOST", "b"),
+        ("redis+cluster://a:1", "PORT", "7000"),
+        ("redis+cluster://a:1,b:2", "NODES", "a:1"),
+        ("redis+sentinel://a/m", "NODES", "a:6379"),
+        ("redis+sentinel://a/m", "SENTINEL_MASTER", "n"),
+        ("redis+cluster://:pw1@a", "PASSWORD", "pw2"),
+        ("redis+cluster://a/1", "DATABASE", "2"),
+        ("rediss+cluster://a", "TLS_ENABLED", "false"),
     ],
 )
 @pytest.mark.parametrize("place", ["environment", "dotenv", "both", "constructor"])
 def test_contradictions_name_both(
     url: str, variable: str, value: str, place: str, env: Setenv, dotenv: Setenv
 ) -> None:
-    arguments = {}
+    """``both``: the setting stands in the environment, the URL in the file."""
     if place == "constructor":
-        arguments = {"url": url, variable.lower(): value}
+        message = refused(**{"url": url, variable.lower(): value})
+        names = (f"{variable.lower()}=", "url=")
     else:
-        (dotenv if place == "dotenv" else env)(**{variable: value})
-        (env if place == "environment" else dotenv)(
-            **({"URL": url, variable: value} if place == "dotenv" else {"URL": url})
-        )
-    message = refused(**arguments)
-    name = variable.lower() if place == "constructor" else f"REDIS_{variable}"
-    assert f"{name}=" in message
-    assert ("url=" if place == "constructor" else "REDIS_URL=") in message
+        if place == "both":
+            env(**{variable: value})
+            dotenv(URL=url)
+        else:
+            (dotenv if place == "dotenv" else env)(**{"URL": url, variable: value})
+        message = refused()
+        names = (f"REDIS_{variable}=", "REDIS_URL=")
+    assert all(name in message for name in names), message
     assert "contradicts" in message
     assert "pw1" not in message
     assert "pw2" not in message

@@ -1,12 +1,13 @@
-"""Settings of many servers: sentinels, clusters, replicas and addresses that are mapped."""
+"""Settings of many servers: sentinels, clusters, replicas and addresses that are mapped.
+
+URLs that are wrong, or contradict another setting, are all in ``test_config.py``.
+"""
 
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import typing
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -25,37 +26,11 @@ from redisutils.topology.plan import ClusterPlan, Plan, Reading, SentinelPlan
 from redisutils.url import masked
 
 from .canary import ENCODED, NEEDLE, SECRET, Search
+from .surroundings import Setenv, config, refused
 
-Setenv = Callable[..., None]
 A, B, C = Address("a", 7000), Address("b", 7001), Address("::1", 7002)
 
-
-@pytest.fixture(autouse=True)
-def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith("REDIS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(str(tmp_path))
-
-
-@pytest.fixture
-def env(monkeypatch: pytest.MonkeyPatch) -> Setenv:
-    def setenv(**variables: str) -> None:
-        for name, value in variables.items():
-            monkeypatch.setenv(f"REDIS_{name}", value)
-
-    return setenv
-
-
-def config(**values: Any) -> RedisConfig:
-    return RedisConfig(**values)
-
-
-def refused(**values: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        RedisConfig(**values)
-    assert caught.value.__cause__ is caught.value.__context__ is None
-    return str(caught.value)
+pytestmark = pytest.mark.usefixtures("empty_surroundings")
 
 
 def plan_of(found: RedisConfig) -> Plan | None:
@@ -232,37 +207,6 @@ def test_a_url_of_one_server_is_silent_about_the_mode(env: Setenv) -> None:
     assert (found.mode, found.seeds, found.tls) == ("cluster", (A,), True)
 
 
-@pytest.mark.parametrize(
-    ("url", "shown", "problem"),
-    [
-        ("redis+nothing://a", "redis+nothing://a", "must begin with redis://, rediss://"),
-        ("redis+cluster://a:x,b", "redis+cluster://a:***", "port must be between"),
-        ("redis+cluster://a,b:x", "redis+cluster://a,b:***", "port must be between"),
-        ("redis+cluster://a,,b", "redis+cluster://a,,b", "names no host between two commas"),
-        ("redis+cluster://a,", "redis+cluster://a,", "names no host between two commas"),
-        ("redis+cluster://u:p@w@a", "redis+cluster://u:***@a", "percent-encoded as %40"),
-        ("redis+cluster://u:p@a,u:p@b", "redis+cluster://u:***@b", "once, before the first"),
-        ("redis+cluster://u:p/w@a", "redis+cluster://u:***@a", "must be percent-encoded"),
-        ("redis+cluster://a/x", "redis+cluster://a/***", "database must be a number"),
-        ("redis+cluster://a/m/0", "redis+cluster://a/***", "database must be a number"),
-        ("redis+sentinel://a/m/x", "redis+sentinel://a/***", "database must be a number"),
-        ("redis+sentinel://a/m/0/1", "redis+sentinel://a/***", "database must be a number"),
-        ("redis+sentinel://a/m/1?db=2", "redis+sentinel://a/m/1?db=2", "names two databases"),
-        ("redis+sentinel://a/m?x=1", "redis+sentinel://a/m?x=***", "parameter 'x' is unknown"),
-        ("redis+sentinel://u:x/m", "redis+sentinel://u:***/***", "port must be between"),
-        ("redis+sentinel://a:1/my%20m", "redis+sentinel://a:1/***", "without spaces"),
-        ("redis+cluster://::1,a", "redis+cluster://:***", "in brackets"),
-        ("redis://a:1,b:2", "redis://a:***", "names several hosts: begin it with redis+cluster"),
-        ("unix+cluster:///x", "unix+cluster:///***", "must begin with"),
-    ],
-)
-def test_wrong_urls(url: str, shown: str, problem: str, env: Setenv) -> None:
-    env(URL=url)
-    message = refused()
-    assert message.startswith(f"REDIS_URL={shown}: ")
-    assert problem in message
-
-
 hosts = (
     st.from_regex(r"[a-z][a-z0-9.-]{0,20}[a-z0-9]", fullmatch=True)
     | st.ip_addresses(v=4).map(str)
@@ -325,38 +269,6 @@ def test_no_url_however_broken_shows_its_password(text: str, place: str, scheme:
 
 
 # A URL that meets the separate settings, and levels that meet
-
-
-@pytest.mark.parametrize(
-    ("url", "variable", "value"),
-    [
-        ("redis+cluster://a", "MODE", "sentinel"),
-        ("redis+cluster://a", "MODE", "standalone"),
-        ("redis+cluster://a", "HOST", "b"),
-        ("redis+cluster://a:1", "PORT", "7000"),
-        ("redis+cluster://a:1,b:2", "NODES", "a:1"),
-        ("redis+sentinel://a/m", "NODES", "a:6379"),
-        ("redis+sentinel://a/m", "SENTINEL_MASTER", "n"),
-        ("redis+cluster://:pw1@a", "PASSWORD", "pw2"),
-        ("redis+cluster://a/1", "DATABASE", "2"),
-        ("rediss+cluster://a", "TLS_ENABLED", "false"),
-    ],
-)
-@pytest.mark.parametrize("place", ["environment", "constructor"])
-def test_contradictions_name_both(
-    url: str, variable: str, value: str, place: str, env: Setenv
-) -> None:
-    if place == "constructor":
-        message = refused(**{"url": url, variable.lower(): value})
-        names = (f"{variable.lower()}=", "url=")
-    else:
-        env(**{"URL": url, variable: value})
-        message = refused()
-        names = (f"REDIS_{variable}=", "REDIS_URL=")
-    assert all(name in message for name in names), message
-    assert "contradicts" in message
-    assert "pw1" not in message
-    assert "pw2" not in message
 
 
 def test_the_same_said_twice_is_no_contradiction(env: Setenv) -> None:
@@ -695,7 +607,9 @@ async def test_no_secret_in_what_is_right(caplog: pytest.LogCaptureFixture) -> N
         url=f"redis+sentinel://al:{ENCODED}@a,b/m", sentinel_password=SECRET, sentinel_username="w"
     )
     client: Redis = Redis.from_url(f"redis+sentinel://al:{ENCODED}@a/m", sentinel_password=SECRET)
-    assert await plan_of(found).sentinels[0].credentials() == ("w", SECRET)  # type: ignore[union-attr]
+    told = plan_of(found)
+    assert isinstance(told, SentinelPlan)
+    assert await told.sentinels[0].credentials() == ("w", SECRET)
     pool = create_redis_pool(found)
     search.look_at("right", found, pool, pool._plan, client, client.connection_pool)
     search.texts.append(("dump", str(found.model_dump()) + found.model_dump_json()))

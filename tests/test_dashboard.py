@@ -264,7 +264,7 @@ def test_all_text_can_be_read_in_light_and_dark(screen: Page) -> None:
         play(screen, minutes(health=report))
         health(screen, status)
         for scheme, ground in (("dark", "rgb(12, 15, 19)"), ("light", "rgb(244, 245, 247)")):
-            screen.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            screen.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # both are
             expect(screen.locator("html")).to_have_css("background-color", ground)
             assert screen.evaluate(POOR_CONTRAST) == []
 
@@ -301,7 +301,7 @@ def test_what_the_server_says_is_text(screen: Page) -> None:
         retries=[{"reason": evil, "rate": 1, "total": 1}],
     )
     for row in (*frame["commands"], *frame["slow"]):
-        row.update(name=evil, command=evil, key=evil)  # type: ignore[call-arg]
+        row.update(name=evil, command=evil, key=evil)  # type: ignore[call-arg]  # not each has all of them
     frame["breaker"]["error"] = evil
     play(screen, [frame])
     health(screen, "degraded")

@@ -4,7 +4,6 @@ import gzip
 import io
 import itertools
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -39,11 +38,7 @@ async def client() -> AsyncIterator[Redis]:
         yield pool.client
 
 
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("REDIS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)  # where there is no .env
+pytestmark = pytest.mark.usefixtures("empty_surroundings")
 
 
 def command(*arguments: str, prologue: str = "") -> list[str]:

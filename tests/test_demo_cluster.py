@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -21,11 +19,7 @@ from redisutils.errors import CommandTimeout, Outcome
 one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 
-@pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("REDIS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_surroundings")
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,7 @@ from .canary import ENCODED, NEEDLE
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("REDIS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)  # where there is no .env
+pytestmark = pytest.mark.usefixtures("empty_surroundings")
 
 
 def env(*arguments: str, **variables: str) -> Result:

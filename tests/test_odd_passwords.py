@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def test_the_characters_are_hidden_as_they_are(odd: Any) -> None:
 
 def test_as_text_it_is_itself() -> None:
     secret = Secret(PASSWORD)
-    assert str(secret) == f"{secret}" == "%s" % secret == "".join([secret]) == PASSWORD  # noqa: UP031
+    assert str(secret) == f"{secret}" == "%s" % secret == "".join([secret]) == PASSWORD  # noqa: UP031  # each way
     assert f"{secret:>20}" == f"{PASSWORD:>20}"
     assert secret.encode() == PASSWORD.encode()
     assert f"{secret!r}" == "'***'"
@@ -100,14 +101,15 @@ def test_as_text_bytes_are_what_they_show() -> None:
     assert secret.decode() == PASSWORD
 
 
+def pickled(protocol: int, secret: Any) -> Any:
+    return pickle.loads(pickle.dumps(secret, protocol))
+
+
 @pytest.mark.parametrize("secret", [Secret(PASSWORD), SecretBytes(PASSWORD.encode())])
 def test_copies_are_as_secret(secret: Any) -> None:
     """A pickle holds the text, which it is made to carry; what comes out of it is hidden."""
     ways: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy]
-    ways += [
-        lambda s, protocol=protocol: pickle.loads(pickle.dumps(s, protocol))  # type: ignore[misc]
-        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
-    ]
+    ways += [partial(pickled, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
     for way in ways:
         again = way(secret)
         assert again == secret
@@ -155,7 +157,7 @@ async def test_odd_types_are_sent_as_they_are(
             for secret in (password, SecretStr(password)):
                 async with create_redis_pool(**{**given, "password": secret}) as pool:
                     assert await pool.client.ping()
-    for odd_url in (Masked(url), Enum("Url", {"IT": url}, type=str).IT):  # type: ignore[attr-defined]
+    for odd_url in (Masked(url), Enum("Url", {"IT": url}, type=str).IT):  # type: ignore[attr-defined]  # made at run time
         async with Redis.from_url(odd_url) as client:
             assert await client.ping()
         async with create_redis_pool(url=odd_url) as pool:

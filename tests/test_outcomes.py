@@ -64,7 +64,7 @@ async def lose_replies(
     dice = random.Random(seed)
     while True:
         wanted = progress() + dice.randrange(5, 30)
-        await until(lambda: done.is_set() or progress() >= wanted, "progress")  # noqa: B023
+        await until(lambda: done.is_set() or progress() >= wanted, "progress")  # noqa: B023  # of this turn
         if done.is_set():
             return
         fault = dice.randrange(4)
@@ -379,7 +379,9 @@ async def test_every_error_says_what_became_of_its_command(
             await pipe.execute()
         assert outcome_of(caught.value) is Outcome.REJECTED
 
-        broken: Any = lambda _: 1 // 0  # noqa: E731
+        def broken(response: Any, **options: Any) -> Any:
+            return 1 // 0
+
         client.set_response_callback("ECHO", broken)
         with pytest.raises(ZeroDivisionError) as division:
             await client.execute_command("ECHO", "x")

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from redisutils.connection.packing import pack
 from redisutils.metrics.reading import ReadCounts, ReadMetrics
 from redisutils.topology.plan import Reading
 from redisutils.topology.reading.choosing import VALID_FOR, Choosing, ranks
 from redisutils.topology.reading.figures import Figures, Pace
 from redisutils.topology.reading.hedging import SAVED, Budget, Hedging
+from redisutils.topology.reading.reader import all_read, only_reads
 from redisutils.topology.reading.standing import Course, Standing, standing
 from redisutils.topology.reading.writes import Writes
 
@@ -437,3 +439,20 @@ async def test_nothing_is_hedged_before_the_pace_is_known() -> None:
     assert not hedged.second
     hedged.hedging.close()
     known.hedging.close()
+
+
+# -- what may be read from replicas ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("commands", "expected"),
+    [
+        ([("GET", "k"), ("LRANGE", "k", 0, 1)], True),
+        ([("GET", "k"), ("SET", "k", "v")], False),
+        ([("XREAD", "BLOCK", 5, "STREAMS", "k", 0)], False),
+        ([("XREAD", "STREAMS", "k", 0), ("GET", "k")], True),
+    ],
+)
+def test_what_all_reads(commands: list[tuple[Any, ...]], expected: bool) -> None:
+    payload = b"".join(map(pack, commands))
+    assert all_read(payload, len(commands), only_reads) is expected

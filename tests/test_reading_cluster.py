@@ -20,6 +20,7 @@ from redisutils.topology.plan import ReadFrom
 
 from .clusters import cluster_pool, told
 from .ours import until
+from .reads import calls, get_many, write_off_lanes
 
 MAIN, *_ = find_servers()
 
@@ -47,12 +48,7 @@ async def whole(cluster: EmbeddedCluster) -> AsyncIterator[EmbeddedCluster]:
 def counted(cluster: EmbeddedCluster, command: str = "get") -> list[int]:
     """How many of this command the primary and its replicas have executed."""
     (primary,) = cluster.primaries
-    return [_calls(node, command) for node in (primary, *cluster.replicas_of(primary))]
-
-
-def _calls(node: EmbeddedServer, command: str) -> int:
-    stats = told(node, "INFO", "commandstats")
-    return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
+    return [calls(node, command) for node in (primary, *cluster.replicas_of(primary))]
 
 
 def reads(pool: RedisPool) -> ReadMetrics:
@@ -87,10 +83,6 @@ def ready(pool: RedisPool, *away: EmbeddedServer) -> bool:
         and (not bounded or replica.figures.fresh_at > 0 or replica.address.port in left_out)
         for replica in replicas
     )
-
-
-async def get_many(pool: RedisPool, times: int = 40) -> None:
-    assert await asyncio.gather(*(pool.client.get("k") for _ in range(times))) == [b"v"] * times
 
 
 # -- who is asked ----------------------------------------------------------------------------
@@ -149,7 +141,7 @@ async def test_nearest_leaves_out_who_is_far(whole: EmbeddedCluster) -> None:
             )
             told(near, "CONFIG", "RESETSTAT")
             await get_many(pool)
-            assert _calls(near, "get") == 40
+            assert calls(near, "get") == 40
 
 
 async def test_servers_of_the_own_zone_are_preferred(whole: EmbeddedCluster) -> None:
@@ -162,11 +154,11 @@ async def test_servers_of_the_own_zone_are_preferred(whole: EmbeddedCluster) -> 
         pytest.skip(f"this server knows no zones: {error}")
     async with reading(whole, "prefer-replica", read_zone="eu-1b") as pool:
         await get_many(pool)
-        assert _calls(there, "get") == 40
+        assert calls(there, "get") == 40
         await there.pause()
         await until(lambda: ready(pool, there), "that the pause is noticed")
         await get_many(pool)
-        assert _calls(here, "get") == 40
+        assert calls(here, "get") == 40
         await there.resume()
 
 
@@ -320,7 +312,7 @@ async def test_a_replica_that_falls_behind_is_not_read_from_until_it_has_caught_
     behind, keeping_up = whole.replicas_of(primary)
     async with reading(whole, "prefer-replica", read_max_lag_seconds=0.5) as pool:
         await get_many(pool)
-        assert _calls(behind, "get") > 0
+        assert calls(behind, "get") > 0
         async with cut_off(behind):
             cut = monotonic()
             told(primary, "SET", "k", "w")
@@ -328,13 +320,13 @@ async def test_a_replica_that_falls_behind_is_not_read_from_until_it_has_caught_
             await until(lambda: monotonic() >= cut + 0.5)
             answers = [await pool.client.get("k") for _ in range(50)]
             assert answers == [b"w"] * 50
-            assert _calls(keeping_up, "get") >= 50
+            assert calls(keeping_up, "get") >= 50
             assert reads(pool).lagging >= 50
         await whole.wait_in_sync()
 
-        before = _calls(behind, "get")
+        before = calls(behind, "get")
         async with asyncio.timeout(10):
-            while _calls(behind, "get") == before:
+            while calls(behind, "get") == before:
                 await asyncio.gather(*(pool.client.get("k") for _ in range(10)))
 
 
@@ -423,12 +415,7 @@ async def test_own_writes_are_those_of_own_connections_too(whole: EmbeddedCluste
             await own.set("{1}w", "mine")
             answer = await own.get("{2}w")  # to read notes nothing
             assert answer is None
-        pipe: Any = client.pipeline()
-        await pipe.watch("{3}w")
-        pipe.multi()
-        await pipe.set("{3}w", "mine").execute()
-        await client.rpush("{4}from", "mine")
-        assert await client.blmove("{4}from", "{4}w", timeout=1)
+        await write_off_lanes(client)
         one: Any = client.client()
         await one.set("{5}w", "mine")
         await one.aclose()  # its lane is gone, and not what it has written
@@ -510,10 +497,10 @@ async def test_a_silent_replica_costs_no_read_its_answer(
         assert reads(pool).moved_on > 0
         await silent.resume()
         await until(lambda: ready(pool))
-        before = _calls(silent, "get")
+        before = calls(silent, "get")
         for _ in range(20):
             await get_many(pool, 10)
-        assert _calls(silent, "get") > before
+        assert calls(silent, "get") > before
 
 
 async def test_a_replica_that_dies_costs_no_read_its_answer(whole: EmbeddedCluster) -> None:
@@ -560,13 +547,13 @@ async def test_a_promoted_replica_is_written_to_and_the_old_primary_read_from(
         assert await pool.client.set("k", "v")
         await whole.wait_in_sync()
         await until(lambda: in_the_cluster(pool).primaries[0].address.port == new.port)
-        before = _calls(old, "get")
+        before = calls(old, "get")
         async with asyncio.timeout(10):
-            while _calls(old, "get") == before:
+            while calls(old, "get") == before:
                 await get_many(pool, 10)
-        before = _calls(new, "get")
+        before = calls(new, "get")
         await get_many(pool)
-        assert _calls(new, "get") == before
+        assert calls(new, "get") == before
 
 
 # -- hedging -----------------------------------------------------------------------------------

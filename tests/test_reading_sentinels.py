@@ -16,6 +16,7 @@ from redisutils.topology.sentinel.server import SentinelServer
 
 from .clusters import told
 from .ours import until
+from .reads import calls, get_many, write_off_lanes
 
 MAIN, *_ = find_servers()
 
@@ -69,15 +70,6 @@ def ready(pool: RedisPool, *away: EmbeddedServer) -> bool:
 def counted(group: EmbeddedSentinels, command: str = "get") -> list[int]:
     """How many of this command the primary and its replicas have executed."""
     return [calls(node, command) for node in (group.primary, *group.replicas)]
-
-
-def calls(node: EmbeddedServer, command: str) -> int:
-    stats = told(node, "INFO", "commandstats")
-    return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
-
-
-async def get_many(pool: RedisPool, times: int = 40) -> None:
-    assert await asyncio.gather(*(pool.client.get("k") for _ in range(times))) == [b"v"] * times
 
 
 async def test_reads_are_spread_over_the_replicas_and_told_of_each(
@@ -162,12 +154,7 @@ async def test_own_writes_are_those_of_others_of_this_pool_too(group: EmbeddedSe
         await writer.set("{2}w", "mine")
         client = pool.client
         await until(lambda: ready(pool), "that all replicas are known", 20.0)
-        pipe: Any = client.pipeline()
-        await pipe.watch("{3}w")
-        pipe.multi()
-        await pipe.set("{3}w", "mine").execute()
-        await client.rpush("{4}from", "mine")
-        assert await client.blmove("{4}from", "{4}w", timeout=1)
+        await write_off_lanes(client)
         async with pool.get() as own:
             await own.execute("MULTI")
             await own.execute("SET", "{5}w", "mine")

@@ -57,7 +57,7 @@ async def test_a_restart_under_load(start_server: StartServer) -> None:
                 group.create_task(push(task))
             for restart in (server.kill, server.restart):
                 seen = len(fates)
-                await until(lambda: len(fates) > seen + 20)  # noqa: B023
+                await until(lambda: len(fates) > seen + 20)  # noqa: B023  # of this turn
                 await restart()
                 if not server.running:
                     await server.start()

@@ -62,7 +62,7 @@ def test_the_bound_doubles_up_to_its_cap() -> None:
 
 def test_the_delay_is_any_part_of_its_bound() -> None:
     for part in (0.0, 0.25, 1.0):
-        assert BACKOFF.delay(3, lambda: part) == 2.0 * part  # noqa: B023
+        assert BACKOFF.delay(3, lambda: part) == 2.0 * part  # noqa: B023  # asked at once
     drawn = [BACKOFF.delay(3) for _ in range(1000)]
     assert 0.0 <= min(drawn) < 0.5
     assert 1.5 < max(drawn) <= 2.0

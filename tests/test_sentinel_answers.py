@@ -13,6 +13,7 @@ from redisutils.errors import ProtocolError
 from redisutils.topology.plan import SentinelPlan
 from redisutils.topology.sentinel.answers import Answer, Peer, Primary, Replica, decide, read
 from redisutils.topology.sentinel.company import MOST, Company
+from redisutils.topology.sentinel.whereabouts import BEHIND, Whereabouts
 
 from .watched import reaching
 
@@ -87,6 +88,68 @@ def test_one_voice_against_a_majority_changes_nothing(others: list[Answer], liar
 def test_the_epoch_never_falls(answers: list[Answer], epoch: int) -> None:
     found = decide(answers, Primary(OLD, epoch))
     assert found is None or found.epoch >= epoch
+
+
+class Followed:
+    """Whereabouts, by a clock of ours, and what came of them."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.moves: list[tuple[Address, Address]] = []
+        self.begun_anew = 0
+        self.where = Whereabouts(
+            lambda old, new: self.moves.append((old, new)), self._anew, lambda: self.now
+        )
+        assert self.where.decide([says(OLD, 2)] * 3, 3, final=False)
+
+    def _anew(self) -> None:
+        self.begun_anew += 1
+
+
+def test_a_majority_of_all_is_not_waited_for_and_of_some_is() -> None:
+    followed = Followed()
+    where = followed.where
+    assert not where.decide([says(NEW, 3)] * 2, 4, final=False)
+    assert where.present == Primary(OLD, 2)
+    assert not where.contradicted_by(says(NEW, 2))
+    assert where.contradicted_by(says(NEW, 3))
+    assert where.decide([says(NEW, 3)] * 2, 3, final=False)
+    assert where.present == Primary(NEW, 3)
+    assert followed.moves == [(OLD, NEW)]
+    assert not where.contradicted_by(says(NEW, 4))
+    assert not where.contradicted_by(says(OLD, 2))
+    assert not where.decide([says(WRONG, 4)], 3, final=True)  # nobody else is left
+    assert followed.moves == [(OLD, NEW), (NEW, WRONG)]
+
+
+def test_an_older_epoch_has_to_last_and_needs_a_majority_of_all() -> None:
+    followed = Followed()
+    where = followed.where
+    older = [says(NEW, 1)] * 2
+    assert (where.decide(older, 3, final=False), where.is_behind) == (False, False)
+    assert (where.decide(older, 3, final=True), where.is_behind) == (True, True)
+    followed.now = BEHIND / 2
+    few = older[:1]
+    assert (where.decide(few, 3, final=True), where.is_behind) == (False, False)  # begins again
+    assert where.decide(older, 3, final=True)
+    followed.now += BEHIND - 0.1
+    assert where.decide(older, 3, final=True)
+    assert (where.present, followed.begun_anew) == (Primary(OLD, 2), 0)
+    followed.now += 0.1
+    assert where.decide(older, 3, final=True)
+    assert (where.present, followed.begun_anew) == (Primary(NEW, 1), 1)
+    assert not where.is_behind
+
+
+def test_who_has_heard_meanwhile_ends_the_wait_for_an_older_epoch() -> None:
+    followed = Followed()
+    where = followed.where
+    assert where.decide([says(NEW, 1)] * 2, 3, final=True)
+    assert where.decide([says(OLD, 2)] * 2, 3, final=False)
+    assert not where.is_behind
+    followed.now = BEHIND + 1
+    assert where.decide([says(NEW, 1)] * 2, 3, final=True)
+    assert followed.moves == []
 
 
 MASTER = {

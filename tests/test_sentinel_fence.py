@@ -19,7 +19,7 @@ from redisutils import RedisPool
 from redisutils.errors import CircuitOpen, ConnectionLost, Outcome
 from redisutils.testing import EmbeddedServer, FaultProxy
 from redisutils.topology.plan import SentinelPlan
-from redisutils.topology.sentinel import pace
+from redisutils.topology.sentinel import pace, whereabouts
 from redisutils.topology.sentinel import suspicion as suspecting
 from redisutils.topology.sentinel import watch as watching
 
@@ -243,7 +243,7 @@ async def test_a_stale_sentinel_brings_nobody_back(world: World) -> None:
 async def test_sentinels_that_were_set_up_anew_are_believed_after_a_while(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "BEHIND", 0.3)
+    monkeypatch.setattr(whereabouts, "BEHIND", 0.3)
     monkeypatch.setattr(pace, "WRONG", 0.1)
     async with world.pool() as pool:
         assert await pool.client.ping()

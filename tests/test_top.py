@@ -98,7 +98,7 @@ async def first(news: AsyncIterator[News], wanted: Callable[[News], object]) -> 
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_what_a_pool_does_is_seen(pool: RedisPool) -> None:
     async with dashboard(pool) as url:
-        news = Remote(address(url), None).news()
+        news: Any = Remote(address(url), None).news()  # a generator
         screen = Screen("x")
         await first(news, lambda each: each.frames)
         for number in range(50):
@@ -111,7 +111,7 @@ async def test_what_a_pool_does_is_seen(pool: RedisPool) -> None:
             return "GET" in [command["name"] for command in each.frames[-1]["commands"]]
 
         await first(news, seen)
-        await news.aclose()  # type: ignore[attr-defined]
+        await news.aclose()
     text = shown(screen)
     for part in ("healthy", "default ok", "orders ok", "GET", "SET", "2 of 10", "persistence"):
         assert part in text
@@ -121,7 +121,7 @@ async def test_what_a_pool_does_is_seen(pool: RedisPool) -> None:
 
 async def test_a_lost_dashboard_is_told_and_found_again(pool: RedisPool) -> None:
     async with dashboard(pool) as url:
-        news = Remote(address(url), None, pause=0.05).news()
+        news: Any = Remote(address(url), None, pause=0.05).news()  # a generator
         await first(news, lambda each: each.frames)
     screen = Screen("x")
     screen.take(News((frame(),)))
@@ -136,7 +136,7 @@ async def test_a_lost_dashboard_is_told_and_found_again(pool: RedisPool) -> None
     async with dashboard(pool, int(url.rstrip("/").rpartition(":")[2])):
         screen.take(await first(news, lambda each: each.frames))
         assert "healthy" in shown(screen)
-        await news.aclose()  # type: ignore[attr-defined]
+        await news.aclose()
 
 
 @pytest.mark.asyncio(loop_factories=["uvloop"])
@@ -201,9 +201,9 @@ def test_a_dead_server_is_exit_code_1() -> None:
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_our_pings_are_measured(clean_server: EmbeddedServer) -> None:
     source = OwnPool(pool_at(clean_server).config)
-    news = source.news()
+    news: Any = source.news()  # a generator
     found = await first(news, lambda each: each.frames[-1]["latency"]["count"] > 5)
-    await news.aclose()  # type: ignore[attr-defined]
+    await news.aclose()
     assert found.frames[-1]["latency"]["p99"]
 
 
@@ -656,9 +656,9 @@ async def test_silence_is_told(answer: bytes, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("data", [b"nonsense", b"[1]", b"[" * 100_000, b"7"])
 async def test_frames_that_are_none_end_it(data: bytes) -> None:
     async with answering(HEAD + b"\r\nevent: frame\ndata: " + data + b"\n\n") as url:
-        news = Remote(Address.of(url), None, pause=0.01).news()
+        news: Any = Remote(Address.of(url), None, pause=0.01).news()  # a generator
         assert "is no frame" in ((await anext(news)).trouble or "")
-        await news.aclose()  # type: ignore[attr-defined]
+        await news.aclose()
 
 
 async def test_nobody_there() -> None:

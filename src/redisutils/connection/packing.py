@@ -47,7 +47,7 @@ def pack(args: Sequence[Any], encoding: str = "utf-8", errors: str = "strict") -
     name = args[0]
     if type(name) is str and " " not in name and encoding == "utf-8" and errors == "strict":
         try:
-            return pack_command(args if type(args) is tuple else tuple(args))  # type: ignore[no-any-return]
+            return pack_command(args if type(args) is tuple else tuple(args))  # type: ignore[no-any-return]  # hiredis tells no types, and a name costs time
         except TypeError:
             pass  # something hiredis does not take: below
         except UnicodeEncodeError as error:
@@ -105,7 +105,8 @@ def _pack_carefully(args: Sequence[Any], encoding: str, errors: str) -> bytes:
                 ),
                 Outcome.NOT_SENT,
             )
-    return pack_command(tuple(packed))  # type: ignore[no-any-return]
+    whole: bytes = pack_command(tuple(packed))
+    return whole
 
 
 def _name(words: Sequence[Any]) -> str:

@@ -121,14 +121,12 @@ def ask_replication(server: EmbeddedServer) -> dict[str, str]:
 
 def _sent(server: EmbeddedServer, commands: Sequence[Sequence[Word]]) -> socket.socket:
     """A connection on which these commands have been sent."""
-    connection = socket.socket(socket.AF_UNIX)
-    try:
+    with ExitStack() as undo:
+        connection = undo.enter_context(socket.socket(socket.AF_UNIX))
         connection.settimeout(_PATIENCE)
         connection.connect(server.unix_socket)
         connection.sendall(pack_many(commands, errors=_ERRORS))
-    except BaseException:
-        connection.close()
-        raise
+        undo.pop_all()  # it is the caller's to close
     return connection
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from time import monotonic
 
 from redisutils.connection.ports import free_port
@@ -301,7 +301,9 @@ class EmbeddedCluster(ClusterGroup):
             if not self._started:
                 raise ConnectFailed(f"{self!r} does not run")
             new = [self._make() for _ in range(count)]
-            try:
+            with ExitStack() as undo:  # nobody can end nodes that he was not given
+                for node in new:
+                    undo.callback(self._drop, node)
                 at_once(lambda node: node.process.launch(), new)
                 for node in new:
                     others = self._agreement.answering
@@ -309,10 +311,7 @@ class EmbeddedCluster(ClusterGroup):
                     self._agreement.add({ask(node, "CLUSTER", "MYID"): node})
                     introduce(node, others)
                 self._agreement.wait_until_ok(deadline)
-            except BaseException:
-                for node in new:
-                    self._drop(node)
-                raise
+                undo.pop_all()
             return new
 
     def _drop(self, node: EmbeddedServer) -> None:

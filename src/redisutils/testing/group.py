@@ -8,6 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -116,14 +117,13 @@ class ServerGroup(ABC):
             if self._started:
                 raise ConnectFailed(f"{self!r} runs already")
             self._started = True
-            try:
+            with ExitStack() as undo:  # some may run already, which nobody would end
+                undo.callback(self._end)
                 at_once(
                     lambda member: member.process.launch(), self.members, on_error=self._abandon
                 )
                 self._arrange(deadline)
-            except BaseException:
-                self._end()
-                raise
+                undo.pop_all()
 
     def _close(self) -> None:
         with self._lock:
@@ -165,9 +165,8 @@ def at_once(
     ``on_error``, which should shorten the waiting."""
     with ThreadPoolExecutor(len(members), thread_name_prefix="redisutils-group") as executor:
         futures = [executor.submit(work, member) for member in members]
-        try:
+        with ExitStack() as waiting:  # the executor waits for the others, whatever ends this
+            waiting.callback(on_error)
             for future in as_completed(futures):
                 future.result()
-        except BaseException:
-            on_error()
-            raise
+            waiting.pop_all()

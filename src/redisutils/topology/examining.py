@@ -11,9 +11,8 @@ answers come to: :mod:`redisutils.topology.judging`.
 from __future__ import annotations
 
 import asyncio
-from asyncio import Future, Task
+from asyncio import Future
 from collections.abc import Callable, Iterable
-from contextvars import Context
 from time import monotonic, time
 from typing import Any, Final, Protocol
 
@@ -28,7 +27,7 @@ from redisutils.topology.checkouts import Checkouts
 from redisutils.topology.facts import MOST, SECTIONS, Info
 from redisutils.topology.health import HealthReport
 from redisutils.topology.judging import Judge, Judged, Look
-from redisutils.topology.reasons import Reason
+from redisutils.topology.looking import Looking
 
 __all__ = ["Examined", "Examiner"]
 
@@ -51,7 +50,7 @@ class Examined(Judged, Protocol):
         """The one that everybody uses."""
 
 
-class Examiner:
+class Examiner(Looking):
     """Looks at one server and its pool.
 
     Args:
@@ -59,38 +58,11 @@ class Examiner:
     """
 
     def __init__(self, server: Examined) -> None:
+        super().__init__(server)
         self._server = server
         self._judge = Judge(server)
-        self._looking: dict[float, Task[HealthReport]] = {}
         self._sections: tuple[str, ...] = SECTIONS
         self._refused: dict[str, tuple[float, str]] = {}
-
-    async def look(self, timeout: float) -> HealthReport:
-        """Look, or wait for one that is looking.
-
-        Raises:
-            WrongLoop
-        """
-        try:
-            self._server.check_usable()
-        except PoolClosed as error:
-            return self._closed(error)
-        task = self._looking.get(timeout)
-        if task is None:
-            # Nobody's context: others may wait for it as well.
-            loop = asyncio.get_running_loop()
-            task = self._looking[timeout] = loop.create_task(self._look(timeout), context=Context())
-            task.add_done_callback(lambda _: self._looking.pop(timeout, None))
-        return await asyncio.shield(task)
-
-    async def ended(self) -> None:
-        """Wait for the end of looks under way, after all connections were closed."""
-        if self._looking:
-            await asyncio.wait(list(self._looking.values()))
-
-    def _closed(self, error: PoolClosed) -> HealthReport:
-        reason = Reason(error.message, "closed", "unhealthy")
-        return HealthReport("unhealthy", (reason,), None, self._server.status())
 
     # -- asking --------------------------------------------------------------------
 

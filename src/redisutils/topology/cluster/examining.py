@@ -12,9 +12,7 @@ their primaries and the map say. What it all comes to: :mod:`redisutils.topology
 from __future__ import annotations
 
 import asyncio
-from asyncio import Task
 from collections.abc import Iterable
-from contextvars import Context
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import inf
@@ -31,6 +29,7 @@ from redisutils.topology.cluster.judging import Asked, MapState, View, judge
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.roles import Known, Wanting
 from redisutils.topology.health import HealthReport
+from redisutils.topology.looking import Looking
 from redisutils.topology.reasons import Reason
 
 __all__ = ["ClusterExaminer", "Examined", "ranges_of"]
@@ -80,7 +79,7 @@ class _Known:
     """When, and how many commands it had answered: at the last two looks."""
 
 
-class ClusterExaminer:
+class ClusterExaminer(Looking):
     """Looks at a cluster.
 
     Args:
@@ -89,41 +88,11 @@ class ClusterExaminer:
     """
 
     def __init__(self, cluster: Examined, addresses: AddressMap) -> None:
+        super().__init__(cluster)
         self._cluster = cluster
         self._addresses = addresses
-        self._looking: dict[float, Task[HealthReport]] = {}
         self._known: dict[Node, _Known] = {}
         self._ranges: tuple[int, dict[Node, tuple[tuple[int, int], ...]]] = (-1, {})
-
-    async def look(self, timeout: float) -> HealthReport:
-        """Look, or wait for one that is looking.
-
-        Args:
-            timeout: seconds for all of it.
-
-        Raises:
-            WrongLoop
-        """
-        try:
-            self._cluster.check_usable()
-        except PoolClosed as error:
-            return self._closed(error)
-        task = self._looking.get(timeout)
-        if task is None:
-            # Nobody's context: others may wait for it as well.
-            loop = asyncio.get_running_loop()
-            task = self._looking[timeout] = loop.create_task(self._look(timeout), context=Context())
-            task.add_done_callback(lambda _: self._looking.pop(timeout, None))
-        return await asyncio.shield(task)
-
-    async def ended(self) -> None:
-        """Wait for the end of looks under way, after all connections were closed."""
-        if self._looking:
-            await asyncio.wait(list(self._looking.values()))
-
-    def _closed(self, error: PoolClosed) -> HealthReport:
-        reason = Reason(error.message, "closed", "unhealthy")
-        return HealthReport("unhealthy", (reason,), None, self._cluster.status())
 
     async def _look(self, timeout: float) -> HealthReport:
         end = monotonic() + timeout
@@ -134,8 +103,7 @@ class ClusterExaminer:
             return self._closed(error)
         except (RedisError, RedisUtilsError) as error:
             told = error.message if isinstance(error, RedisUtilsError) else str(error)
-            reason = Reason(told, "no-map", "unhealthy")
-            return HealthReport("unhealthy", (reason,), None, cluster.status())
+            return self._useless(Reason(told, "no-map", "unhealthy"))
         nodes = list(cluster.nodes.values())
         read_from = [node for node in nodes if node.primary is not None and node.connected]
         asked = [*cluster.primaries, *read_from]

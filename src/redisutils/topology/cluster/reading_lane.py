@@ -17,18 +17,17 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Sequence
 from functools import partial
-from math import inf
-from time import monotonic
 from typing import Any, Final
 
-from redisutils.commands import is_blocking, lookup, may_write
+from redisutils.commands import may_write
 from redisutils.connection.packing import OwnPayload, pack, unpack
 from redisutils.connection.reply import Reply
 from redisutils.pool.lane import Lane
+from redisutils.retry import RetryPolicy
 from redisutils.topology.cluster.everywhere import Everywhere
 from redisutils.topology.cluster.fence import Holding
 from redisutils.topology.cluster.heads import READS, named_slot
-from redisutils.topology.cluster.keys import commands_in, slots_in
+from redisutils.topology.cluster.keys import slots_in
 from redisutils.topology.cluster.lane import ClusterLane, Target
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.reading import Copies
@@ -36,9 +35,7 @@ from redisutils.topology.cluster.reading_redirects import ReadingRedirects
 from redisutils.topology.cluster.redirects import MULTI, is_asking
 from redisutils.topology.cluster.roles import Known
 from redisutils.topology.plan import Reading
-from redisutils.topology.reading.choosing import Choosing
-from redisutils.topology.reading.hedging import Hedging
-from redisutils.topology.reading.writes import Writes
+from redisutils.topology.reading.reader import Reader, all_read, only_reads
 
 __all__ = ["ReadingLane"]
 
@@ -51,19 +48,15 @@ _LISTEN_FOR: Final = 2.0
 """Seconds that a node may take to hear that it is read from."""
 
 
-def only_reads(words: Sequence[bytes]) -> bool:
-    """Whether a replica may answer this: it reads keys, and does not wait for others."""
-    command = lookup(words)
-    return command.read_anywhere and not is_blocking(command, words)
-
-
-class ReadingLane(ClusterLane):
-    """See the module's docstring, and ``ClusterLane``.
+class ReadingLane(ClusterLane, Reader[Node]):
+    """See the module's docstring, ``ClusterLane`` and ``Reader``.
 
     Args:
         copies: what is known of those that may be read from.
         reading: where this lane reads.
     """
+
+    _copies: Copies
 
     def __init__(
         self,
@@ -75,31 +68,17 @@ class ReadingLane(ClusterLane):
         *,
         private: bool = False,
     ) -> None:
-        self._copies = copies
-        super().__init__(name, cluster, everywhere, private=private)
-        self._counts = copies.counts
+        ClusterLane.__init__(self, name, cluster, everywhere, private=private)
         self._source = reading.source
-        self._writes: Writes | None = None
-        if reading.own_writes > 0:
-            self._writes = Writes(reading.own_writes)
-            copies.writes.append(self._writes)
-        self._choosing: Choosing[Node] = Choosing(
-            reading, self._replicas_of, self._load, copies.counts
-        )
         self._refused = cluster.nowhere
-        self._unread = Holding(
+        unread = Holding(
             self._whose,
             cluster.metrics,
             self._why_unread,
             self.check,
             cluster.refresher.want,
         )
-        self._resting: set[Reply] = set()
-        self._hedging: Hedging[Node] | None = None
-        if reading.hedge > 0 and reading.source != "primary":
-            self._hedging = Hedging(
-                self.loop, copies.budget, self._all_for, self._other, self._ask, copies.counts
-            )
+        Reader.__init__(self, copies, reading, unread, cluster.metrics)
 
     # -- the road of a command -------------------------------------------------------
 
@@ -136,7 +115,7 @@ class ReadingLane(ClusterLane):
 
     def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Future[Any]:
         """Issue several commands. See ``ClusterLane.submit_many``."""
-        if payload.startswith(MULTI) or not _all_read(payload, size):
+        if payload.startswith(MULTI) or not all_read(payload, size, only_reads):
             answer = super().submit_many(payload, size, decode, timeout)
             if self._writes is not None:
                 for slot in slots_in(payload) or (None,):
@@ -187,67 +166,33 @@ class ReadingLane(ClusterLane):
 
     # -- whom to ask -------------------------------------------------------------------
 
-    def _replicas_of(self, primary: Node) -> Sequence[Node]:
-        """Asked some times a second as long as there are reads."""
-        self._copies.watching.want(primary)
-        return primary.replicas
+    @property
+    def _policy(self) -> RetryPolicy:
+        return self._cluster.settings.retry
+
+    def _opened(self, node: Node) -> Lane | None:
+        lane = self._lanes.get(node)
+        return lane if isinstance(lane, Lane) else None
 
     def _load(self, node: Node) -> int:
         lane = self._lanes[node]
         return lane.depth if isinstance(lane, Lane) else 0
 
-    def _all_for(self, primary: Node) -> list[Node]:
-        return [node for group in self._choosing.ranks(primary).groups for node in group]
-
-    def _other(self, primary: Node, than: Node) -> Node | None:
-        return self._choosing.another(primary, than)
-
-    def _ask(self, node: Node, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
-        return self._lanes[node].submit(OwnPayload(payload), decode, timeout)
-
-    def on_changed(self) -> None:
-        """Who may be read from has changed: what waits for somebody looks again."""
-        self._choosing.changed()
-        self._look_again()
-
-    def _look_again(self) -> None:
-        resting = self._resting
-        for reply in self._unread.parked.withdraw(lambda one: one not in resting):
-            self.reroute(reply)
-
     def rest(self, reply: Reply, seconds: float) -> None:
         """Issue it again in so many seconds."""
-        self._resting.add(reply)
         self._refused = self._owners[slots_in(reply.payload)[0]]
-        self._unread.take_over(reply)
-        self.loop.call_later(seconds, self._rested, reply)
-
-    def _rested(self, reply: Reply) -> None:
-        self._resting.discard(reply)
-        if not self.closed:
-            self._look_again()
+        super().rest(reply, seconds)
 
     def _why_unread(self) -> str:
         """Why nobody may be read from."""
         primary = self._refused
         if primary is self._cluster.nowhere:
             return self._cluster.why_unknown()
-        bound = self._choosing.reading.max_lag
-        told = []
-        for replica in primary.replicas:
-            figures = replica.figures
-            if not figures.proven:
-                why = figures.trouble
-            elif monotonic() - figures.fresh_at <= bound:
-                why = "it says that its slot is elsewhere"
-            elif figures.fresh_at > -inf:
-                why = f"it is behind by more than REDIS_READ_MAX_LAG_SECONDS={bound:g}"
-            else:
-                why = figures.trouble or "how far it is behind is not known yet"
-            told.append(f"{replica.address}: {why}")
-        return (
-            f"no replica of {primary.address} may be read from ({'; '.join(told) or 'it has none'})"
-            "; REDIS_READ_FROM=prefer-replica reads from the primary then"
+        return self._why_none(
+            primary.address,
+            [(replica.address, replica.figures) for replica in primary.replicas],
+            fit="it says that its slot is elsewhere",
+            none="it has none",
         )
 
     # -- what was issued, and has to go elsewhere ------------------------------------------
@@ -289,38 +234,9 @@ class ReadingLane(ClusterLane):
         else:
             super().reroute(reply)
 
-    def leave(self, node: Node) -> None:
-        """Reads that wait to be sent to ``node`` are asked of another. O(waiting there)."""
-        lane = self._lanes.get(node)
-        if isinstance(lane, Lane):
-            waiting = lane.withdraw(self.only_reads)
-            self._counts.moved_on += len(waiting)
-            for reply in waiting:
-                self.reroute(reply)
-
-    def give_up(self, node: Node) -> None:
-        """Reads that ``node`` does not answer are asked of another, if there is one. What it may
-        answer later is nobody's. O(in flight there)."""
-        self.leave(node)
-        lane = self._lanes.get(node)
-        policy = self._cluster.settings.retry
-        if not isinstance(lane, Lane) or policy.mode == "never":
-            return
-        late = [
-            reply
-            for reply in lane.owed()
-            if not reply.done()
-            and reply.attempts < policy.max_retries
-            and self.only_reads(reply)
-            and self._has_another(reply, lane)
-        ]
-        if late:
-            self._counts.moved_on += len(late)
-            self.resending.settle(str(node.address), late)
-
-    def _has_another(self, reply: Reply, lane: Lane) -> bool:
+    def _place_for(self, reply: Reply) -> Target | None:
         slots = slots_in(reply.payload)
-        return not self._together(slots) or self._reading_target(slots) is not lane
+        return self._reading_target(slots) if self._together(slots) else None
 
     def listen(self, node: Node) -> None:
         """Tell ``node`` that it is read from though it is a replica: a connection that was made
@@ -355,23 +271,10 @@ class ReadingLane(ClusterLane):
         """See ``ClusterLane.close``."""
         if not self.closed:
             self._unread.close(self._is_closed)
-            if self._hedging is not None:
-                self._hedging.close()
-            if self._writes is not None:
-                self._copies.writes.remove(self._writes)
-                self._copies.by_others.absorb(self._writes)
+            self._stop_reading()
         super().close()
 
 
 def _forget(answer: Future[Any]) -> None:
     if not answer.cancelled():
         answer.exception()
-
-
-def _all_read(payload: bytes, size: int) -> bool:
-    """Whether a replica may answer all of these."""
-    for command in commands_in(payload, size):
-        name, slot = named_slot(command)
-        if not (READS[name] if slot is not None else only_reads(unpack(command)[0])):
-            return False
-    return True

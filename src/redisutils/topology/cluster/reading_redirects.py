@@ -17,8 +17,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Final, Protocol
 
-from redisutils.connection.reply import Batch, Reply
-from redisutils.errors import Outcome
+from redisutils.connection.reply import Reply
 from redisutils.retry import TRANSIENT
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.reading import Copies
@@ -41,8 +40,10 @@ class ReadingLaneOver(LaneOver, Protocol):
     def read_at_primary(self, reply: Reply) -> None:
         """Let the primary answer it, if that may be asked."""
 
-    def rest(self, reply: Reply, seconds: float) -> None:
-        """Issue it again in so many seconds."""
+    def issue_refused(
+        self, reply: Reply, code: str, pause: float, issue: Callable[[Reply], None]
+    ) -> None:
+        """A server has refused a read: ``issue`` it again, after so many seconds."""
 
     def give_up(self, node: Node) -> None:
         """Reads that ``node`` does not answer are asked of another, if there is one."""
@@ -109,20 +110,11 @@ class ReadingRedirects(Redirects):
         """Issue it again, after a pause if that has been done before."""
         if self._too_often(reply) or monotonic() >= reply.deadline:
             return False
-        reply.redirects += 1
         pause = 0.0
-        if reply.redirects > AT_ONCE:
+        paused = reply.redirects + 1 - AT_ONCE
+        if paused > 0:
             backoff = self._cluster.settings.retry.backoff
-            pause = max(SHORTEST_PAUSE, backoff.delay(reply.redirects - AT_ONCE))
-        self._cluster.metrics.retried(code, (reply,), pause)
-        self._copies.counts.moved_on += 1
-        if reply.fate is not Outcome.UNKNOWN:
-            reply.fate = Outcome.REJECTED
-        if isinstance(reply, Batch):
-            reply.values = []
-        if pause:
-            self._over.rest(reply, pause)
-        else:
-            issue(reply)
+            pause = max(SHORTEST_PAUSE, backoff.delay(paused))
+        self._over.issue_refused(reply, code, pause, issue)
         self._over.passed(reply)
         return True

@@ -207,7 +207,8 @@ def cursor_in(words: Sequence[bytes]) -> int | None:
 def with_cursor(words: Sequence[bytes], cursor: int) -> bytes:
     """A SCAN for one primary: packed, with its own cursor and the caller's other arguments."""
     command: list[Any] = [words[0], cursor, *words[2:]]
-    return pack_command(tuple(command))  # type: ignore[no-any-return]
+    packed: bytes = pack_command(tuple(command))
+    return packed
 
 
 def slot_of_pattern(words: Sequence[bytes]) -> int | None:

@@ -9,6 +9,7 @@ standing  what a server tells of its replication, and what follows from two of t
 watching  keeps the figures: one look a second at those that are read from
 writes    what this program has written lately, slot by slot
 hedging   asking a second one when the first takes longer than is usual
+reader    what all lanes that read from copies have in common
 ========= =====================================================================================
 
 None of it knows of slots or sentinels: a server that has a copy is a ``Copy``, wherever it is.

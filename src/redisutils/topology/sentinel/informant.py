@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from contextvars import Context
 from dataclasses import replace
 from time import monotonic
@@ -195,17 +196,16 @@ class Informant:
             # With RESP2 a connection that listens can be asked nothing.
             same = connection.protocol_version == 3
             ear = connection if same else await self._open()
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await _Listening(ear, self._heard, self._refused).begun
-            except TimeoutError:
-                ear.close()
-                raise ConnectFailed(
-                    f"{self.options.peer} did not answer SUBSCRIBE within {PATIENCE:g} s"
-                ) from None
-            except BaseException:
-                ear.close()
-                raise
+            with ExitStack() as undo:  # what has not subscribed can be asked nothing, either
+                undo.callback(ear.close)
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        await _Listening(ear, self._heard, self._refused).begun
+                except TimeoutError:
+                    raise ConnectFailed(
+                        f"{self.options.peer} did not answer SUBSCRIBE within {PATIENCE:g} s"
+                    ) from None
+                undo.pop_all()
             self._ear = ear
         return connection
 

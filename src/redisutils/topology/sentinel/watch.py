@@ -7,7 +7,7 @@ All sentinels are asked at once, over and over: now and then (see
 a connection to the primary has died, or somebody has nowhere to connect to. A round is over when a
 majority of all that there are says the same; else when all have answered or failed, or after
 ``GRACE`` seconds if any has answered, and then those decide that have: see
-:func:`redisutils.topology.sentinel.answers.decide`. One that does not answer holds up nothing.
+:mod:`redisutils.topology.sentinel.whereabouts`. One that does not answer holds up nothing.
 
 What one alone has to say is no reason to move: see :mod:`redisutils.topology.sentinel.suspicion`.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from functools import partial
 from time import monotonic
@@ -30,18 +30,12 @@ from redisutils.errors import PoolClosed, RedisUtilsError
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.topology.plan import SentinelPlan
-from redisutils.topology.sentinel.answers import (
-    Answer,
-    Primary,
-    Replica,
-    Survey,
-    backers,
-    decide,
-)
+from redisutils.topology.sentinel.answers import Answer, Primary, Replica, Survey
 from redisutils.topology.sentinel.company import Company
 from redisutils.topology.sentinel.informant import ABORTED, PROMOTING, SWITCHED, Informant, concerns
 from redisutils.topology.sentinel.pace import WRONG, Pace
 from redisutils.topology.sentinel.suspicion import PROMOTION, RUMOUR, Suspicion
+from redisutils.topology.sentinel.whereabouts import Whereabouts
 
 __all__ = ["Watch"]
 
@@ -52,10 +46,6 @@ GRACE: Final = 0.5
 
 ROUND: Final = 4.0
 """Seconds for a round at most: to connect to one, and its answer."""
-
-BEHIND: Final = 10.0
-"""Seconds after which an older epoch is taken, if a majority of all sentinels stays with it: they
-were set up anew. Who has just not heard of a failover does within two."""
 
 
 class Watch:
@@ -70,8 +60,6 @@ class Watch:
     def __init__(self, plan: SentinelPlan, metrics: PoolMetrics) -> None:
         self.plan = plan
         self.name = plan.master
-        self.present: Primary | None = None
-        """Where the primary is, as far as is known."""
         self.replicas: tuple[Replica, ...] = ()
         """Its replicas, as sentinels tell."""
         self.on_moved: Callable[[Address, Address], None] = lambda *_: None
@@ -81,6 +69,7 @@ class Watch:
         self._metrics = metrics
         self._home = Home.of(asyncio.get_running_loop())
         self._company = Company(plan, self._hear)
+        self._where = Whereabouts(self._has_moved, self._begun_anew)
         self._task: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
@@ -88,11 +77,15 @@ class Watch:
         self._doubted = False
         self._heard_any = True  # in the last round
         self._answers: tuple[Answer, ...] = ()
-        self._behind_since: float | None = None
         self._pace = Pace()
 
     def __repr__(self) -> str:
         return f"<Watch of {self.name}: {self.present}, {len(self._company)} sentinels>"
+
+    @property
+    def present(self) -> Primary | None:
+        """Where the primary is, as far as is known."""
+        return self._where.present
 
     # -- for whoever connects --------------------------------------------------------
 
@@ -152,10 +145,7 @@ class Watch:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Closed; or cancelled by somebody, and whoever connects next begins anew."""
-        for told in self._waiting:
-            if not told.done():
-                told.set_result(None)
-        self._waiting.clear()
+        _tell(self._waiting)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)
         if self.suspicion and not self._closed:
@@ -188,9 +178,7 @@ class Watch:
             except Exception as error:  # noqa: BLE001  # told by _failed
                 self._failed(error)
             finally:
-                for told in waiting:
-                    if not told.done():
-                        told.set_result(None)
+                _tell(waiting)
             pause = self._pause()
             briefly = False
             try:
@@ -202,11 +190,11 @@ class Watch:
     def _pause(self) -> float:
         """Seconds until the next round."""
         unsettled = any(
-            answer.failing_over or self._contradicts(answer) for answer in self._answers
+            answer.failing_over or self._where.contradicted_by(answer) for answer in self._answers
         )
         few = 2 * len(self._answers) <= self._company.size(self._answers)
         down = any({"s_down", "o_down"} & answer.flags for answer in self._answers)
-        behind = self._behind_since is not None
+        behind = self._where.is_behind
         wrong = self.present is None or self._doubted or down or few or behind
         return self._pace.pause(urgent=bool(self.suspicion), unsettled=unsettled, wrong=wrong)
 
@@ -236,17 +224,21 @@ class Watch:
                     self._weigh(asked[task], answer)
             if answers:
                 end = min(end, monotonic() + GRACE)
-            decided = self._decide(answers.values(), final=False)
+            decided = self._decide(answers, final=False)
         if not decided:
-            self._decide(answers.values(), final=True)
+            self._decide(answers, final=True)
         self._heard_any = bool(answers)
         self._answers = tuple(answers.values())
         for task in pending:
             task.add_done_callback(partial(self._late, asked[task]))
-        if (told := self.suspicion.review(self._contradicts)) is not None:
+        if (told := self.suspicion.review(self._where.contradicted_by)) is not None:
             self._note(told)
         self._learn()
         await asyncio.sleep(0.01)  # however much news there is
+
+    def _decide(self, answers: Mapping[str, Answer], *, final: bool) -> bool:
+        told = tuple(answers.values())
+        return self._where.decide(told, self._company.size(told), final=final)
 
     def _result(self, informant: Informant, task: asyncio.Task[Answer]) -> Answer | None:
         if task.cancelled():
@@ -272,41 +264,7 @@ class Watch:
 
     # -- conclusions -----------------------------------------------------------------
 
-    def _decide(self, answers: Iterable[Answer], *, final: bool) -> bool:
-        """Move if they say so. Not ``final``: only if those that are missing can change nothing.
-
-        Returns whether there is nothing more to wait for.
-        """
-        answers = list(answers)
-        size = self._company.size(answers)
-        found = decide(answers, self.present)
-        if found is None:
-            return self._begin_anew(answers, size) if final else False
-        sure = 2 * backers(answers, found) > size
-        if sure or final:
-            self._behind_since = None
-            self._adopt(found)
-        return sure
-
-    def _begin_anew(self, answers: list[Answer], size: int) -> bool:
-        """All that answer speak of an older epoch than we know, or of none."""
-        found = decide(answers, None)
-        if found is None or 2 * backers(answers, found) <= size:
-            self._behind_since = None
-            return False
-        now = monotonic()
-        if self._behind_since is None:
-            self._behind_since = now
-        elif now - self._behind_since >= BEHIND:
-            self._behind_since = None
-            self._note("sentinels have begun anew, and count from a lower epoch")
-            self._adopt(found)
-        return True
-
-    def _adopt(self, found: Primary) -> None:
-        old, self.present = self.present, found
-        if old is None or old.address == found.address:
-            return
+    def _has_moved(self, old: Address, new: Address) -> None:
         self.suspicion.drop()
         self._metrics.failovers += 1
         self._metrics.events.note(
@@ -314,21 +272,15 @@ class Watch:
             logging.WARNING,
             "%s has moved from %s to %s",
             self.name,
-            old.address,
-            found.address,
-            old=str(old.address),
-            new=str(found.address),
+            old,
+            new,
+            old=str(old),
+            new=str(new),
         )
-        self.on_moved(old.address, found.address)
+        self.on_moved(old, new)
 
-    def _contradicts(self, answer: Answer) -> bool:
-        """Whether it names another primary, of a later failover than we know of."""
-        present = self.present
-        return (
-            present is not None
-            and answer.address not in (None, present.address)
-            and answer.epoch > present.epoch
-        )
+    def _begun_anew(self) -> None:
+        self._note("sentinels have begun anew, and count from a lower epoch")
 
     # -- suspicion -------------------------------------------------------------------
 
@@ -353,7 +305,7 @@ class Watch:
         self._wake()
 
     def _weigh(self, informant: Informant, answer: Answer) -> None:
-        if self._contradicts(answer):
+        if self._where.contradicted_by(answer):
             self._suspect(informant, RUMOUR, f"says that it has moved to {answer.address}")
 
     def _suspect(self, informant: Informant, seconds: float, what: str) -> None:
@@ -367,7 +319,7 @@ class Watch:
     def _late(self, informant: Informant, task: asyncio.Task[Answer]) -> None:
         """An answer that no round has waited for."""
         answer = self._result(informant, task)
-        if answer is not None and self._contradicts(answer) and not self._closed:
+        if answer is not None and self._where.contradicted_by(answer) and not self._closed:
             self._weigh(informant, answer)
             self._wake()
 
@@ -396,10 +348,7 @@ class Watch:
         self._closed = True
         if self._task is not None:
             self._task.cancel()
-        for told in self._waiting:
-            if not told.done():
-                told.set_result(None)
-        self._waiting.clear()
+        _tell(self._waiting)
         for informant in self._company:
             informant.abandon()
 
@@ -410,3 +359,11 @@ class Watch:
             await asyncio.wait([self._task])
         await asyncio.gather(*(informant.aclose() for informant in self._company))
         self.abandon()  # those who wanted to know meanwhile
+
+
+def _tell(waiting: list[asyncio.Future[None]]) -> None:
+    """A round is over, or there will be none."""
+    for told in waiting:
+        if not told.done():
+            told.set_result(None)
+    waiting.clear()
