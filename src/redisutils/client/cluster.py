@@ -69,7 +69,8 @@ _MERGED: Final[Mapping[str, Any]] = {
 """What redis-py makes of the answers of several nodes, by the command's name."""
 
 
-class RedisCluster(AsyncClusterManagementCommands, Members, Redis):  # type: ignore[misc]  # as redis-py's
+# redis-py's own bases do not agree over command_info, readonly and readwrite.
+class RedisCluster(AsyncClusterManagementCommands, Members, Redis):  # type: ignore[misc]
     """A cluster's client. Safe to use from any number of tasks.
 
     ``RedisCluster(host=…, port=…)``, ``RedisCluster(startup_nodes=[…])`` and
@@ -216,7 +217,7 @@ class RedisCluster(AsyncClusterManagementCommands, Members, Redis):  # type: ign
             )
         )
 
-    def scan_iter(  # type: ignore[override]  # redis-py's has several signatures of its own
+    def scan_iter(  # type: ignore[override]  # of its bases one says Iterator: the blocking client's
         self, match: Any = None, count: int | None = None, _type: str | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """All keys of the cluster; with ``target_nodes`` those of certain nodes."""

@@ -81,8 +81,9 @@ class Redis(Road):
         kwargs = hide(kwargs)
         adapter = AdapterPool.of(connection_pool, kwargs)
         ours = connection_pool is None
+        pool: Any = adapter  # redis-py's face, another class
         super().__init__(
-            connection_pool=adapter,  # type: ignore[arg-type]  # the same face, another class
+            connection_pool=pool,
             single_connection_client=single_connection_client,
             event_dispatcher=event_dispatcher,
         )

@@ -52,7 +52,7 @@ _GET: Final = [f"*2\r\n$3\r\nGET\r\n${length}\r\n" for length in range(256)]
 class Road(redis.asyncio.Redis):
     """The part of our client that issues commands. See :class:`~redisutils.client.redis.Redis`."""
 
-    connection_pool: AdapterPool  # type: ignore[assignment]  # the same face, another class
+    connection_pool: AdapterPool  # type: ignore[assignment]  # redis-py's face, another class
     _private: PrivateLane | None
     """Of a client on a connection of its own."""
     _origin: Road | None
