@@ -15,6 +15,8 @@ commands without a key go to the default node  to any primary, until ``set_defau
 ``pipeline()`` is no transaction               of ``RedisCluster(…)`` neither; of a pool's client it
                                                is, as ``Redis.pipeline()``
 blocking commands hold up their connection     take one of their own
+``db`` must be 0                               any that the servers have: Valkey 9 can
+                                               (``cluster-databases``), others have 0 alone
 ``nodes_manager``                              the methods only
 =============================================  ====================================================
 """
