@@ -46,7 +46,7 @@ from redis.exceptions import (
 from redisutils.address import Address
 from redisutils.client.callbacks import settled
 from redisutils.client.cluster_arguments import cluster_kwargs
-from redisutils.client.cluster_lane import WithDefault
+from redisutils.client.cluster_lane import WithDefault, submit_at
 from redisutils.client.cluster_members import Members
 from redisutils.client.cluster_nodes import address_in
 from redisutils.client.cluster_pipeline import ClusterPipeline, pairs_by_slot
@@ -173,7 +173,7 @@ class RedisCluster(AsyncClusterManagementCommands, Members, Redis):  # type: ign
         lane = self._own_lane()
         decode = self._decode and NEVER_DECODE not in options
         answers: list[Any] = await asyncio.gather(
-            *[lane.lane_of(node).submit(payload, decode, self._timeout) for node in nodes],
+            *[submit_at(lane, node, payload, decode, self._timeout) for node in nodes],
             return_exceptions=True,
         )
         named = [(str(node.address), answer) for node, answer in zip(nodes, answers, strict=True)]
