@@ -49,9 +49,8 @@ async def test_valkey_has_those_that_it_is_given(node: EmbeddedServer, server_ki
         assert await ours.set("k", "v") is True
         assert await ours.get("k") == b"v"
         assert await ours.execute_command("DBSIZE") == 1
-        async with ours.pipeline() as pipeline:
-            pipeline.set("l", 1)
-            await pipeline.execute()
+        pipeline: Any = ours.pipeline()
+        await pipeline.set("l", 1).execute()
     settings: dict[str, Any] = {
         "mode": "cluster",
         "nodes": [(node.host, node.port)],

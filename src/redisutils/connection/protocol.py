@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
         self._expected: deque[Issued | Reply] = deque()
         self._out: list[bytes] = []
         self._flush_at = 1
-        self._timing = Timing(metrics)
+        self._timing = Timing(peer, metrics)
         self._asleep = 0  # how often not to stay awake for answers
         self._awake_until = 0.0  # when it turns out that doing so was in vain
         self._silence = silence
