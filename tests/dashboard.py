@@ -257,6 +257,7 @@ def made_up(at: float, **changes: Any) -> Frame:
             {
                 "at": at - 5,
                 "command": "KEYS",
+                "server": "127.0.0.1:7000",
                 "key": None,
                 "request_bytes": 24,
                 "reply_size": 881,

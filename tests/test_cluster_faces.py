@@ -443,7 +443,6 @@ async def test_ways_to_make_one(cluster: EmbeddedCluster) -> None:
     ("options", "words"),
     [
         ({}, "startup_nodes"),
-        ({"host": "h", "db": 1}, "db=1: .*only database 0"),
         ({"host": "h", "path": "/x"}, "path= cannot"),
         ({"host": "h", "policy_resolver": object()}, "policy_resolver= cannot"),
         ({"host": "h", "address_remap": lambda at: at}, "address_remap= cannot.*address_map="),

@@ -402,3 +402,13 @@ async def test_a_hot_node_is_seen_by_the_commands_that_it_answers(
         await asyncio.gather(*(pool.client.incr(key) for _ in range(2000)))
         notes = (await pool.health()).notes
         assert any(f":{cluster.primaries[1].port} answers" in note for note in notes), notes
+
+
+async def test_the_slow_log_says_which_node_it_was(cluster: EmbeddedCluster) -> None:
+    async with cluster_pool(cluster) as pool:
+        for primary in cluster.primaries:
+            key = next(keys_of(cluster, primary))
+            await pool.client.set(key, primary.port)
+        slow = pool.metrics().slow
+    wrote = sorted(one.server for one in slow if one.command == "SET")
+    assert wrote == sorted(f"{node.host}:{node.port}" for node in cluster.primaries)

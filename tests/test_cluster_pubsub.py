@@ -123,7 +123,7 @@ def shard_channels(cluster: EmbeddedCluster, each: int = 1) -> list[str]:
 
 
 def home_of(pubsub: Any, cluster: EmbeddedCluster) -> EmbeddedServer:
-    port = pubsub.connection._subscriptions._home.address.port
+    port = pubsub.connection._mail._home.address.port
     return next(node for node in cluster.nodes if node.port == port)
 
 
@@ -285,7 +285,7 @@ async def test_handlers_and_listen(telling: EmbeddedCluster) -> None:
         await pubsub.sunsubscribe()
         kinds = [message["type"] async for message in pubsub.listen()]
         assert kinds == ["unsubscribe", "punsubscribe", "sunsubscribe"]
-        await until(lambda: not pubsub.connection._subscriptions._branches)
+        await until(lambda: not pubsub.connection._mail._branches)
 
 
 async def test_what_is_subscribed_to_again_is_not_interrupted(cluster: EmbeddedCluster) -> None:
@@ -482,7 +482,7 @@ async def test_a_home_that_moves_is_not_heard_twice(cluster: EmbeddedCluster) ->
         await pubsub.ssubscribe(*shard_channels(cluster))  # so that all nodes stay connected
         await pubsub.subscribe("plain")
         await confirmed(pubsub, 4)
-        subscriptions = pubsub.connection._subscriptions
+        subscriptions = pubsub.connection._mail
         nodes = list(subscriptions._branches)
         heard: Counter[bytes] = Counter()
         witnesses: list[Any] = [pool.client.pubsub(node=node.address) for node in nodes]
@@ -576,11 +576,11 @@ async def test_a_silent_node_is_left_for_another(cluster: EmbeddedCluster) -> No
     ):
         await pubsub.subscribe("plain")
         await confirmed(pubsub, 1)
-        home = pubsub.connection._subscriptions._home.address.port
+        home = pubsub.connection._mail._home.address.port
         (proxy,) = [each for each in network.proxies.values() if each.port == home]
         proxy.blackhole()
         assert await confirmed(pubsub, 1) == [("subscribe", b"plain")]
-        assert pubsub.connection._subscriptions._home.address.port != home
+        assert pubsub.connection._mail._home.address.port != home
         await other.client.publish("plain", "m")
         assert await messages(pubsub, 1) == [(b"plain", b"m")]
         network.restore()
@@ -603,7 +603,7 @@ async def test_where_nobody_can_be_reached_nothing_is_subscribed(cluster: Embedd
             with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
                 await subscribe(channel)
         assert not pubsub.subscribed
-        assert not pubsub.connection._subscriptions._wanted
+        assert not pubsub.connection._mail._wanted
         # Where others can be reached, they are subscribed to.
         other = next(name for name in shard_channels(cluster) if name != channel)
         network.proxies[cluster.node_for(other)].restore()

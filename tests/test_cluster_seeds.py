@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from time import monotonic
 from typing import Any
 
@@ -15,7 +14,7 @@ from redisutils.connection.embedded import free_port
 from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
 from redisutils.topology.cluster.cluster import Cluster
 
-from .clusters import cluster_pool, keys_of, other_primary, told
+from .clusters import cluster_pool, keys_of, other_primary
 from .ours import until
 
 NOWHERE = "no-such-host.invalid"
@@ -130,33 +129,3 @@ async def test_a_wrong_password_is_told_at_once(cluster: EmbeddedCluster) -> Non
     assert outcome_of(caught.value) is Outcome.NOT_SENT
     assert "guess" not in str(caught.value)
     assert "password" in str(caught.value).lower()
-
-
-@pytest.fixture
-async def named(cluster: EmbeddedCluster) -> AsyncIterator[EmbeddedCluster]:
-    """The nodes announce a name that nobody resolves."""
-    names = ("cluster-announce-hostname", NOWHERE)
-    for node in cluster.nodes:
-        told(node, "CONFIG", "SET", *names, "cluster-preferred-endpoint-type", "hostname")
-    await until(
-        lambda: all(
-            str(told(node, "CLUSTER", "SHARDS")).count(NOWHERE) > 5 for node in cluster.nodes
-        ),
-        "the name to be known to all",
-    )
-    yield cluster
-    for node in cluster.nodes:
-        told(node, "CONFIG", "SET", names[0], "", "cluster-preferred-endpoint-type", "ip")
-
-
-async def test_names_that_do_not_resolve_are_translated(named: EmbeddedCluster) -> None:
-    places = {(NOWHERE, node.port): (node.host, node.port) for node in named.nodes}
-    assert await works(named, address_map=places) < 5
-
-
-async def test_names_that_do_not_resolve_are_told(named: EmbeddedCluster) -> None:
-    async with cluster_pool(named, max_retries=1, command_timeout=2.0) as pool:
-        with pytest.raises(RedisError) as caught:
-            await pool.client.get("k")
-    assert outcome_of(caught.value) is Outcome.NOT_SENT
-    assert NOWHERE in str(caught.value)

@@ -414,6 +414,8 @@ def test_each_of_three_nodes_is_told_and_which_is_down(screen: Page) -> None:
     play(screen, minutes())
     health(screen, "healthy")
     expect(panel).to_be_hidden()  # there is but one
+    where = screen.locator("#slow tbody").get_by_text("127.0.0.1:7000")
+    expect(where).to_be_hidden()
     third = 1 / 3
     nodes = [
         node(1, slots=third, ranges="0-5460", rate=1000.0),
@@ -442,6 +444,7 @@ def test_each_of_three_nodes_is_told_and_which_is_down(screen: Page) -> None:
     expect(screen.locator(".slotmap span")).to_have_count(3)
     expect(screen.locator('.slotmap [data-state="bad"]')).to_have_count(1)
     expect(screen.locator("#suspects")).to_contain_text("2 of 5 nodes down")
+    expect(where).to_be_visible()
     assert screen.evaluate(POOR_CONTRAST) == []
 
 

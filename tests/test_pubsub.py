@@ -271,7 +271,7 @@ async def test_a_slow_reader_keeps_a_bounded_number(
         for number in range(count):
             await client.publish("news", f"{number}:".ljust(size, "x"))
         # One read of the socket may hold more than fits; no second one is made.
-        assert len(connection._inbox) <= small_inbox + 256 * 1024 // size + 1
+        assert len(connection._mail) <= small_inbox + 256 * 1024 // size + 1
         for number in range(count):
             message = await next_message(pubsub)
             assert message["data"].startswith(b"%d:" % number)
@@ -286,9 +286,9 @@ async def test_a_flood_is_not_kept_in_memory(
         for _ in range(20_000):
             pipe.publish("news", "x")
         await pipe.execute()
-        await until(lambda: len(connection._inbox) >= small_inbox)
+        await until(lambda: len(connection._mail) >= small_inbox)
         # As many small ones as one read of a socket brings.
-        assert len(connection._inbox) <= small_inbox + 256 * 1024 // 30
+        assert len(connection._mail) <= small_inbox + 256 * 1024 // 30
 
 
 async def test_ping_and_health_checks(clean_server: EmbeddedServer) -> None:

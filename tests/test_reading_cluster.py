@@ -419,14 +419,18 @@ async def test_own_writes_are_those_of_own_connections_too(whole: EmbeddedCluste
         one: Any = client.client()
         await one.set("{5}w", "mine")
         await one.aclose()  # its lane is gone, and not what it has written
+        (primary,) = whole.primaries
+        named = f"{primary.host}:{primary.port}"
+        await client.execute_command("SET", "{6}w", "mine", target_nodes=named)
+        await client.execute_command("GET", "{2}w", target_nodes=named)
         for node in whole.nodes:
             told(node, "CONFIG", "RESETSTAT")
-        for number in 1, 3, 5:
+        for number in 1, 3, 5, 6:
             assert await client.get(f"{{{number}}}w") == b"mine"
         assert await client.llen("{4}w") == 1
         assert await client.get("{2}w") is None
         of_primary, *of_replicas = counted(whole)
-        assert (of_primary, sum(of_replicas)) == (3, 1)
+        assert (of_primary, sum(of_replicas)) == (4, 1)
         assert counted(whole, "llen") == [1, 0, 0]
 
 

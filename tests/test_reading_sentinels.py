@@ -169,6 +169,23 @@ async def test_own_writes_are_those_of_others_of_this_pool_too(group: EmbeddedSe
         told(group.primary, "FLUSHALL")
 
 
+async def test_own_writes_are_those_of_a_single_connection_too(group: EmbeddedSentinels) -> None:
+    async with reading(group, "replica", read_own_writes_seconds=60) as pool:
+        one: Any = pool.client.client()
+        await one.get("{2}w")  # to read notes nothing
+        await one.set("{1}w", "mine")
+        await one.pipeline().set("{3}w", "mine").execute()
+        for node in (group.primary, *group.replicas):
+            told(node, "CONFIG", "RESETSTAT")
+        for key, value in (("{1}w", b"mine"), ("{3}w", b"mine"), ("{2}w", None)):
+            assert await pool.client.get(key) == value
+        await one.aclose()
+        assert await pool.client.get("{1}w") == b"mine"
+        of_primary, *of_replicas = counted(group)
+        assert (of_primary, sum(of_replicas)) == (3, 1)
+        told(group.primary, "FLUSHALL")
+
+
 async def test_own_writes_in_a_slot_are_no_others(group: EmbeddedSentinels) -> None:
     async with reading(group, "replica", read_own_writes_seconds=60) as pool:
         async with pool.get() as own:

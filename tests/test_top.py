@@ -334,7 +334,8 @@ def frame(**others: Any) -> Frame:
         "retries": [{"reason": "LOADING", "rate": 1.5, "total": 9}],
         "commands": [{"name": f"CLIENT COMMAND{n}", "rate": 1.0, "mean": 1e-4, "p50": 1e-4,
                       "p99": 1e-3, "errors": float(n), "split": split} for n in range(12)],
-        "slow": [{"at": 1_699_999_900.0, "command": "HGETALL", "key": "k" * 99,
+        "slow": [{"at": 1_699_999_900.0, "command": "HGETALL", "key": "k" * 9,
+                  "server": "elsewhere:6379",
                   "request_bytes": 99, "reply_size": None, "seconds": 1.5, "split": split}] * 32,
         "breaker": {"state": "open", "seconds": 3.0, "failures": 5, "trips": 1, "refused": 12,
                     "error": "refused"},
@@ -404,6 +405,7 @@ def test_each_of_three_nodes_has_its_line() -> None:
     screen = Screen("somewhere")
     screen.take(News((frame(nodes=nodes(3), nodes_in_all=6),)))
     text = shown(screen, 130)
+    assert "kkk at elsewhere:6379" in text
     assert re.search(r"● redis-0:6379 +healthy +33% +1.00k +━+╸? +2.00 ms +7", text)
     assert re.search(r"↳ redis-0:63790 +replica +1.00 s, 2.0 kB unconfirmed", text)
     assert re.search(r"✖ redis-2:6379 +down, refused +33%", text)

@@ -26,7 +26,7 @@ class _NoTiming(Timing):
     """Measures no command, and keeps no moment."""
 
     def __init__(self, metrics: PoolMetrics) -> None:
-        super().__init__(metrics)
+        super().__init__("nobody", metrics)
         self.skip = sys.maxsize
         self.writes = _Nowhere()
 

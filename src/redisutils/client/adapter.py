@@ -6,38 +6,25 @@ redis-py's own ``PubSub`` and ``Monitor`` work on it unchanged, and so does code
 
 from __future__ import annotations
 
-import inspect
 import weakref
-from collections.abc import Awaitable, Callable
-from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import redis.asyncio
 from redis._parsers import Encoder
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
 from redis.event import EventDispatcher
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.himport import HImportRegistry
 
 from redisutils.address import Address
+from redisutils.client.adapter_connection import AdapterConnection
 from redisutils.client.arguments import connect_options, driver_info, pool_settings, refuse_unknown
-from redisutils.client.inbox import Inbox
 from redisutils.client.plans import plan_from
 from redisutils.client.source import LazySource, Source
-from redisutils.client.vigil import Vigil
-from redisutils.connection.packing import pack
-from redisutils.connection.protocol import Connection
-from redisutils.errors import ConnectFailed, ConnectionLost, LeaseReleased, PoolTimeout
-from redisutils.pool.pool import Lease
 from redisutils.secret import hide
 
 if TYPE_CHECKING:
     from redisutils.client.cluster_connection import ClusterConnection
 
-__all__ = ["AdapterConnection", "AdapterPool"]
+__all__ = ["AdapterPool"]
 
 _SECRETS = frozenset(
     """password username ssl_password credential_provider sentinel_username
@@ -142,11 +129,11 @@ class AdapterPool:
             home: of a cluster: see ``ClusterConnection``.
         """
         if not self.source.clustered:
-            return AdapterConnection(self)
+            return AdapterConnection(self.source, self.get_encoder(), self.connection_kwargs)
         # Imported by those who have one.
         from redisutils.client.cluster_connection import ClusterConnection
 
-        return ClusterConnection(self.source, self.get_encoder(), _Pushes(), home)
+        return ClusterConnection(self.source, self.get_encoder(), home)
 
     async def get_connection(
         self,
@@ -219,198 +206,3 @@ class AdapterPool:
 _TAKEN_OVER: weakref.WeakKeyDictionary[Any, AdapterPool] = weakref.WeakKeyDictionary()
 """redis-py's pools that clients were made from. Clients of one pool share one of ours, which goes
 when that pool is collected: its own ``aclose`` does not know of it."""
-
-
-class AdapterConnection:
-    """redis-py's connection interface on one of our connections: send, and read what comes.
-
-    For PubSub and MONITOR, where replies are no answers. It reconnects when told to
-    (``connect``) and then calls its connect callbacks, by which PubSub subscribes anew.
-    """
-
-    def __init__(self, pool: AdapterPool) -> None:
-        self._pool = pool
-        kwargs = pool.connection_kwargs
-        options, settings = pool.source.options, pool.source.settings
-        self.host, self.port, self.db = options.host, options.port, options.database
-        self.protocol = options.protocol
-        self.encoder = pool.get_encoder()
-        self.socket_timeout = settings.command_timeout
-        backoff = settings.retry.backoff
-        # Subscribing twice does no harm, so pub/sub may always try again.
-        self.retry = Retry(
-            ExponentialWithJitterBackoff(base=backoff.base, cap=backoff.cap),
-            settings.retry.max_retries,
-            # Of what redis-py repeats, not what was closed on purpose: that stays closed.
-            (ConnectFailed, ConnectionLost, PoolTimeout, RedisTimeoutError),
-        )
-        interval = settings.health_check_interval
-        self.health_check_interval = 0.0 if interval == inf else interval
-        self.next_health_check = 0.0
-        self._vigil = Vigil(interval, self.socket_timeout)
-        self.client_name = kwargs.get("client_name")
-        self.credential_provider = kwargs.get("credential_provider")
-        self._parser = _Pushes()
-        self._callbacks: list[weakref.WeakMethod[Callable[..., Any]]] = []
-        self._lease: Lease[Connection] | None = None
-        self._inbox: Inbox | None = None
-        self._retired = False
-
-    def __repr__(self) -> str:
-        state = repr(self._lease.item) if self._lease is not None else "not connected"
-        return f"<AdapterConnection {state}>"
-
-    @property
-    def is_connected(self) -> bool:
-        return self._lease is not None and not self._lease.item.closed
-
-    def register_connect_callback(self, callback: Callable[..., Any]) -> None:
-        reference = weakref.WeakMethod(callback)
-        if reference not in self._callbacks:
-            self._callbacks.append(reference)
-
-    def deregister_connect_callback(self, callback: Callable[..., Any]) -> None:
-        reference = weakref.WeakMethod(callback)
-        if reference in self._callbacks:
-            self._callbacks.remove(reference)
-
-    async def connect(self) -> None:
-        """Take a connection from the pool if there is none, and call the connect callbacks."""
-        if self.is_connected:
-            return
-        self.give_back()
-        server = self._pool.source.server()
-        lease = await server.checkouts_for(()).patiently(self.socket_timeout)
-        self._lease = lease
-        self._vigil.begin()
-        self._retired = False
-        # What this connection will be used for cannot be undone by recycling.
-        lease.item.tainted = True
-        self._inbox = Inbox(lease.item, decode=bool(self.encoder.decode_responses))
-        self._postpone_health_check()
-        for reference in list(self._callbacks):
-            callback = reference()
-            if callback is not None:
-                result = callback(self)
-                if inspect.isawaitable(result):
-                    await result
-
-    async def send_command(self, *args: Any, **_: Any) -> None:
-        """Write a command; its answers come by :meth:`read_response`."""
-        await self.send_packed_command(
-            pack(args, self.encoder.encoding, self.encoder.encoding_errors)
-        )
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        if not self.is_connected:
-            await self.connect()
-        assert self._lease is not None
-        payload = command if isinstance(command, bytes) else b"".join(command)
-        self._lease.item.write(payload)
-
-    async def read_response(
-        self,
-        disable_decoding: bool = False,
-        timeout: float | None = None,
-        *,
-        disconnect_on_error: bool = True,
-        push_request: bool | None = False,
-    ) -> Any:
-        """The next thing that the server sent.
-
-        Args:
-            timeout: seconds; None for the command timeout, ``inf`` for ever. When a
-                timeout was given and nothing came, the answer is None.
-        """
-        inbox = self._inbox
-        if inbox is None or not (self.is_connected or inbox):
-            raise ConnectionLost("not connected: subscribe first, or connect()")
-        bound = self.socket_timeout if timeout is None else timeout
-        while True:
-            try:
-                value, is_push = await self._next(inbox, bound)
-            except TimeoutError:
-                if timeout is not None:
-                    return None
-                if disconnect_on_error:
-                    await self.disconnect()
-                raise RedisTimeoutError(f"nothing came from {self.host} within {bound} s") from None
-            except BaseException as error:
-                if disconnect_on_error:
-                    await self.disconnect()
-                if self._retired and isinstance(error, ConnectionLost):
-                    raise LeaseReleased("the subscription was closed while it was read") from None
-                raise
-            if is_push and self._inbox is inbox:
-                value = self._parser.handle(value)
-                if inspect.isawaitable(value):
-                    value = await value
-                if not push_request:
-                    continue
-            break
-        self._postpone_health_check()
-        if isinstance(value, ResponseError | UnicodeDecodeError):
-            raise value
-        return value
-
-    async def _next(self, inbox: Inbox, bound: float) -> tuple[Any, bool]:
-        """The next item. While none comes to a subscription, see to it that its server lives."""
-        if not self._callbacks or self._lease is None:  # MONITOR's; or what is left of a lost one
-            return await inbox.get(bound)
-        connection = self._lease.item
-        end = monotonic() + bound
-        while True:
-            wait = max(0.0, end - monotonic())
-            try:
-                item = await inbox.get(min(wait, self._vigil.left(connection)))
-            except TimeoutError:
-                self._vigil.look(connection)
-                if monotonic() >= end:
-                    raise
-            else:
-                if not self._vigil.is_answer(item[0]):
-                    return item
-
-    async def can_read(self) -> bool:
-        return bool(self._inbox) or not self.is_connected
-
-    async def disconnect(self, nowait: bool = False, **_: Any) -> None:
-        """Close the connection."""
-        self.give_back()
-
-    def give_back(self) -> None:
-        """Let the pool close the connection: its state cannot be undone."""
-        lease, self._lease = self._lease, None
-        inbox, self._inbox = self._inbox, None
-        if inbox is not None:
-            inbox.detach()
-        if lease is not None:
-            lease.release(discard=True)
-
-    def retire(self) -> None:
-        """Give it back for good: whoever reads from it is told so, and does not reconnect."""
-        self._retired = True
-        self.give_back()
-
-    def getpeername(self) -> str:
-        return self.host
-
-    def get_protocol(self) -> int:
-        return self.protocol
-
-    def _postpone_health_check(self) -> None:
-        if self.health_check_interval:
-            self.next_health_check = monotonic() + self.health_check_interval
-
-
-class _Pushes:
-    """redis-py's parser, as far as PubSub looks at it: who handles push messages."""
-
-    def __init__(self) -> None:
-        self._handler: Callable[[Any], Any] | None = None
-
-    def set_pubsub_push_handler(self, handler: Callable[[Any], Awaitable[Any] | Any]) -> None:
-        self._handler = handler
-
-    def handle(self, message: Any) -> Any:
-        return message if self._handler is None else self._handler(message)

@@ -12,9 +12,15 @@ from redisutils.errors import Outcome, with_outcome
 __all__ = ["ResponseCallbacks", "settled", "shape"]
 
 
+# redis-py's dict has no types.
+_put: Callable[[CaseInsensitiveDict, str, Any], None] = CaseInsensitiveDict.__setitem__
+_drop: Callable[[CaseInsensitiveDict, str], None] = CaseInsensitiveDict.__delitem__
+_find: Callable[[CaseInsensitiveDict, str], Any] = CaseInsensitiveDict.get
+_take_over: Callable[[CaseInsensitiveDict, dict[Any, Any]], None] = CaseInsensitiveDict.update
+
+
 class ResponseCallbacks(CaseInsensitiveDict):
-    """redis-py's dict of callbacks by command name, in any case. (It has no types: each call of it
-    below is marked for that.)
+    """redis-py's dict of callbacks by command name, in any case.
 
     Args:
         callbacks: to begin with, by their names in upper case, as a client has them.
@@ -27,25 +33,25 @@ class ResponseCallbacks(CaseInsensitiveDict):
         self._changed = changed
 
     def __setitem__(self, name: str, callback: Any) -> None:
-        super().__setitem__(name, callback)  # type: ignore[no-untyped-call]
+        _put(self, name, callback)
         self._changed()
 
     def __delitem__(self, name: str) -> None:
-        super().__delitem__(name)  # type: ignore[no-untyped-call]
+        _drop(self, name)
         self._changed()
 
-    def update(self, callbacks: Mapping[str, Any]) -> None:  # type: ignore[override]  # as redis-py's
-        super().update(dict(callbacks))  # type: ignore[no-untyped-call]
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        _take_over(self, dict(*args, **kwargs))
         self._changed()
 
     def exchange(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         """Put ``new`` in the place of ``old``, but for what somebody has set since."""
         for name in {*old, *new}:
-            if self.get(name) is old.get(name):  # type: ignore[no-untyped-call]
+            if _find(self, name) is old.get(name):
                 if name in new:
-                    super().__setitem__(name, new[name])  # type: ignore[no-untyped-call]
+                    _put(self, name, new[name])
                 else:
-                    super().__delitem__(name)  # type: ignore[no-untyped-call]
+                    _drop(self, name)
         self._changed()
 
     def pop(self, name: str, *default: Any) -> Any:

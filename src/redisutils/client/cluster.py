@@ -15,6 +15,8 @@ commands without a key go to the default node  to any primary, until ``set_defau
 ``pipeline()`` is no transaction               of ``RedisCluster(…)`` neither; of a pool's client it
                                                is, as ``Redis.pipeline()``
 blocking commands hold up their connection     take one of their own
+``db`` must be 0                               any that the servers have: Valkey 9 can
+                                               (``cluster-databases``), others have 0 alone
 ``nodes_manager``                              the methods only
 =============================================  ====================================================
 """
@@ -44,7 +46,7 @@ from redis.exceptions import (
 from redisutils.address import Address
 from redisutils.client.callbacks import settled
 from redisutils.client.cluster_arguments import cluster_kwargs
-from redisutils.client.cluster_lane import WithDefault
+from redisutils.client.cluster_lane import WithDefault, submit_at
 from redisutils.client.cluster_members import Members
 from redisutils.client.cluster_nodes import address_in
 from redisutils.client.cluster_pipeline import ClusterPipeline, pairs_by_slot
@@ -69,7 +71,8 @@ _MERGED: Final[Mapping[str, Any]] = {
 """What redis-py makes of the answers of several nodes, by the command's name."""
 
 
-class RedisCluster(AsyncClusterManagementCommands, Members, Redis):  # type: ignore[misc]  # as redis-py's
+# redis-py's own bases do not agree over command_info, readonly and readwrite.
+class RedisCluster(AsyncClusterManagementCommands, Members, Redis):  # type: ignore[misc]
     """A cluster's client. Safe to use from any number of tasks.
 
     ``RedisCluster(host=…, port=…)``, ``RedisCluster(startup_nodes=[…])`` and
@@ -170,7 +173,7 @@ class RedisCluster(AsyncClusterManagementCommands, Members, Redis):  # type: ign
         lane = self._own_lane()
         decode = self._decode and NEVER_DECODE not in options
         answers: list[Any] = await asyncio.gather(
-            *[lane.lane_of(node).submit(payload, decode, self._timeout) for node in nodes],
+            *[submit_at(lane, node, payload, decode, self._timeout) for node in nodes],
             return_exceptions=True,
         )
         named = [(str(node.address), answer) for node, answer in zip(nodes, answers, strict=True)]
@@ -216,7 +219,7 @@ class RedisCluster(AsyncClusterManagementCommands, Members, Redis):  # type: ign
             )
         )
 
-    def scan_iter(  # type: ignore[override]  # redis-py's has several signatures of its own
+    def scan_iter(  # type: ignore[override]  # of its bases one says Iterator: the blocking client's
         self, match: Any = None, count: int | None = None, _type: str | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """All keys of the cluster; with ``target_nodes`` those of certain nodes."""

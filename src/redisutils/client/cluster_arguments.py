@@ -41,8 +41,6 @@ def cluster_kwargs(
     for name, why in _REFUSED.items():
         if kwargs.pop(name, None):
             raise ConfigError(f"{name}= cannot be honoured: {why}")
-    if kwargs.get("db"):
-        raise ConfigError(f"db={kwargs['db']!r}: a cluster has only database 0")
     if kwargs.setdefault("mode", "cluster") != "cluster":
         raise ConfigError(f"mode={kwargs['mode']!r}: a RedisCluster has mode='cluster'; use Redis")
     nodes: list[Any] = [_seed(node) for node in startup_nodes or ()]

@@ -1,4 +1,4 @@
-"""A lane over a cluster for a client that has a default node."""
+"""Commands at a node that somebody has chosen, past what a lane over a cluster would choose."""
 
 from __future__ import annotations
 
@@ -12,11 +12,24 @@ from redisutils.topology.cluster.gathering import Where, where
 from redisutils.topology.cluster.lane import ClusterLane
 from redisutils.topology.cluster.node import Node
 
-__all__ = ["WithDefault"]
+__all__ = ["WithDefault", "submit_at"]
+
+
+def submit_at(
+    lane: ClusterLane, node: Node, payload: bytes, decode: bool, timeout: float
+) -> Future[Any]:
+    """Issue one packed command at ``node``. What it writes is noted here, where own writes are:
+    ``lane`` notes what it sends itself."""
+    answer = lane.lane_of(node).submit(payload, decode, timeout)
+    note = node.server.checkouts.note
+    if note is not None:
+        note(payload, answer)
+    return answer
 
 
 class WithDefault:
-    """Sends what any node could answer to one of them.
+    """A lane over a cluster for a client that has a default node: sends what any node could answer
+    to one of them.
 
     Args:
         lane: takes all else.
@@ -36,7 +49,7 @@ class WithDefault:
         if not keys_of(words) and where(command) is Where.ANY and command.name != "SCAN":
             node = self._default()
             if node is not None:
-                return self._lane.lane_of(node).submit(payload, decode, timeout)
+                return submit_at(self._lane, node, payload, decode, timeout)
         return self._lane.submit(payload, decode, timeout)
 
     def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Future[Any]:

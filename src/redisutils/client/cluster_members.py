@@ -11,9 +11,8 @@ from redis.cluster import AbstractRedisCluster
 from redis.exceptions import DataError, RedisClusterException, SlotNotCoveredError
 
 from redisutils.address import Address
-from redisutils.client.adapter import AdapterPool
 from redisutils.client.cluster_nodes import ClusterNode, address_in
-from redisutils.client.source import Source
+from redisutils.client.road import Road
 from redisutils.errors import Outcome, with_outcome
 from redisutils.topology.cluster.cluster import Cluster
 from redisutils.topology.cluster.keys import slot_of
@@ -22,7 +21,7 @@ from redisutils.topology.cluster.node import Node
 __all__ = ["Members"]
 
 
-class Members:
+class Members(Road):
     """The part of a cluster's client that tells who is there."""
 
     PRIMARIES = AbstractRedisCluster.PRIMARIES
@@ -32,12 +31,7 @@ class Members:
     DEFAULT_NODE = AbstractRedisCluster.DEFAULT_NODE
     NODE_FLAGS = AbstractRedisCluster.NODE_FLAGS
 
-    connection_pool: AdapterPool
     _default: Address | None
-
-    _source: Source
-    execute_command: Callable[..., Any]
-    defer: Callable[[], None]
 
     @property
     def _cluster(self) -> Cluster:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.asyncio.client import PubSub
@@ -26,8 +27,8 @@ class ClusterPubSub(PubSub):
     def __init__(
         self, connection_pool: AdapterPool, home: Address | None = None, **kwargs: Any
     ) -> None:
-        # Both have the same face, another class.
-        super().__init__(connection_pool, **kwargs)  # type: ignore[arg-type]
+        pool: Any = connection_pool  # redis-py's face, another class
+        super().__init__(pool, **kwargs)
         self.connection: Any
         self._home = home
 
@@ -37,7 +38,8 @@ class ClusterPubSub(PubSub):
             pool: Any = self.connection_pool
             self.connection = await pool.get_connection(home=self._home)
             self.connection.register_connect_callback(self.on_connect)
-        await super().connect()  # type: ignore[no-untyped-call]
+        connect: Callable[[], Awaitable[None]] = super().connect
+        await connect()
 
     async def get_sharded_message(
         self,

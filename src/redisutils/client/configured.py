@@ -48,7 +48,7 @@ def connect_options(
 
     tls: Callable[[], ssl.SSLContext] | None = None
     if context is not None:
-        tls = lambda: context  # noqa: E731  # a constant, asked at each connect
+        tls = _always(context)
     elif config.tls_enabled:
         tls = TLSFiles(
             config.tls_cert_path,
@@ -128,3 +128,8 @@ def pool_settings(
         circuit_breaker=config.circuit_breaker_seconds or inf,
         plain_keys=config.slow_log_keys == "plain",
     )
+
+
+def _always(context: ssl.SSLContext) -> Callable[[], ssl.SSLContext]:
+    """What is asked at each connect, and answers the same."""
+    return lambda: context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from math import inf
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from redisutils.client.vigil import Vigil
 from redisutils.connection.owner import Owner
 from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Reply
@@ -22,7 +24,7 @@ CAPACITY: Final = 8192
 the server keeps the rest, within its own ``client-output-buffer-limit pubsub``."""
 
 
-class Mail:
+class Mail(ABC):
     """Keeps what comes, in order. Several readers take turns."""
 
     def __init__(self) -> None:
@@ -77,11 +79,21 @@ class Mail:
             self.pause()
         self._wake()
 
+    @abstractmethod
     def pause(self) -> None:
         """Let no more come."""
 
+    @abstractmethod
     def resume(self) -> None:
         """Let more come."""
+
+    @abstractmethod
+    def left(self) -> float:
+        """Seconds until it is time to :meth:`look`, for a reader that waits."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """See to it that who should send lives."""
 
     def _wake(self) -> None:
         """The longest waiting reader, or all of them when nothing more will come."""
@@ -105,13 +117,15 @@ class Inbox(Mail, Owner[Connection]):
     Args:
         connection: whose owner this becomes.
         decode: whether strings are decoded.
+        vigil: sees to it that the server lives. Its own PINGs' answers are nobody's.
     """
 
     name = "subscription"
     hears_unasked = True
 
-    def __init__(self, connection: Connection, *, decode: bool) -> None:
+    def __init__(self, connection: Connection, *, decode: bool, vigil: Vigil) -> None:
         super().__init__()
+        self._vigil = vigil
         self._connection = connection
         connection.owner = self
         connection.decode_pushes = decode
@@ -122,16 +136,24 @@ class Inbox(Mail, Owner[Connection]):
     def resume(self) -> None:
         self._connection.resume_reading()
 
+    def left(self) -> float:
+        return self._vigil.left(self._connection)
+
+    def look(self) -> None:
+        self._vigil.look(self._connection)
+
     def detach(self) -> None:
         """Stop: a reader that waits is told."""
         self._connection.owner = Owner()
         self.end(ConnectionLost("the connection was given back"))
 
     def on_push(self, connection: Connection, message: Any) -> None:
-        self.add(message, True)
+        if not self._vigil.is_answer(message):
+            self.add(message, True)
 
     def on_unsolicited(self, connection: Connection, value: Any) -> None:
-        self.add(value, False)
+        if not self._vigil.is_answer(value):
+            self.add(value, False)
 
     def on_unreadable(self, connection: Connection, error: UnicodeDecodeError) -> None:
         self.add(error, False)

@@ -110,7 +110,7 @@ class PooledConnection(Redis):
         view._lane = _Through(self._holder)
         return view
 
-    def client(self) -> Redis:  # type: ignore[override]  # not another checkout
+    def client(self) -> Redis:  # type: ignore[override]  # a client, no second connection
         """A client on a connection of its own, on the same pool."""
         return self._template.client()
 

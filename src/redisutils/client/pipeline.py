@@ -15,7 +15,7 @@ of its own as well.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import wraps
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -140,7 +140,8 @@ class Pipeline(redis.asyncio.client.Pipeline):
             return []
         try:
             if self.scripts:
-                await self.load_scripts()  # type: ignore[no-untyped-call]
+                load_scripts: Callable[[], Awaitable[None]] = self.load_scripts
+                await load_scripts()
             if self.is_transaction or self.explicit_transaction:
                 return await self._transaction(stack, raise_on_error)
             return await self._plain(stack, raise_on_error)
@@ -328,7 +329,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
             self.watching = False
         return await self._shaped(answer, args, options)
 
-    async def reset(self) -> None:  # type: ignore[override]  # redis-py's too: RESET is another
+    async def reset(self) -> None:  # type: ignore[override]  # as redis-py's: RESET, the command, is another
         """Forget what is queued and watched, and give the connection back."""
         self.command_stack = []
         self.scripts = set()

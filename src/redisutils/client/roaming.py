@@ -215,7 +215,7 @@ class RoamingConnection(PooledConnection):
                     while self._busy:
                         self._idle.clear()
                         await self._idle.wait()
-                except BaseException:
+                except BaseException:  # cancelled or out of time: it is the next one's turn
                     self._turn.release()
                     raise
         except TimeoutError:
@@ -236,8 +236,8 @@ class RoamingConnection(PooledConnection):
         self._usable()
         lease = checkouts.at_once() or await checkouts.get(self._timeout)
         try:
-            self._usable()  # it may have been given back meanwhile
-        except BaseException:
+            self._usable()
+        except Exception:  # ours was given back meanwhile: nobody will have the new one
             lease.release()
             raise
         old, self._lease = self._lease, lease
@@ -324,7 +324,7 @@ class RoamingPipeline(Pipeline):
                 return slot_of(keys[0]) if keys else None
         return the_slot_of_all(commands, "a pipeline on one connection")
 
-    async def reset(self) -> None:  # type: ignore[override]  # as Pipeline's
+    async def reset(self) -> None:  # type: ignore[override]  # as redis-py's: RESET, the command, is another
         """See ``Pipeline.reset``."""
         await super().reset()
         if self._watched:

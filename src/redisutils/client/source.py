@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
+from redisutils.connection.noting import Note, noted
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
 from redisutils.errors import ConfigError
-from redisutils.metrics.observer import Observer
+from redisutils.metrics.observer import Observer, Submit, SubmitMany
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
 from redisutils.topology.opening import open_server
@@ -25,40 +26,27 @@ __all__ = ["DeferredLane", "LaneLike", "LazySource", "OpenSource", "Source", "la
 def lane_of(connection: Connection) -> LaneLike:
     """What the holder of ``connection`` issues commands through: itself, unless it is watched, or
     somebody keeps what is written."""
-    observer = connection.metrics.observer
-    lane = connection if observer is None else _Watched(connection, observer)
-    return lane if connection.note is None else _Noted(lane, connection.note)
+    observer, note = connection.metrics.observer, connection.note
+    if observer is None and note is None:
+        return connection
+    return _Attended(connection, observer, note)
 
 
-class _Watched:
-    """A connection of one's own, watched. (A lane sees to that itself.)"""
+class _Attended:
+    """A connection of one's own, watched, or of which it is noted what is written. (A lane sees to
+    that itself.)"""
 
     __slots__ = ("submit", "submit_many")
 
-    def __init__(self, connection: Connection, observer: Observer) -> None:
-        self.submit, self.submit_many = observer.watch(
-            connection.submit, connection.submit_many, lambda: connection.address
-        )
-
-
-class _Noted:
-    """A connection of one's own, of which it is noted what is written."""
-
-    __slots__ = ("_lane", "_note")
-
-    def __init__(self, lane: LaneLike, note: Callable[[bytes, Future[Any]], None]) -> None:
-        self._lane = lane
-        self._note = note
-
-    def submit(self, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
-        answer = self._lane.submit(payload, decode, timeout)
-        self._note(payload, answer)
-        return answer
-
-    def submit_many(self, payload: bytes, size: int, decode: bool, timeout: float) -> Future[Any]:
-        answer = self._lane.submit_many(payload, size, decode, timeout)
-        self._note(payload, answer)
-        return answer
+    def __init__(
+        self, connection: Connection, observer: Observer | None, note: Note | None
+    ) -> None:
+        ways: tuple[Submit, SubmitMany] = connection.submit, connection.submit_many
+        if observer is not None:
+            ways = observer.watch(*ways, lambda: connection.address)
+        if note is not None:
+            ways = noted(*ways, note)
+        self.submit, self.submit_many = ways
 
 
 class Source(Protocol):

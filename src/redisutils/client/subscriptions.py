@@ -103,7 +103,7 @@ class Subscriptions(Branches):
         self._ask(self._plan(given))
         try:
             await self._settled(lambda: self._plan(given).keys())
-        except BaseException:
+        except BaseException:  # cancelled, too: what nobody waits for any more is not subscribed to
             for one in new:
                 self._forget(one)
             self.settle()

@@ -82,7 +82,7 @@ async def _connected(
         # uvloop keeps what belonged to a handshake that was cut off until its own timeout is over.
         named = {"server_hostname": options.host, "ssl_handshake_timeout": PATIENCE}
     async with asyncio.timeout(min(PATIENCE, options.timeout)):
-        found = await addresses(options.host, options.port)
+        found = await addresses(options.at or options.host, options.port)
         address = found[0] if found else options.host
         reader, writer = await asyncio.open_connection(address, options.port, ssl=context, **named)
         try:

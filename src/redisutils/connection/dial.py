@@ -164,7 +164,7 @@ async def _connected(
     """A connection to the first of the host's addresses that accepts."""
     loop = asyncio.get_running_loop()
     failures: list[tuple[str, OSError]] = []
-    for address in await addresses(options.host, options.port):
+    for address in await addresses(options.at or options.host, options.port):
         try:
             # Not a socket of ours: uvloop may close that behind our back, and its descriptor may
             # be somebody else's when we close it too.

@@ -267,8 +267,8 @@ def refusal(
     if "select is not allowed" in words:
         return ConnectFailed(
             f"{options.peer} is a node of a cluster, which has database 0 alone ({text}): set "
-            f"REDIS_DATABASE=0 instead of {options.database}, or use Valkey 9 with its setting "
-            "`cluster-databases`",
+            f"REDIS_DATABASE=0 (db=0) instead of {options.database}, or use Valkey 9 with its "
+            "setting `cluster-databases`",
             fatal=True,
         )
     if "db index" in words:

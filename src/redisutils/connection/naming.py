@@ -83,11 +83,12 @@ def _beginnings(payload: bytes) -> Iterator[list[bytes]]:
 
 
 def slow_command(
-    name: str, payload: bytes, answer: Any, split: Split, *, plain: bool
+    name: str, payload: bytes, answer: Any, split: Split, *, server: str, plain: bool
 ) -> SlowCommand:
     """What the log of slow commands keeps of one. O(1), however long the payload.
 
     Args:
+        server: who answered.
         plain: whether its key may be read there; otherwise a hash of it stands in its place.
     """
     key = next((key for words in _beginnings(payload) for key in keys_of(words)), None)
@@ -103,6 +104,7 @@ def slow_command(
         reply_size=len(answer) if sized else None,
         seconds=split.total,
         split=split,
+        server=server,
     )
 
 

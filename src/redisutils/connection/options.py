@@ -56,6 +56,9 @@ class ConnectOptions:
 
     host: str = "localhost"
     port: int = 6379
+    at: str | None = None
+    """The address in figures to connect to instead of what the host resolves to. In TLS the
+    certificate must be the host's all the same."""
     path: str | None = None
     """A Unix socket instead of host and port."""
     database: int = 0

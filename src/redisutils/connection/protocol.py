@@ -45,6 +45,7 @@ from redisutils.connection.flights import (
     Flights,
 )
 from redisutils.connection.home import ASLEEP, Home
+from redisutils.connection.noting import Note
 from redisutils.connection.owner import NOBODY, Owner, Witness
 from redisutils.connection.packing import pack
 from redisutils.connection.reply import Batch, Issued, Reply, as_reply, new_batch, raise_
@@ -159,7 +160,7 @@ class Connection(asyncio.Protocol):
         """Set by whoever changed the connection's state in a way that recycling cannot undo."""
         self.needs_reset = False
         """Set by whoever changed it in a way that recycling undoes (WATCH)."""
-        self.note: Callable[[bytes, Future[Any]], None] | None = None
+        self.note: Note | None = None
         """To be told of each command, and of its answer, that somebody issues who has the
         connection for himself."""
         self.one_of_many = False
@@ -195,7 +196,7 @@ class Connection(asyncio.Protocol):
         self._expected: deque[Issued | Reply] = deque()
         self._out: list[bytes] = []
         self._flush_at = 1
-        self._timing = Timing(metrics)
+        self._timing = Timing(peer, metrics)
         self._asleep = 0  # how often not to stay awake for answers
         self._awake_until = 0.0  # when it turns out that doing so was in vain
         self._silence = silence

@@ -27,12 +27,14 @@ class Timing:
     """See the module's docstring.
 
     Args:
+        peer: whose answers.
         metrics: where it is counted.
     """
 
     __slots__ = (
         "__weakref__",
         "_metrics",
+        "_peer",
         "_slow_names",
         "_slow_read",
         "_stands_for",
@@ -42,7 +44,8 @@ class Timing:
         "writes",
     )
 
-    def __init__(self, metrics: PoolMetrics) -> None:
+    def __init__(self, peer: str, metrics: PoolMetrics) -> None:
+        self._peer = peer
         self.count_into(metrics)
         self.whole = False
         """Whether all answers of the present read are measured."""
@@ -112,7 +115,8 @@ class Timing:
         slow = self.slow
         if ended - issued > slow.floor and not apart and self._is_new(name, received):
             split = Split(wait, queue, wire, loop, parse)
-            slow.add(slow_command(name, payload, answer, split, plain=slow.plain_keys))
+            plain = slow.plain_keys
+            slow.add(slow_command(name, payload, answer, split, server=self._peer, plain=plain))
         if self.whole:  # it stands for itself alone, since the others are measured, too
             measures.record(name, wait, queue, wire, loop, parse, 1, apart)
             if self._metrics.meter.spend():

@@ -71,6 +71,8 @@ class SlowCommand:
     """Bytes of a string, elements of a collection; None for what has no size."""
     seconds: float
     split: Split
+    server: str = ""
+    """Who answered, as messages name it: of many servers, which."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ class SlowFrame(TypedDict):
 
     at: float
     command: str
+    server: str
     key: str | None
     request_bytes: int
     reply_size: int | None

@@ -244,6 +244,7 @@ def _slow(command: SlowCommand) -> SlowFrame:
     return {
         "at": round(command.at, 3),
         "command": command.command,
+        "server": brief(command.server),
         "key": command.key and brief(command.key),
         "request_bytes": command.request_bytes,
         "reply_size": command.reply_size,

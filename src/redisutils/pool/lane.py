@@ -47,6 +47,7 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from redisutils.connection.home import Home
+from redisutils.connection.noting import Note, noted
 from redisutils.connection.owner import NOBODY, Owner, lost
 from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Batch, Reply, new_batch, new_reply
@@ -88,6 +89,7 @@ class Lane(Owner[Connection]):
         "_draining",
         "_loop",
         "_metrics",
+        "_note",
         "_parked",
         "_pool",
         "_prober",
@@ -135,6 +137,7 @@ class Lane(Owner[Connection]):
         self.router: Router | None = None
         """Asked about what another server should do; None where there is but one."""
         self._metrics = metrics
+        self._note: Note | None = None
         self._connection: Connection | None = None
         self._parked = Parking(f"{peer} (lane {name!r})", metrics, self._why_waiting)
         self._prober = Prober(name, peer, pool, metrics, patience=patience)
@@ -222,7 +225,14 @@ class Lane(Owner[Connection]):
         observer = self._metrics.observer
         if observer is not None:
             submit, submit_many = observer.watch(submit, submit_many, self._address)
+        if self._note is not None:
+            submit, submit_many = noted(submit, submit_many, self._note)
         self.submit, self.submit_many = submit, submit_many
+
+    def tell(self, note: Note) -> None:
+        """From now on, ``note`` is told what is issued, and not by the pool itself."""
+        self._note = note
+        self.watch()
 
     def watch(self) -> None:
         """There is another observer, or none any more."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from asyncio import Future
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
+from redisutils.connection.noting import Note
 from redisutils.connection.protocol import Connection
 from redisutils.errors import (
     CircuitOpen,
@@ -62,7 +62,7 @@ class Checkouts:
         self._breaker = breaker
         self.policy = policy
         self._check_usable = check_usable
-        self.note: Callable[[bytes, Future[Any]], None] | None = None
+        self.note: Note | None = None
         """See ``Connection.note``."""
         self._lent: weakref.WeakSet[Lease[Connection]] = weakref.WeakSet()
 

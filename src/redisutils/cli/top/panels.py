@@ -129,9 +129,9 @@ def tables(frame: Frame, room: int, free: int) -> Iterator[Text]:
     if both:
         yield Text()
     if slow and (both or not busy):
-        yield _row(_SLOW, ("slowest", "took", "ago", "sent", "reply"), "dim").append(
-            "   key", "dim"
-        )
+        several = len(frame["nodes"]) > 1
+        titles = _row(_SLOW, ("slowest", "took", "ago", "sent", "reply"), "dim")
+        yield titles.append("   key, and where" if several else "   key", "dim")
         for each in slow[: max(1, min(8, free - 2))]:
             reply = each["reply_size"]
             facts = (
@@ -141,7 +141,8 @@ def tables(frame: Frame, room: int, free: int) -> Iterator[Text]:
                 size(each["request_bytes"]),
                 "–" if reply is None else short(reply),
             )
-            yield _row(_SLOW, facts).append(f"   {each['key'] or '–'}", "dim")
+            where = f" at {each['server']}" if several else ""
+            yield _row(_SLOW, facts).append(f"   {each['key'] or '–'}{where}", "dim")
 
 
 _BUSY: Final = (14, 7, 6, 9, 9, 9)

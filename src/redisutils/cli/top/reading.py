@@ -78,6 +78,7 @@ _FRAME: Final[dict[str, Any]] = {
         {
             "at": "number",
             "command": "text",
+            "server": "text",
             "key": "text?",
             "request_bytes": "number",
             "reply_size": "number?",

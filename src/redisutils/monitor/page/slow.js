@@ -9,18 +9,21 @@ const COLUMNS = [
   { title: "When", text: (entry) => clock(entry.at) },
   { title: "Took", kind: "figure strong", text: (entry) => time(entry.seconds) },
   { title: "Command", text: (entry) => entry.command },
+  { title: "Node", kind: "node", text: (entry) => entry.server || DASH },
   { title: "Key", kind: "key", text: (entry) => entry.key ?? DASH },
   { title: "Sent", kind: "figure", text: (entry) => bytes(entry.request_bytes) },
   { title: "Answer", kind: "figure", text: (entry) => count(entry.reply_size) },
 ];
-const KEY = 3;
-const ANSWER = 5;
+const KEY = 4;
+const ANSWER = 6;
 
 export class Slow {
+  #host;
   #view;
   #body = el("tbody");
 
   constructor(host, view) {
+    this.#host = host;
     this.#view = view;
     const about = el("p", "aside", "slowest of the last minutes");
     const titles = COLUMNS.map(({ title, kind = "" }) => [title, kind.replace("strong", "")]);
@@ -36,7 +39,9 @@ export class Slow {
 
   read() {
     // Only the newest frame tells of them: see history.js.
-    const slow = (this.#view.all.at(-1)?.slow ?? []).slice(0, ROWS);
+    const frame = this.#view.all.at(-1);
+    const slow = (frame?.slow ?? []).slice(0, ROWS);
+    mark(this.#host, "data-nodes", frame?.nodes?.length > 1 ? "several" : "one");
     each(this.#body, slow.length ? slow : [null], slowRow, (row, entry) => {
       const cells = [...row.children];
       mark(row, "data-state", entry ? "good" : "none");

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.typing import EncodableT
 
 from redisutils.address import Address
-from redisutils.connection.dial import dial
 from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
@@ -30,6 +29,7 @@ from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
+from redisutils.topology.cluster.announced import dial_announced
 from redisutils.topology.cluster.asking import AskingLane
 from redisutils.topology.cluster.checkouts import ClusterCheckouts
 from redisutils.topology.cluster.everywhere import Everywhere
@@ -200,7 +200,8 @@ class Cluster(Roster):
 
         async def dialled() -> Connection:
             try:
-                return await dial(options, server.metrics, silence=self.settings.silence)
+                known = self.announced(address)
+                return await dial_announced(options, server.metrics, self.settings.silence, known)
             except ConnectFailed as error:
                 error.elsewhere = not (error.fatal or error.own) and self._has_heirs(address)
                 raise

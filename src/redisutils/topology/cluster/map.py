@@ -7,10 +7,11 @@ the server is older (https://valkey.io/commands/cluster-slots/).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redisutils.address import Address, AddressMap
+from redisutils.topology.cluster.announced import ip_besides
 from redisutils.topology.cluster.keys import SLOTS
 
 __all__ = ["ClusterMap", "Member", "Shard", "from_shards", "from_slots", "taken_over"]
@@ -28,6 +29,8 @@ class Member:
     zone: str | None = None
     """Its availability zone, where the server tells."""
     healthy: bool = True
+    ip: str | None = None
+    """Where to try if the name that it announces does not resolve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class ClusterMap:
     shards: tuple[Shard, ...]
     epoch: int = 0
     """``cluster_current_epoch`` of who told. A smaller one is older."""
+    told_by: Address | None = field(default=None, compare=False)
+    """Who told, as it is reached from here."""
 
 
 def from_shards(
@@ -72,6 +77,7 @@ def from_shards(
             member = Member(
                 id=str(node.get("id", "")),
                 address=addresses.get(announced, announced),
+                ip=_ip(announced, node.get("ip"), asked, addresses),
                 offset=int(node.get("replication-offset") or 0),
                 zone=str(node.get("availability-zone") or "") or None,
                 healthy=node.get("health", "online") == "online",
@@ -83,7 +89,7 @@ def from_shards(
         if slots and primary is not None:
             ranges = tuple(map(_range, slots[::2], slots[1::2]))
             shards.append(Shard(primary, tuple(replicas), ranges))
-    return ClusterMap(tuple(shards), epoch)
+    return ClusterMap(tuple(shards), epoch, asked)
 
 
 def from_slots(
@@ -98,7 +104,8 @@ def from_slots(
             names = _mapping(node[3]) if len(node) > 3 else {}
             announced = Address(_host(node[0], names.get("ip"), asked), int(node[1]))
             id_ = str(node[2]) if len(node) > 2 else ""
-            members.append(Member(id_, addresses.get(announced, announced)))
+            ip = _ip(announced, names.get("ip"), asked, addresses)
+            members.append(Member(id_, addresses.get(announced, announced), ip=ip))
         if members:
             primary, *replicas = members
             ranges.setdefault(primary, []).append(_range(first, last))
@@ -106,7 +113,7 @@ def from_slots(
     shards = [
         Shard(primary, tuple(followers[primary]), tuple(owned)) for primary, owned in ranges.items()
     ]
-    return ClusterMap(tuple(shards), epoch)
+    return ClusterMap(tuple(shards), epoch, asked)
 
 
 def _range(first: object, last: object) -> tuple[int, int]:
@@ -137,6 +144,11 @@ def _host(endpoint: object, ip: object, asked: Address) -> str:
     if endpoint == "?" and ip:
         return str(ip)
     return asked.host if endpoint in (None, "", "?") else str(endpoint)
+
+
+def _ip(announced: Address, ip: object, asked: Address, addresses: AddressMap) -> str | None:
+    """None for those that we were told ourselves where they are."""
+    return None if announced in addresses else ip_besides(announced.host, ip, asked.host)
 
 
 def _mapping(told: Any) -> Mapping[str, Any]:

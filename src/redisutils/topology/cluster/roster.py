@@ -16,6 +16,7 @@ from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.parking import Parking
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Reconnecting, RetryPolicy
+from redisutils.topology.cluster.announced import Announced
 from redisutils.topology.cluster.keys import SLOTS
 from redisutils.topology.cluster.map import ClusterMap, Member, taken_over
 from redisutils.topology.cluster.node import Node
@@ -129,6 +130,14 @@ class Roster(ABC):
         node = self.nodes.get(self._plan.addresses.get(address, address))
         return None if node is None or node.member is None else node
 
+    def announced(self, address: Address) -> Announced:
+        """How we come to look for a node there."""
+        node = self.nodes.get(address)
+        if node is None or node.member is None:
+            return Announced(seed=address in self._seeds())
+        here = {here: announced for announced, here in self._plan.addresses.items()}
+        return Announced(self._map.told_by, node.member.ip, here.get(address))
+
     def any_primary(self) -> Node:
         """One of them, at random: one that is not suspect if there is such a one."""
         if not self.primaries:
@@ -180,15 +189,18 @@ class Roster(ABC):
         known = [node for node in self.nodes.values() if node is not self.nowhere]
         random.shuffle(known)
         known.sort(key=lambda node: (node.suspect, not node.connected))
-        seeds = [self._plan.addresses.get(seed, seed) for seed in self._plan.seeds]
         preferred, self._preferred = self._preferred, None
         if preferred in known:
             known.remove(preferred)
             known.insert(0, preferred)
-        missing = [Node(seed, self._open) for seed in seeds if seed not in self.nodes]
+        missing = [Node(seed, self._open) for seed in self._seeds() if seed not in self.nodes]
         for node in missing:
             self.nodes[node.address] = node
         return [*known, *missing]
+
+    def _seeds(self) -> list[Address]:
+        """Where the settings say that nodes are, as they are reached from here."""
+        return [self._plan.addresses.get(seed, seed) for seed in self._plan.seeds]
 
     def adopt(self, new: ClusterMap) -> None:
         """This is who owns what now."""

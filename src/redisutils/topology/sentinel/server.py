@@ -40,6 +40,7 @@ from redisutils.errors import CommandTimeout, ConnectFailed, ConnectionLost
 from redisutils.metrics.merging import merged
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.snapshot import MetricsSnapshot
+from redisutils.pool.lane import Lane
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
 from redisutils.topology.cluster.keys import written_in
@@ -121,6 +122,13 @@ class SentinelServer(Standalone):
             lane = ReadingLane(name, self.copies, replace(self._reading, source=source))
             self._reading_lanes[name] = lane
             self.copies.lanes.add(lane)
+        return lane
+
+    def private_lane(self, name: str) -> Lane:
+        """See ``Standalone.private_lane``."""
+        lane = super().private_lane(name)
+        if self._reading.own_writes > 0:
+            lane.tell(self._note_written)
         return lane
 
     def _note_written(self, payload: bytes, answer: Future[Any]) -> None:
