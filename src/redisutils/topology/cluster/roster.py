@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.parking import Parking
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Reconnecting, RetryPolicy
+from redisutils.topology.bound import Bound
 from redisutils.topology.cluster.keys import SLOTS
 from redisutils.topology.cluster.map import ClusterMap, Member, taken_over
 from redisutils.topology.cluster.node import Node
@@ -46,7 +47,7 @@ class Rerouting(Protocol):
         """What waits for an owner to be known."""
 
 
-class Roster(ABC):
+class Roster(Bound):
     """Keeps the map, and tells lanes what has changed. Belongs to the event loop that runs when it
     is made.
 
@@ -67,6 +68,7 @@ class Roster(ABC):
         *,
         tls: bool,
     ) -> None:
+        super().__init__(f"the pool of {name}")
         self.name = name
         self.metrics = metrics
         self.settings = settings
@@ -88,11 +90,6 @@ class Roster(ABC):
         self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()
         """Who is told of each new map, and of each slot that has moved."""
         self.refresher = Refresher(self, tls=tls, addresses=plan.addresses)
-
-    @property
-    @abstractmethod
-    def closed(self) -> bool:
-        """Whether the pool is closed."""
 
     @abstractmethod
     def _open(self, address: Address) -> Standalone:

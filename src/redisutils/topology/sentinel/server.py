@@ -213,7 +213,7 @@ class SentinelServer(Standalone):
         for removed in self.pool.retain(lambda connection, _: not connection.closed).removed:
             self.pool.discard(removed)
         self.breaker.renew()
-        for lane in self._all_lanes():
+        for lane in self._lanes:
             lane.hurry()
 
     def _open(self) -> list[Connection]:
