@@ -118,8 +118,8 @@ class ReadingLane(ClusterLane):
     unwatched = submit
 
     def _read(self, slot: int, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
-        if self._fences and slot in self._fences:
-            return self._fences[slot].submit(payload, decode, timeout)
+        if self._fenced and slot in self._fenced:
+            return self._fenced[slot].submit(payload, decode, timeout)
         primary = self._owners[slot]
         if self._writes is not None and self._copies.written(slot):
             return self._lanes[primary].submit(payload, decode, timeout)
@@ -146,8 +146,8 @@ class ReadingLane(ClusterLane):
 
         def target_of(slot: int) -> Target:
             """One for all of a primary's: each more is a message more."""
-            if slot in self._fences:
-                return self._fences[slot]
+            if slot in self._fenced:
+                return self._fenced[slot]
             primary = self._owners[slot]
             if self._writes is not None and self._copies.written(slot):
                 return self._lanes[primary]
@@ -156,7 +156,7 @@ class ReadingLane(ClusterLane):
                 target = chosen[primary] = self._target_to_read(primary)
             return target
 
-        return self._spread(payload, size, decode, timeout, target_of)
+        return self._spreading.issue(payload, size, decode, timeout, target_of)
 
     def _target_to_read(self, primary: Node) -> Target:
         node = self._choosing.choose(primary)
@@ -271,12 +271,12 @@ class ReadingLane(ClusterLane):
     def _together(self, slots: Sequence[int]) -> bool:
         """Whether one server may have all of these."""
         return len({self._owners[slot] for slot in slots}) == 1 and (
-            len(slots) == 1 or self._fences.keys().isdisjoint(slots)
+            len(slots) == 1 or self._fenced.keys().isdisjoint(slots)
         )
 
     def _reading_target(self, slots: Sequence[int]) -> Target:
-        if slots[0] in self._fences:
-            return self._fences[slots[0]]
+        if slots[0] in self._fenced:
+            return self._fenced[slots[0]]
         owner = self._owners[slots[0]]
         if self._writes is not None and any(map(self._copies.written, slots)):
             return self._lanes[owner]
@@ -348,7 +348,7 @@ class ReadingLane(ClusterLane):
         if self._hedging is not None:
             self._hedging.forget(node)
 
-    def _follow_from(self, node: Node) -> ReadingRedirects:
+    def redirects_of(self, node: Node) -> ReadingRedirects:
         return ReadingRedirects(self, node, self._cluster, self._copies)
 
     def close(self) -> None:

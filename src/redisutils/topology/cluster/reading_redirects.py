@@ -75,7 +75,7 @@ class ReadingRedirects(Redirects):
         reads = [reply for reply in again if self._over.only_reads(reply)]
         for reply in reads:
             self._over.reroute(reply)
-            self._over.passed(reply)
+            self._over.fences.passed(reply)
         self._copies.counts.moved_on += len(reads)
         moved = set(reads)
         return super().on_lost([reply for reply in again if reply not in moved])
@@ -124,5 +124,5 @@ class ReadingRedirects(Redirects):
             self._over.rest(reply, pause)
         else:
             issue(reply)
-        self._over.passed(reply)
+        self._over.fences.passed(reply)
         return True

@@ -123,7 +123,7 @@ class Redirects:
                 reply.future.set_exception(refusal)
 
         self._lane.resending.scatter(batch, values, places, follow)
-        self._lane.passed(batch)
+        self._lane.fences.passed(batch)
         return True
 
     def on_lost(self, again: Sequence[Reply]) -> list[Reply]:
@@ -132,7 +132,7 @@ class Redirects:
         for reply in again:
             if is_asking(reply) or not self._is_ours(reply):
                 self._lane.reroute(reply)
-                self._lane.passed(reply)
+                self._lane.fences.passed(reply)
             else:
                 kept.append(reply)
         return kept
@@ -163,9 +163,9 @@ class Redirects:
             self._cluster.moved(slot, node)
         elif not pause:
             self._ask(node, reply)
-            self._lane.passed(reply)
+            self._lane.fences.passed(reply)
             return True
-        self._lane.refuse(self._node, slot, reply, refusal, pause)
+        self._lane.fences.refuse(self._node, slot, reply, refusal, pause)
         return True
 
     def _elsewhere(self, reply: Reply, code: str) -> bool:
@@ -180,7 +180,7 @@ class Redirects:
         if isinstance(reply, Batch):
             reply.values = []
         self._lane.reroute(reply)
-        self._lane.passed(reply)
+        self._lane.fences.passed(reply)
         return True
 
     def _too_often(self, reply: Reply) -> bool:
@@ -252,7 +252,7 @@ class Redirects:
         self._cluster.metrics.retried(code, (reply,), delay)
         if isinstance(reply, Batch):
             reply.values = []
-        self._lane.refuse(self._node, slots[0], reply, refusal, delay)
+        self._lane.fences.refuse(self._node, slots[0], reply, refusal, delay)
         return True
 
     def _asked_in_vain(self, reply: Reply, error: BaseException) -> None:
