@@ -39,7 +39,7 @@ from redisutils.topology.cluster.keys import (
     the_slot_of_all,
 )
 from redisutils.topology.cluster.node import Node
-from redisutils.topology.cluster.redirects import MULTI, Redirects, is_asking
+from redisutils.topology.cluster.redirects import MULTI, Redirects, is_anybodys, is_asking
 from redisutils.topology.cluster.resending import Resending
 from redisutils.topology.cluster.roles import Known, Taker
 from redisutils.topology.cluster.splitting import route
@@ -255,6 +255,14 @@ class ClusterLane:
         withdrawn = lane.withdraw(left)
         self.fences.slots_left(old, frozenset(slots))
         self._bring_back(withdrawn)
+
+    def suspected(self, node: Node) -> None:
+        """``node`` was lost, or is silent: what waits to be sent there, and any node may answer, is
+        asked of another, if there is one that is well. O(waiting there)."""
+        lane = self.opened(node)
+        if lane is not None and not self._cluster.any_primary().suspect:
+            for reply in lane.withdraw(is_anybodys):
+                self._reroute_keyless(reply)
 
     def _is_known(self, reply: Reply) -> bool:
         """Whether there is somebody for all its slots, or anybody if it has none."""

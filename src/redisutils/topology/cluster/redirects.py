@@ -5,10 +5,11 @@ All happens in the callback that reads the refusal, so commands of one key stay 
 
 * MOVED: the slot has another owner, for good. The map learns it, and the command goes on there.
 * ASK: this key is already there, others are not. ASKING and the command go there as one payload,
-  which nothing can come between.
+  which nothing can come between. What names several keys may be refused there as well, so what
+  comes after it waits for it.
 
-What has been sent from node to node more than ``AT_ONCE`` times waits a moment before it is sent
-again, since the nodes do not agree yet; after as many such pauses as there may be retries it fails
+What has been sent from node to node more than ``AT_ONCE`` times waits a moment after MOVED before it
+is sent again, since the nodes do not agree yet; after as many more as there may be retries it fails
 with what was said last.
 """
 
@@ -38,7 +39,7 @@ from redisutils.topology.cluster.keys import SLOTS, slots_in
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.roles import Known, LaneOver
 
-__all__ = ["AT_ONCE", "FOLLOWED", "MULTI", "Redirects", "is_asking", "redirection"]
+__all__ = ["AT_ONCE", "FOLLOWED", "MULTI", "Redirects", "is_anybodys", "is_asking", "redirection"]
 
 AT_ONCE: Final = 3
 """How often one command is handed on without a pause."""
@@ -72,6 +73,11 @@ def redirection(refusal: object, asked: Address) -> tuple[int, Address] | None:
 def is_asking(reply: Reply) -> bool:
     """Whether it was made for an ASK, of another reply."""
     return reply.payload.startswith(ASKING)
+
+
+def is_anybodys(reply: Reply) -> bool:
+    """Whether any node may answer it: it has no key, and is meant for none of them."""
+    return type(reply.payload) is bytes and not slots_in(reply.payload)
 
 
 class Redirects:
@@ -130,7 +136,7 @@ class Redirects:
         self._cluster.suspect(self._node)
         kept: list[Reply] = []
         for reply in again:
-            if is_asking(reply) or not self._is_ours(reply):
+            if is_asking(reply) or not self._is_ours(reply) or is_anybodys(reply):
                 self._lane.reroute(reply)
                 self._lane.fences.passed(reply)
             else:
@@ -149,22 +155,23 @@ class Redirects:
             return False
         slot, announced = named
         node = self._cluster.node_at(announced)
-        reply.redirects += 1
-        self._cluster.metrics.retried(code, (reply,))
         if reply.fate is not Outcome.UNKNOWN:
             reply.fate = Outcome.REJECTED
         if isinstance(reply, Batch):
             reply.values = []
+        asks = code == "ASK"
+        if asks and not self._lane.fences.may_ask(self._node, slot, reply, refusal):
+            return True  # not for want of agreement: it counts as no attempt
+        reply.redirects += 1
+        self._cluster.metrics.retried(code, (reply,))
+        if asks:
+            self._ask(node, reply)
+            return True
+        self._cluster.moved(slot, node)
         pause = 0.0
         if reply.redirects > AT_ONCE:
             backoff = self._cluster.settings.retry.backoff
             pause = backoff.delay(reply.redirects - AT_ONCE)
-        if code == "MOVED":
-            self._cluster.moved(slot, node)
-        elif not pause:
-            self._ask(node, reply)
-            self._lane.fences.passed(reply)
-            return True
         self._lane.fences.refuse(self._node, slot, reply, refusal, pause)
         return True
 
@@ -228,7 +235,9 @@ class Redirects:
         value: Any = answers if isinstance(reply, Batch) else answers[0]
         code = refusal_of(answers, codes) if codes else None
         if code is not None:
-            if self.on_refused(reply, value, code):
+            if code in TRANSIENT:
+                self._cluster.refresher.want()
+            elif self.on_refused(reply, value, code):
                 return
             if self._pause(reply, value, code):
                 return
@@ -270,6 +279,7 @@ class Redirects:
             and monotonic() < reply.deadline
         ):
             self._lane.reroute(reply)
+            self._lane.fences.passed(reply)
         else:
             if isinstance(error, CommandTimeout) and not reply.is_own:
                 self._cluster.metrics.ran_out(error)

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from redisutils.address import AddressMap
 from redisutils.connection.packing import OwnPayload, pack_many
-from redisutils.errors import ConnectFailed, RedisUtilsError, code_of
+from redisutils.errors import ConnectFailed, RedisUtilsError, code_of, happened
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.retry import Reconnecting, RetryPolicy
@@ -215,7 +215,7 @@ class Refresher:
         except TimeoutError:
             raise ConnectFailed(f"no answer within {ASK_FOR:g} s") from None
         except (RedisError, RedisUtilsError, OSError) as error:
-            raise ConnectFailed(str(error)) from error
+            raise ConnectFailed(happened(error)) from error
 
     async def _asked(self, node: Node) -> ClusterMap:
         info, told = await self._issue(node, "SLOTS" if self._slots_only else "SHARDS")

@@ -40,6 +40,9 @@ class Rerouting(Protocol):
     def slots_left(self, old: Node, slots: Collection[int]) -> None:
         """``slots`` have another owner now than ``old``."""
 
+    def suspected(self, node: Node) -> None:
+        """``node`` was lost, or is silent."""
+
     def on_known(self) -> None:
         """There are nodes now: what waited for one goes out."""
 
@@ -139,6 +142,8 @@ class Roster(Bound):
             node.suspect = True
             # Of one that is lost again: what came until now does not speak for it.
             self._suspects[node] = node.opened.metrics.bytes_in
+            for lane in self._all_lanes():
+                lane.suspected(node)
         self.refresher.want()
 
     def suspects(self) -> bool:

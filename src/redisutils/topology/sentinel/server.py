@@ -186,7 +186,9 @@ class SentinelServer(Standalone):
         try:
             await prove_primary(connection, FOREVER)  # dial bounds it
         except CommandTimeout as error:
-            raise ConnectFailed(f"{connection.peer} does not tell its role: {error}") from error
+            raise ConnectFailed(
+                f"{connection.peer} does not tell its role: {error.message}"
+            ) from error
 
     # -- the fence -------------------------------------------------------------------
 
