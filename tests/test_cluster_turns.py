@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from redisutils import CommandTimeout, ConnectionLost
+from redisutils import CommandTimeout, ConnectFailed, ConnectionLost
 from redisutils.connection.packing import pack
 from redisutils.topology.cluster import fences
 from redisutils.topology.cluster.cluster import Cluster
@@ -251,3 +251,21 @@ async def test_what_waits_for_one_that_cannot_be_reached_is_asked_of_another() -
         async with asyncio.timeout(10):
             answers = await asyncio.gather(*(pool.client.time() for _ in range(30)))
         assert answers == [(7, 0)] * 30
+
+
+# -- what is told ------------------------------------------------------------------------------
+
+
+async def test_an_error_that_tells_of_others_tells_its_own_outcome_alone() -> None:
+    async with played_cluster(command_timeout=5, retry="never") as (cluster, pool):
+
+        def hang_up(number: int) -> bytes:
+            for transport in cluster.nodes[number].open:
+                asyncio.get_running_loop().call_soon(transport.abort)
+            return b""
+
+        cluster.told = hang_up  # type: ignore[method-assign]
+        with pytest.raises(ConnectFailed, match="was lost") as caught:
+            await pool.client.get(IN_A)
+        assert str(caught.value).count("[outcome:") == 1
+        assert str(caught.value).endswith("[outcome: NOT_SENT]")

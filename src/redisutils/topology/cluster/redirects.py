@@ -8,9 +8,9 @@ All happens in the callback that reads the refusal, so commands of one key stay 
   which nothing can come between. What names several keys may be refused there as well, so what
   comes after it waits for it.
 
-What has been sent from node to node more than ``AT_ONCE`` times waits a moment after MOVED before it
-is sent again, since the nodes do not agree yet; after as many more as there may be retries it fails
-with what was said last.
+What has been sent from node to node more than ``AT_ONCE`` times waits a moment after each MOVED
+before it is sent again, since the nodes do not agree yet; after as many more as there may be
+retries it fails with what was said last.
 """
 
 from __future__ import annotations
