@@ -37,19 +37,6 @@ async def test_one_node_is_enough(cluster: EmbeddedCluster) -> None:
         await works(cluster, nodes=[(node.host, node.port)])
 
 
-async def test_one_who_cancels_all_tasks_ends_no_refreshing(cluster: EmbeddedCluster) -> None:
-    async with cluster_pool(cluster) as pool:
-        await pool.client.get("k")
-        assert isinstance(pool.server, Cluster)
-        refresher = pool.server.refresher
-        assert refresher._task is not None
-        refresher._task.cancel()
-        await asyncio.wait([refresher._task])
-        rounds = refresher.rounds
-        refresher.want()
-        await until(lambda: refresher.rounds > rounds, "another map", 5.0)
-
-
 async def test_a_url_names_nodes(cluster: EmbeddedCluster) -> None:
     places = ",".join(f"{node.host}:{node.port}" for node in cluster.nodes[:2])
     url = f"redis+cluster://:{cluster.password}@{places}"
