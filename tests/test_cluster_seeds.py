@@ -13,7 +13,6 @@ from redis.exceptions import RedisError
 from redisutils import ConnectFailed, Outcome, create_redis_pool, outcome_of
 from redisutils.connection.embedded import free_port
 from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
-from redisutils.topology.cluster.cluster import Cluster
 
 from .clusters import cluster_pool, keys_of, other_primary, told
 from .ours import until
