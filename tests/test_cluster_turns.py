@@ -237,7 +237,15 @@ async def test_what_any_node_may_answer_is_asked_of_another_when_one_dies() -> N
 
         cluster.said = [played(A), played(B)]
         async with asyncio.timeout(5):
-            answers = await asyncio.gather(*(pool.client.time() for _ in range(10)))
+            running = asyncio.gather(*(pool.client.time() for _ in range(10)))
+            await until(lambda: dead)
+            lane, nodes = cluster_of(pool).lane(), cluster_of(pool).nodes.values()
+            (node,) = (n for n in nodes if n.address.port == cluster.nodes[dead[0]].port)
+            await until(lambda: not node.connected)
+            left = lane.opened(node)
+            assert left is not None
+            assert left.depth == 0, "at once"
+            answers = await running
         assert answers == [(7, 0)] * 10
 
 
