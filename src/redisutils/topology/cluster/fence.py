@@ -172,15 +172,21 @@ class Fence(Holding):
 
     # -- what it stands for --------------------------------------------------------------
 
-    def await_(self, pending: Iterable[Reply], debtor: Debtor) -> None:
-        """Stand until these have been answered, or refused, or are given up."""
+    def await_(self, pending: Iterable[Reply], debtor: Debtor | None) -> None:
+        """Stand until these have been answered, or refused, or are given up.
+
+        Args:
+            debtor: who owes them; None if he has not lost the slot: that may take as long as their
+                budgets.
+        """
         self._pending.update(dict.fromkeys(pending, debtor))
-        self._wait(debtor, debtor.patience)
+        if debtor is not None:
+            self._wait(debtor, debtor.patience)
 
     def await_asked(self, reply: Reply) -> None:
         """Stand until ``reply`` has been answered, or refused, by who is asked by way of exception.
         That may take as long as its budget: who is asked has lost nothing."""
-        self._pending[reply] = None
+        self.await_((reply,), None)
         self._asked = reply
 
     def stand_behind(self, others: Iterable[Fence]) -> None:

@@ -78,10 +78,7 @@ class Fences:
         What is issued for that slot meanwhile stays behind it."""
         fence = self.by_slot.get(slot)
         if fence is None:
-            fence = self._raise(frozenset((slot,)), node, "has refused it")
-            pending = self._in_flight(node, fence.slots)
-            if pending:
-                fence.await_(pending, self._debtor(node, PATIENCE))
+            fence = self._raise_behind(node, slot, "has refused it")
         fence.refuse(reply, refusal, seconds)
 
     def may_ask(self, node: Node, slot: int, reply: Reply, refusal: Any) -> bool:
@@ -97,7 +94,7 @@ class Fences:
             return False
         if len(set(keys_in(reply.payload))) > 1:
             if fence is None:
-                fence = self._raise(frozenset((slot,)), node, "has not all of its keys")
+                fence = self._raise_behind(node, slot, "has not all of its keys")
             fence.await_asked(reply)
             fence.look()
         else:
@@ -118,6 +115,15 @@ class Fences:
 
     def _raise(self, slots: frozenset[int], old: Node, why: str) -> Fence:
         return self._new(slots, lambda: f"its slot moves, and {old.address} {why}")
+
+    def _raise_behind(self, node: Node, slot: int, why: str) -> Fence:
+        """Behind what ``node``, which has refused something of this slot, owes of it."""
+        fence = self._raise(frozenset((slot,)), node, why)
+        pending = self._in_flight(node, fence.slots)
+        if pending:
+            is_owner = self._cluster.owners[slot] is node
+            fence.await_(pending, None if is_owner else self._debtor(node, PATIENCE))
+        return fence
 
     def _new(self, slots: frozenset[int], why: Callable[[], str]) -> Fence:
         fence = Fence(

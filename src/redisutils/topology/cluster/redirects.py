@@ -108,7 +108,11 @@ class Redirects:
                 value = next(each for each in value if code_of(each) == code)
         if code in FOLLOWED:
             return self._follow(reply, value, code)
-        return self._elsewhere(reply, code)
+        if self._elsewhere(reply, code):
+            return True
+        # What names some keys that are there and some that have gone: those that come after it, and
+        # name but one of them, would be executed by the other node meanwhile.
+        return code == "TRYAGAIN" and self._pause(reply, value, code)
 
     def on_partly_refused(self, batch: Batch, values: list[Any]) -> bool:
         if is_asking(batch):
@@ -258,6 +262,10 @@ class Redirects:
         if not slots or reply.tries() > policy.max_retries:
             return False
         delay = policy.backoff.delay(reply.attempts)
+        if monotonic() + delay >= reply.deadline:
+            return False
+        if reply.fate is not Outcome.UNKNOWN:
+            reply.fate = Outcome.REJECTED
         self._cluster.metrics.retried(code, (reply,), delay)
         if isinstance(reply, Batch):
             reply.values = []
