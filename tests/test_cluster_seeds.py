@@ -12,10 +12,8 @@ from redis.exceptions import RedisError
 from redisutils import ConnectFailed, Outcome, create_redis_pool, outcome_of
 from redisutils.connection.embedded import free_port
 from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
-from redisutils.topology.cluster.cluster import Cluster
 
 from .clusters import cluster_pool, keys_of, other_primary
-from .ours import until
 
 NOWHERE = "no-such-host.invalid"
 
@@ -34,19 +32,6 @@ async def works(cluster: EmbeddedCluster, **settings: Any) -> float:
 async def test_one_node_is_enough(cluster: EmbeddedCluster) -> None:
     for node in cluster.nodes:
         await works(cluster, nodes=[(node.host, node.port)])
-
-
-async def test_one_who_cancels_all_tasks_ends_no_refreshing(cluster: EmbeddedCluster) -> None:
-    async with cluster_pool(cluster) as pool:
-        await pool.client.get("k")
-        assert isinstance(pool.server, Cluster)
-        refresher = pool.server.refresher
-        assert refresher._task is not None
-        refresher._task.cancel()
-        await asyncio.wait([refresher._task])
-        rounds = refresher.rounds
-        refresher.want()
-        await until(lambda: refresher.rounds > rounds, "another map", 5.0)
 
 
 async def test_a_url_names_nodes(cluster: EmbeddedCluster) -> None:

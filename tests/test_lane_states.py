@@ -265,7 +265,7 @@ async def test_a_connection_with_a_state_of_its_own_is_not_renewed(
         await client.select(3)
         await client.set("k", "v")
         server: Any = client._source.server()
-        for lane in server._all_lanes():
+        for lane in server._lanes:
             lane.renew()
         assert await client.get("k") == b"v"
         assert await client.client_id() == before

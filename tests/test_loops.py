@@ -334,7 +334,7 @@ def test_in_a_forked_child(
     """Refused in clear words, and not one byte goes to the parent's sockets."""
     here = new_run(make_loop)
     pool = here(opened(clean_server.url))
-    connection = pool.server._lanes["default"].connection
+    connection = pool.server._lanes.shared["default"].connection
 
     def deed() -> str:
         with asyncio.Runner(loop_factory=make_loop) as runner:
@@ -350,7 +350,7 @@ def test_in_a_forked_child(
     for _ in range(2):
         assert in_child(deed) == "well"
         assert here(echo(pool.client)) == b"mine"
-    assert pool.server._lanes["default"].connection is connection
+    assert pool.server._lanes.shared["default"].connection is connection
     here(pool.close())
 
 

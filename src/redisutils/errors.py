@@ -32,6 +32,7 @@ __all__ = [
     "ProtocolError",
     "RedisUtilsError",
     "WrongLoop",
+    "happened",
     "outcome_of",
     "with_outcome",
 ]
@@ -202,6 +203,12 @@ def outcome_of(error: BaseException) -> Outcome | None:
     """What ``error`` says about its command, or None when it says nothing."""
     outcome = getattr(error, "outcome", None)
     return outcome if isinstance(outcome, Outcome) else None
+
+
+def happened(error: BaseException) -> str:
+    """What ``error`` tells, without the outcome: for the text of another one, whose outcome may be
+    another, too."""
+    return error.message if isinstance(error, RedisUtilsError) else str(error)
 
 
 def with_code(error: _E, code: str) -> _E:

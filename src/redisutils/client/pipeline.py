@@ -33,7 +33,7 @@ from redisutils.commands import Command, block_timeout, is_blocking, keys_of, lo
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import pack, pack_many
 from redisutils.connection.protocol import Connection
-from redisutils.errors import Outcome, outcome_of, with_outcome
+from redisutils.errors import Outcome, happened, outcome_of, with_outcome
 
 __all__ = ["Pipeline", "PipelineClient"]
 
@@ -181,7 +181,9 @@ class Pipeline(redis.asyncio.client.Pipeline):
             answers = await self._send([("MULTI",), *sent, ("EXEC",)], stack)
         except (RedisConnectionError, RedisTimeoutError) as error:
             if watched and outcome_of(error) is Outcome.NOT_SENT:
-                raise WatchError(f"the connection was lost while watching: {error}") from error
+                raise WatchError(
+                    f"the connection was lost while watching: {happened(error)}"
+                ) from error
             raise
         self.watching = False
         executed = answers[-1]
@@ -321,7 +323,9 @@ class Pipeline(redis.asyncio.client.Pipeline):
         except (RedisConnectionError, RedisTimeoutError) as error:
             if self.watching and (command.readonly or command.stateful):
                 await self.reset()
-                raise WatchError(f"the connection was lost while watching: {error}") from error
+                raise WatchError(
+                    f"the connection was lost while watching: {happened(error)}"
+                ) from error
             raise
         if command.name == "WATCH":
             self.watching = True
@@ -359,6 +363,10 @@ def _forget(reply: asyncio.Future[Any]) -> None:
     """Nobody awaits it."""
     if not reply.cancelled():
         reply.exception()
+
+
+def _lost_while_watching(error: Exception) -> WatchError:
+    return WatchError(f"the connection was lost while watching: {happened(error)}")
 
 
 def _executed_without_multi(refusal: Exception) -> Exception:

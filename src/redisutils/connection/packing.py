@@ -16,7 +16,7 @@ from redis.exceptions import DataError
 
 from redisutils.errors import Outcome, with_outcome
 
-__all__ = ["OwnPayload", "PlacedPayload", "pack", "pack_many", "unpack"]
+__all__ = ["OwnPayload", "PlacedPayload", "name_in", "pack", "pack_many", "unpack"]
 
 
 class OwnPayload(bytes):
@@ -111,6 +111,14 @@ def _pack_carefully(args: Sequence[Any], encoding: str, errors: str) -> bytes:
 
 def _name(words: Sequence[Any]) -> str:
     return " ".join(w.decode(errors="replace") if isinstance(w, bytes) else repr(w) for w in words)
+
+
+def name_in(payload: bytes) -> str:
+    """The name of the first command that is somebody's, for a message: ASKING, which goes before
+    what is asked by way of exception, is nobody's."""
+    words = payload.split(b"\r\n", 6)
+    name = words[5] if words[2] == b"ASKING" and len(words) > 6 else words[2]
+    return name[:32].decode("ascii", "replace")
 
 
 def unpack(payload: bytes) -> list[list[bytes]]:

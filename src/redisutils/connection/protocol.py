@@ -47,7 +47,7 @@ from redisutils.connection.flights import (
 from redisutils.connection.home import ASLEEP, Home
 from redisutils.connection.noting import Note
 from redisutils.connection.owner import NOBODY, Owner, Witness
-from redisutils.connection.packing import pack
+from redisutils.connection.packing import name_in, pack
 from redisutils.connection.reply import Batch, Issued, Reply, as_reply, new_batch, raise_
 from redisutils.connection.timing import Timing
 from redisutils.errors import (
@@ -767,9 +767,8 @@ class Connection(asyncio.Protocol):
 
     def _time_out(self, reply: Reply, now: float, outcome: Outcome) -> None:
         """The budget of ``reply`` is spent."""
-        name = reply.payload.split(b"\r\n", 3)[2][:32].decode("ascii", "replace")
         error = CommandTimeout(
-            f"no answer from {self.peer} to {name} within its "
+            f"no answer from {self.peer} to {name_in(reply.payload)} within its "
             f"{reply.timeout:.3g} s "
             f"({len(self._expected)} in flight, last heard {now - self.last_heard:.3g} s ago)",
             outcome=outcome,

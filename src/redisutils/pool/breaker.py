@@ -48,7 +48,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from redisutils.connection.home import Home
 from redisutils.connection.words import cut
-from redisutils.errors import CircuitOpen, ConnectFailed, RedisUtilsError
+from redisutils.errors import CircuitOpen, ConnectFailed, RedisUtilsError, happened
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.snapshot import BreakerStatus
@@ -299,7 +299,7 @@ class Breaker:
             except ConnectFailed as error:
                 self._error = cut(error.message)
             except Exception as error:
-                self._error = cut(f"{type(error).__name__}: {error}")
+                self._error = cut(f"{type(error).__name__}: {happened(error)}")
                 self._metrics.background_errors += 1
                 expected = isinstance(error, RedisUtilsError)
                 with HARMLESS:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from contextvars import Context
 from math import inf
 from time import monotonic
 from typing import Final
@@ -17,6 +16,7 @@ from redisutils.connection.protocol import Connection
 from redisutils.errors import CircuitOpen, ConnectionLost, Outcome, RedisUtilsError, outcome_of
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.events import HARMLESS
+from redisutils.pool.background import Background
 from redisutils.pool.lane import Lane
 from redisutils.pool.manager import ConnectionManager
 from redisutils.pool.model import Usage
@@ -54,24 +54,21 @@ class Housekeeper:
         self._lanes = lanes
         self._settings = settings
         self._metrics = metrics
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run, self._pause)
 
     def start(self) -> None:
         """Begin. Does nothing when there is nothing to look after."""
-        if self._task is None and self._pause() != inf:
-            self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
+        if self._pause() != inf:
+            self._background.begin()
 
     def abandon(self) -> None:
         """End, without waiting for it."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
+        self._background.end()
 
     async def stop(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        """End, and wait until it has."""
+        self._background.end()
+        await self._background.ended()
 
     def _pause(self) -> float:
         """Seconds from one round to the next; ``inf`` when no round is needed."""

@@ -17,7 +17,7 @@ import hiredis
 import redis
 
 from redisutils.connection.packing import pack_many
-from redisutils.errors import ConnectFailed, ConnectTimeout
+from redisutils.errors import ConnectFailed, ConnectTimeout, happened
 
 from .server import EmbeddedServer
 
@@ -65,7 +65,7 @@ class Deadline:
             try:
                 problem = missing()
             except redis.RedisError as error:
-                problem = str(error)
+                problem = happened(error)
             if problem is None:
                 return
             if time.monotonic() > self._end:

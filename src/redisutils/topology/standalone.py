@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from redis.typing import EncodableT
 
 from redisutils.address import Address
-from redisutils.connection.home import Home
 from redisutils.connection.options import ConnectOptions
 from redisutils.connection.packing import OwnPayload, pack
 from redisutils.connection.protocol import Connection
-from redisutils.errors import ConfigError, PoolClosed, PoolTimeout, RedisUtilsError, WrongLoop
+from redisutils.errors import ConfigError, PoolTimeout, RedisUtilsError
 from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.observer import Observer
@@ -32,7 +30,9 @@ from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
 from redisutils.pool.pool import Pool
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import RetryPolicy
+from redisutils.topology.bound import Bound
 from redisutils.topology.checkouts import Checkouts
+from redisutils.topology.lanes import Lanes
 from redisutils.topology.plan import ReadFrom
 from redisutils.topology.server import DEFAULT_LANE, LaneLike
 
@@ -45,7 +45,7 @@ __all__ = ["Standalone"]
 logger = logging.getLogger("redisutils.pool")
 
 
-class Standalone:
+class Standalone(Bound):
     """Made inside a running event loop, and bound to it.
 
     Args:
@@ -62,13 +62,10 @@ class Standalone:
         dial: Dial | None = None,
         whole: PoolMetrics | None = None,
     ) -> None:
+        super().__init__(f"pool of {options.peer}")
         self.options = options
         self.settings = settings
-        self._loop = asyncio.get_running_loop()
         self.metrics = PoolMetrics(self._loop, options.peer, whole)
-        self._home = Home.of(self._loop)
-        self._pid = os.getpid()
-        self._forked = False
         self.metrics.measures.slow.plain_keys = settings.plain_keys
         self.breaker = Breaker(options.peer, settings.circuit_breaker, self.metrics)
         self.breaker.on_open = self._refuse_waiting
@@ -90,7 +87,7 @@ class Standalone:
             metrics=self.metrics,
             timeouts=settings.timeouts,
             queue_mode=settings.queue_mode,
-            name=f"pool of {options.peer}",
+            name=self._title,
         )
         self.pool.describe_users = self._describe_users
         self.checkouts = Checkouts(
@@ -101,17 +98,15 @@ class Standalone:
             settings.retry,
             self.check_usable,
         )
-        self._lanes: dict[str, Lane] = {}
-        self._private: weakref.WeakSet[Lane] = weakref.WeakSet()
+        self._lanes: Lanes[Lane] = Lanes()
         self._housekeeper = Housekeeper(
-            self.pool, self._manager, self._all_lanes, settings, self.metrics
+            self.pool, self._manager, lambda: self._lanes, settings, self.metrics
         )
         self._housekeeper.start()
         self._examiner: Examiner | None = None
-        _alive.add(self)
 
     def __repr__(self) -> str:
-        kind, lanes = type(self).__name__, sorted(self._lanes)
+        kind, lanes = type(self).__name__, sorted(self._lanes.shared)
         return f"<{kind} {self.options.peer}: {self.pool!r}, lanes {lanes}>"
 
     clustered = False
@@ -120,24 +115,12 @@ class Standalone:
     def closed(self) -> bool:
         return self.pool.closed
 
-    @property
-    def forked(self) -> bool:
-        """Whether this is a child of the process in which it was made."""
-        return self._forked
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
     # -- lanes ---------------------------------------------------------------------
 
     def lane(self, name: str = DEFAULT_LANE) -> Lane:
         """The shared lane of this name, made when first asked for; its first command connects."""
         self.check_usable()
-        lane = self._lanes.get(name)
-        if lane is None:
-            lane = self._lanes[name] = self._make_lane(name)
-        return lane
+        return self._lanes.named(name, partial(self._make_lane, name))
 
     def lane_for(self, name: str, read_from: ReadFrom | None) -> LaneLike:
         """The same: there is but one server to read from."""
@@ -146,9 +129,7 @@ class Standalone:
     def private_lane(self, name: str) -> Lane:
         """A lane for one client alone, which closes it."""
         self.check_usable()
-        lane = self._make_lane(name)
-        self._private.add(lane)
-        return lane
+        return self._lanes.private(self._make_lane(name))
 
     # -- connections of one's own ----------------------------------------------------
 
@@ -226,7 +207,7 @@ class Standalone:
 
     def _refuse_waiting(self) -> None:
         """The breaker has opened."""
-        for lane in self._all_lanes():
+        for lane in self._lanes:
             lane.refuse_waiting()
 
     async def _find_again(self) -> None:
@@ -244,38 +225,6 @@ class Standalone:
                 f"{self.pool.name}: a post_create hook took longer than {seconds:.3g} s", "create"
             ) from None
 
-    def check_usable(self) -> None:
-        """Raise if this is another event loop or process than ours, or if we are closed.
-
-        Raises:
-            WrongLoop, PoolClosed
-        """
-        if self._forked:
-            raise self._wrong_process()
-        if self.pool.closed:
-            raise self._is_closed()
-        if not self._home.is_here():
-            raise self._wrong_loop()
-
-    def check_closable(self) -> None:
-        """Raise if closing must be left to another event loop.
-
-        Raises:
-            WrongLoop
-        """
-        ours = self._forked or self._loop.is_closed()
-        if not ours and asyncio.get_running_loop() is not self._loop:
-            raise self._wrong_loop()
-
-    def _is_closed(self) -> PoolClosed:
-        return PoolClosed(f"{self.pool.name} is closed")
-
-    def _wrong_loop(self) -> WrongLoop:
-        return WrongLoop(
-            f"{self.pool.name} was opened in another event loop: open one in each loop "
-            "(asyncio.run makes a new loop each time)"
-        )
-
     def _unblock(self, connection: Connection) -> None:
         """A connection is closed on which the server may be waiting on behalf of one who has gone.
         The server sees the end of it a moment later, and would give it what is pushed until
@@ -284,7 +233,7 @@ class Standalone:
         if number is None or self.pool.closed:
             return
         payload = OwnPayload(pack(("CLIENT", "UNBLOCK", number)))
-        for lane in self._lanes.values():
+        for lane in self._lanes.shared.values():
             # Of another server behind the same name the number would be somebody else's.
             if lane.connection is not None and lane.connection.address == connection.address:
                 reply = lane.unwatched(payload, False, self.settings.command_timeout)
@@ -302,8 +251,15 @@ class Standalone:
         if observer is not None:
             self.check_usable()
         self.metrics.observer = observer
-        for lane in self._all_lanes():
+        for lane in self._lanes:
             lane.watch()
+
+    def set_policy(self, policy: RetryPolicy) -> None:
+        """Repeat commands by ``policy`` from now on."""
+        self.settings = replace(self.settings, retry=policy)
+        self.checkouts.policy = policy
+        for lane in self._lanes:
+            lane.policy = policy
 
     def snapshot(self) -> MetricsSnapshot:
         """What has been counted, and what is going on."""
@@ -322,7 +278,7 @@ class Standalone:
             uncounted=sum(one.uncounted for one in connections),
             in_flight=sum(one.in_flight for one in connections),
             in_flight_bytes=sum(one.bytes_in_flight for one in connections),
-            lanes=tuple(lane.metrics() for lane in self._all_lanes()),
+            lanes=tuple(lane.metrics() for lane in self._lanes),
             breaker=self.breaker.status(),
         )
 
@@ -346,12 +302,9 @@ class Standalone:
             self._examiner = Examiner(self)
         return await self._examiner.look(timeout)
 
-    def _all_lanes(self) -> list[Lane]:
-        return [*self._lanes.values(), *self._private]
-
     def _describe_users(self) -> str:
         """For the message of a checkout that waited in vain."""
-        lanes = [lane.name for lane in self._all_lanes() if lane.connection is not None]
+        lanes = [lane.name for lane in self._lanes if lane.connection is not None]
         if not lanes:
             return ""
         counted = ", ".join(
@@ -362,31 +315,18 @@ class Standalone:
 
     # -- the end -------------------------------------------------------------------
 
-    async def aclose(self, drain: float = 0.0) -> None:
-        """Close everything.
-
-        Args:
-            drain: seconds to let commands in flight and checkouts finish first; new
-                checkouts are refused at once.
-
-        Raises:
-            WrongLoop: its own loop is another one, which still lives.
-        """
-        self.check_closable()
-        if self._forked:
-            return  # the sockets are the parent's
-        if self._loop.is_closed():  # and has left nothing that could be closed in order
-            self.pool.close()
-            self._refuse_all(self._is_closed)
-            return
+    def _shut(self) -> None:
         self.pool.close()
+
+    async def _outlive_loop(self) -> None:
+        self._refuse_all(self._is_closed)
+
+    async def _wind_up(self, drain: float) -> None:
         await self._housekeeper.stop()
         if drain > 0:
             await self._drain(drain)
         await self.breaker.stop()
-        for lane in self._all_lanes():
-            lane.close()
-        self._lanes.clear()
+        self._lanes.close()
         self.checkouts.end_lent()
         # One turn, in which lanes stop connecting, and transports let go of their sockets; and
         # another, for those of the connections that were being made.
@@ -397,30 +337,17 @@ class Standalone:
         await asyncio.sleep(0)
         self.metrics.close()
 
-    def set_policy(self, policy: RetryPolicy) -> None:
-        """Repeat commands by ``policy`` from now on."""
-        self.settings = replace(self.settings, retry=policy)
-        self.checkouts.policy = policy
-        for lane in self._all_lanes():
-            lane.policy = policy
-
-    def abandon(self) -> None:
-        """Close everything now, for an owner that was dropped without a word."""
-        if self._forked:
-            return
-        self.pool.close()
+    def _drop_all(self) -> None:
         self._housekeeper.abandon()
         self.breaker.abandon()
-        for lane in self._all_lanes():
-            lane.close()
-        self._lanes.clear()
+        self._lanes.close()
         self.metrics.close()
 
     async def _drain(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await asyncio.gather(*(lane.drain() for lane in self._all_lanes()))
-                for lane in self._all_lanes():
+                await asyncio.gather(*(lane.drain() for lane in self._lanes))
+                for lane in self._lanes:
                     lane.close()
                 await self.pool.drained()
         except TimeoutError:
@@ -434,15 +361,9 @@ class Standalone:
 
     # -- fork ----------------------------------------------------------------------
 
-    def _wrong_process(self) -> WrongLoop:
-        return WrongLoop(
-            f"{self.pool.name} was opened in process {self._pid} and this is its child "
-            f"{os.getpid()}: open a pool of its own after the fork"
-        )
-
     def _after_fork(self) -> None:
         """In the child: the sockets are the parent's, not one byte may go to them."""
-        self._forked = True
+        super()._after_fork()
         self._refuse_all(self._wrong_process)
 
     def _refuse_all(self, error: Callable[[], RedisUtilsError]) -> None:
@@ -451,7 +372,7 @@ class Standalone:
         def refuse(*_: Any) -> Any:
             raise error()
 
-        for lane in self._all_lanes():
+        for lane in self._lanes:
             lane.submit = lane.submit_many = lane.unwatched = refuse
 
 
@@ -459,15 +380,3 @@ def _forget(reply: asyncio.Future[Any]) -> None:
     """Nobody awaits it; an error (a user who may not UNBLOCK) is counted like any other."""
     if not reply.cancelled():
         reply.exception()
-
-
-_alive: weakref.WeakSet[Standalone] = weakref.WeakSet()
-
-
-def _mark_forked() -> None:
-    for server in list(_alive):
-        server._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_mark_forked)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from redisutils.commands import lookup
+from redisutils.commands import lookup, may_write
 from redisutils.connection.packing import PlacedPayload, unpack
 from redisutils.connection.reply import Reply
 from redisutils.topology.cluster.gathered import Gathered, part
@@ -50,6 +50,10 @@ class Everywhere:
         def issue(node: Node, payload: bytes) -> Future[Any]:
             return lane.lane_of(node).submit(payload, decode, timeout)
 
+        if may_write(words):  # FLUSHALL
+            held = lane.fences.behind_all(payload, decode, timeout)
+            if held is not None:
+                return held
         return self._ask(lane, words, payload, issue)
 
     def reissue(self, lane: LaneOver, reply: Reply) -> None:

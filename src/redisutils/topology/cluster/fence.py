@@ -14,8 +14,9 @@ What X refused must not run after what X executed later, on the same key (it had
 a moment): then it fails with what X said.
 
 X may never answer. When nothing was heard of it for ``PATIENCE`` seconds, or at once if it was
-silent before, what it owes is given up (``settle``): its answer, should it come, is nobody's any
-more, since a server that has lost a slot may acknowledge a write that is lost with it.
+silent before, what it owes is given up (``Debtor.settle``): its answer, should it come, is nobody's
+any more, since a server that has lost a slot may acknowledge a write that is lost with it. Of
+several servers that owe something each is given its own time.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.parking import Parking
 from redisutils.topology.cluster.keys import keys_in
 
-__all__ = ["PATIENCE", "Fence", "Holding"]
+__all__ = ["PATIENCE", "Debtor", "Fence", "Holding"]
 
 PATIENCE: Final = 0.5
 """Seconds for which a server that has lost a slot may be silent before it has answered what it was
@@ -95,6 +96,28 @@ class Holding:
         self.parked.fail_all(error)
 
 
+class Debtor:
+    """A server that owes answers for slots which it has lost.
+
+    Args:
+        patience: seconds of silence after which it is given up.
+        heard: when something was heard of it last (``time.monotonic``).
+        settle: called with what is given up.
+    """
+
+    __slots__ = ("heard", "patience", "settle")
+
+    def __init__(
+        self,
+        patience: float,
+        heard: Callable[[], float],
+        settle: Callable[[list[Reply]], None],
+    ) -> None:
+        self.patience = patience
+        self.heard = heard
+        self.settle = settle
+
+
 class Fence(Holding):
     """See the module's docstring.
 
@@ -103,23 +126,20 @@ class Fence(Holding):
         slots: for which it stands.
         send: sends one command to the owner of its slot.
         lift: called once when it stands no longer, with what waited.
-        settle: called with what is given up.
     """
 
     __slots__ = (
         "_armed",
-        "_due",
-        "_heard",
+        "_asked",
+        "_behind",
         "_lift",
         "_metrics",
-        "_patience",
         "_pause",
         "_pending",
         "_ran",
         "_refused",
         "_send",
-        "_settle",
-        "_timer",
+        "_timers",
         "lifted",
         "slots",
     )
@@ -134,7 +154,6 @@ class Fence(Holding):
         slots: frozenset[int],
         send: Callable[[Reply], None],
         lift: Callable[[Fence, list[Reply]], None],
-        settle: Callable[[list[Reply]], None],
     ) -> None:
         super().__init__(whose, metrics, why, check)
         self.slots = slots
@@ -142,45 +161,82 @@ class Fence(Holding):
         self._metrics = metrics
         self._send = send
         self._lift = lift
-        self._settle = settle
-        self._pending: dict[Reply, None] = {}
+        self._pending: dict[Reply, Debtor | None] = {}  # and who owes it, if he may be given up
+        self._behind: set[Fence] = set()
         self._armed: Reply | None = None
+        self._asked: Reply | None = None
         self._refused: dict[Reply, Any] = {}  # and what was said
         self._ran: list[Reply] = []
-        self._patience = PATIENCE
-        self._heard: Callable[[], float] = lambda: 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0  # when it goes off (``time.monotonic``); uvloop's does not always tell
+        self._timers: dict[Debtor, asyncio.TimerHandle] = {}
         self._pause: asyncio.TimerHandle | None = None
 
-    def await_(self, pending: Iterable[Reply], patience: float, heard: Callable[[], float]) -> None:
-        """Stand until these have been answered, or refused, or nothing was heard for ``patience``
-        seconds, after which they are given up.
+    # -- what it stands for --------------------------------------------------------------
+
+    def await_(self, pending: Iterable[Reply], debtor: Debtor | None) -> None:
+        """Stand until these have been answered, or refused, or are given up.
 
         Args:
-            heard: when something was heard last (``time.monotonic``) of the server that owes them.
+            debtor: who owes them; None if he has not lost the slot: that may take as long as their
+                budgets.
         """
-        self._pending.update(dict.fromkeys(pending))
-        self._patience = patience
-        self._heard = heard
-        self._wait(patience)
+        self._pending.update(dict.fromkeys(pending, debtor))
+        if debtor is not None:
+            self._wait(debtor, debtor.patience)
 
-    def _wait(self, seconds: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._due = monotonic() + seconds
-        self._timer = self._loop.call_later(seconds, self._look_at_the_time)
+    def await_asked(self, reply: Reply) -> None:
+        """Stand until ``reply`` has been answered, or refused, by who is asked by way of exception.
+        That may take as long as its budget: who is asked has lost nothing."""
+        self.await_((reply,), None)
+        self._asked = reply
 
-    def _look_at_the_time(self) -> None:
-        self._timer = None
+    def stand_behind(self, others: Iterable[Fence]) -> None:
+        """Stand until those others are lifted, too: see :meth:`freed`."""
+        self._behind.update(others)
+
+    def freed(self, other: Fence) -> None:
+        """That one stands no longer."""
+        if other in self._behind:
+            self._behind.discard(other)
+            self.look()
+
+    def comes_before(self, reply: Reply) -> bool:
+        """Whether something that was refused here, or is asked by way of exception, has to be
+        settled before ``reply`` may be asked so."""
+        asked = self._asked
+        return bool(self._refused) or (
+            asked is not None and asked is not reply and asked in self._pending and not asked.done()
+        )
+
+    # -- patience ------------------------------------------------------------------------
+
+    def _wait(self, debtor: Debtor, seconds: float) -> None:
+        # When it is due goes with it: uvloop's handle does not always tell.
+        self._timers[debtor] = self._loop.call_later(
+            seconds, self._look_at_the_time, debtor, monotonic() + seconds
+        )
+
+    def _look_at_the_time(self, debtor: Debtor, due: float) -> None:
         now = monotonic()
-        left = self._heard() + self._patience - now
-        if now - self._due > LATE:
+        left = debtor.heard() + debtor.patience - now
+        if now - due > LATE:
             left = LATE
-        if left > 0 and self._patience:
-            self._wait(left)
+        if left > 0 and debtor.patience:
+            self._wait(debtor, left)
         else:
-            self._give_up()
+            del self._timers[debtor]
+            self._give_up(debtor)
+
+    def _give_up(self, debtor: Debtor) -> None:
+        late = [
+            reply for reply, whose in self._pending.items() if whose is debtor and not reply.done()
+        ]
+        for reply in late:
+            del self._pending[reply]
+        if late:
+            debtor.settle(late)
+        self.look()
+
+    # -- how it goes on ------------------------------------------------------------------
 
     def refuse(self, reply: Reply, refusal: Any, seconds: float = 0.0) -> None:
         """``reply`` was refused with ``refusal``. It waits here for its turn, and all for
@@ -211,13 +267,11 @@ class Fence(Holding):
             if last is not self._armed:
                 self._armed = last
                 last.future.add_done_callback(self.look)
-        elif self._pause is None:
+        elif self._pause is None and not self._behind:
             self._go_on()
 
     def _go_on(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_waiting()
         self._drop_overtaken()
         first = self.parked.take(monotonic()) if self._refused else None
         if first is None:
@@ -247,12 +301,10 @@ class Fence(Holding):
         self._pause = None
         self.look()
 
-    def _give_up(self) -> None:
-        late = [reply for reply in self._pending if not reply.done()]
-        self._pending.clear()
-        if late:
-            self._settle(late)
-        self.look()
+    def _stop_waiting(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
 
     def _end(self) -> None:
         self.lifted = True
@@ -261,9 +313,9 @@ class Fence(Holding):
 
     def close(self, error: Callable[[], RedisUtilsError]) -> None:
         self.lifted = True
-        for timer in (self._timer, self._pause):
-            if timer is not None:
-                timer.cancel()
+        self._stop_waiting()
+        if self._pause is not None:
+            self._pause.cancel()
         super().close(error)
 
 

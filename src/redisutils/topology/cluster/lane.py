@@ -9,9 +9,10 @@ in several slots, or that have none, take :meth:`ClusterLane._submit_otherwise`.
 Order
 -----
 What goes to one slot goes over one lane of one node, so it keeps its order. When a slot moves, a
-:class:`~redisutils.topology.cluster.fence.Fence` stands before it until the old owner owes nothing
-of it any more. What the old owner refuses with MOVED or ASK is handed on in the callback that
-reads the refusal (:mod:`redisutils.topology.cluster.redirects`), so in the order of issue.
+fence stands before it until the old owner owes nothing of it any more
+(:mod:`redisutils.topology.cluster.fences`). What the old owner refuses with MOVED or ASK is handed
+on in the callback that reads the refusal (:mod:`redisutils.topology.cluster.redirects`), so in the
+order of issue.
 """
 
 from __future__ import annotations
@@ -22,26 +23,27 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from redisutils.connection.packing import OwnPayload, PlacedPayload, unpack
+from redisutils.connection.packing import PlacedPayload, unpack
 from redisutils.connection.reply import Batch, Reply
 from redisutils.errors import ConnectionLost, PoolClosed, RedisUtilsError, with_outcome
 from redisutils.metrics.snapshot import LaneMetrics
 from redisutils.pool.lane import Lane
 from redisutils.pool.parking import Parking
 from redisutils.topology.cluster.everywhere import Everywhere
-from redisutils.topology.cluster.fence import PATIENCE, Fence, Holding
+from redisutils.topology.cluster.fence import Holding
+from redisutils.topology.cluster.fences import Fences
 from redisutils.topology.cluster.gathered import Gathered, part
 from redisutils.topology.cluster.heads import SEEN, SHORT, simple_slot
 from redisutils.topology.cluster.keys import (
-    commands_in,
     slots_in,
     the_slot_of_all,
 )
 from redisutils.topology.cluster.node import Node
-from redisutils.topology.cluster.redirects import MULTI, Redirects, is_asking
+from redisutils.topology.cluster.redirects import MULTI, Redirects, is_anybodys, is_asking
 from redisutils.topology.cluster.resending import Resending
 from redisutils.topology.cluster.roles import Known, Taker
 from redisutils.topology.cluster.splitting import route
+from redisutils.topology.cluster.spreading import Spreading
 
 __all__ = ["ClusterLane"]
 
@@ -68,11 +70,11 @@ class ClusterLane:
         self._everywhere = everywhere
         self._private = private
         self._owners = cluster.owners  # for ever the same list
-        self._fences: dict[int, Fence] = {}
-        self._standing: set[Fence] = set()  # of those, each once
-        self._lanes: dict[Node, Target] = _NodeLanes(self._open)
-        self._redirects: dict[Node, Redirects] = {}
+        self._lanes = _NodeLanes(self._open)
+        self._spreading = Spreading(cluster.loop, self._lanes, self._owners, self._submit_otherwise)
         self.resending = Resending(self, cluster)
+        self.fences = Fences(self, cluster, self._whose)
+        self._fenced = self.fences.by_slot
         self.holding = Holding(
             self._whose,
             cluster.metrics,
@@ -111,8 +113,8 @@ class ClusterLane:
             slot = simple_slot(payload)
             if slot is None:
                 return self._submit_otherwise(payload, decode, timeout)
-        if self._fences and slot in self._fences:
-            return self._fences[slot].submit(payload, decode, timeout)
+        if self._fenced and slot in self._fenced:
+            return self._fenced[slot].submit(payload, decode, timeout)
         return self._lanes[self._owners[slot]].submit(payload, decode, timeout)
 
     unwatched = submit
@@ -128,75 +130,8 @@ class ClusterLane:
         if payload.startswith(MULTI):
             slot = the_slot_of_all(unpack(payload), "a transaction")
             return self.target(slot).submit_many(payload, size, decode, timeout)
-        return self._spread(payload, size, decode, timeout)
-
-    def _spread(
-        self,
-        payload: bytes,
-        size: int,
-        decode: bool,
-        timeout: float,
-        target_of: Callable[[int], Target] | None = None,
-    ) -> Future[Any]:
-        if target_of is None and self._fences:
-            target_of = self._target
-        lanes, owners = self._lanes, self._owners
-        own = type(payload) is OwnPayload
-        checked = False
-        commands = commands_in(payload, size)
-        groups: dict[Target, list[int]] = {}
-        sent: list[tuple[Sequence[int], Future[Any], bool]] = []
-        for place, command in enumerate(commands):
-            slot = SEEN.get(command) if len(command) < SHORT else None
-            if slot is None:
-                slot = simple_slot(command)
-            if slot is None:
-                if not checked:
-                    checked = True
-                    _check_slots(commands[place:])
-                # What it does may concern all slots: it stays behind what was issued before it.
-                self._send_groups(groups, commands, decode, timeout, sent, own)
-                one = OwnPayload(command) if own else command
-                future = part(self.loop, sent, self._submit_otherwise, one, decode, timeout)
-                sent.append(((place,), future, False))
-            else:
-                target = lanes[owners[slot]] if target_of is None else target_of(slot)
-                if target in groups:
-                    groups[target].append(place)
-                else:
-                    groups[target] = [place]
-        if not sent and len(groups) == 1:
-            (target,) = groups
-            return target.submit_many(payload, size, decode, timeout)
-        self._send_groups(groups, commands, decode, timeout, sent, own)
-
-        def put_back(answers: list[Any]) -> list[Any]:
-            values: list[Any] = [None] * size
-            for (places, _, many), answer in zip(sent, answers, strict=True):
-                each = answer if many and isinstance(answer, list) else [answer] * len(places)
-                for place, value in zip(places, each, strict=True):
-                    values[place] = value
-            return values
-
-        return Gathered.of(self.loop, [future for _, future, _ in sent], put_back)
-
-    def _send_groups(
-        self,
-        groups: dict[Target, list[int]],
-        commands: Sequence[bytes],
-        decode: bool,
-        timeout: float,
-        sent: list[tuple[Sequence[int], Future[Any], bool]],
-        own: bool,
-    ) -> None:
-        for target, places in groups.items():
-            run = b"".join([commands[place] for place in places])
-            together = OwnPayload(run) if own else run
-            future = part(
-                self.loop, sent, target.submit_many, together, len(places), decode, timeout
-            )
-            sent.append((places, future, True))
-        groups.clear()
+        target_of = self._target if self._fenced else None
+        return self._spreading.issue(payload, size, decode, timeout, target_of)
 
     def _submit_otherwise(self, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
         """A command whose keys stand elsewhere, or in several slots, or that has none."""
@@ -232,20 +167,19 @@ class ClusterLane:
         return self._target(slot)
 
     def _target(self, slot: int) -> Target:
-        return self._fences.get(slot) or self._lanes[self._owners[slot]]
+        return self._fenced.get(slot) or self._lanes[self._owners[slot]]
 
     def lane_of(self, node: Node) -> Target:
         """The lane of one node, opened when first asked for."""
         return self._lanes[node]
 
+    def opened(self, node: Node) -> Lane | None:
+        """The lane of one node, if there is one."""
+        lane = self._lanes.get(node)
+        return lane if isinstance(lane, Lane) else None
+
     def redirects_of(self, node: Node) -> Redirects:
         """What follows the redirections of one node."""
-        redirects = self._redirects.get(node)
-        if redirects is None:
-            redirects = self._redirects[node] = self._follow_from(node)
-        return redirects
-
-    def _follow_from(self, node: Node) -> Redirects:
         return Redirects(self, node, self._cluster)
 
     def check(self) -> None:
@@ -279,7 +213,7 @@ class ClusterLane:
             self._reroute_keyless(reply)
             return
         if isinstance(reply, Batch) and len({self._target(slot) for slot in slots}) > 1:
-            self._scatter(reply, self.reroute)
+            self.resending.apart(reply, self.reroute)
             return
         self.hand_over(reply, partial(self.target, slots[0]))
 
@@ -297,7 +231,7 @@ class ClusterLane:
         its answer: it may stand behind that fence itself now."""
         for reply in withdrawn:
             self.reroute(reply)
-            self.passed(reply)
+            self.fences.passed(reply)
 
     def hand_over(self, reply: Reply, target: Callable[[], Taker]) -> None:
         """Let what ``target()`` gives issue what was issued before."""
@@ -316,13 +250,19 @@ class ClusterLane:
             return
 
         def left(reply: Reply) -> bool:
-            return any(slot in slots for slot in slots_in(reply.payload))
+            return not is_asking(reply) and any(slot in slots for slot in slots_in(reply.payload))
 
-        withdrawn = lane.withdraw(lambda reply: not is_asking(reply) and left(reply))
-        pending = self._in_flight(old, left)
-        if pending:
-            self._raise_fence(old, frozenset(slots), pending)
+        withdrawn = lane.withdraw(left)
+        self.fences.slots_left(old, frozenset(slots))
         self._bring_back(withdrawn)
+
+    def suspected(self, node: Node) -> None:
+        """``node`` was lost, or is silent: what waits to be sent there, and any node may answer, is
+        asked of another, if there is one that is well. O(waiting there)."""
+        lane = self.opened(node)
+        if lane is not None and not self._cluster.any_primary().suspect:
+            for reply in lane.withdraw(is_anybodys):
+                self._reroute_keyless(reply)
 
     def _is_known(self, reply: Reply) -> bool:
         """Whether there is somebody for all its slots, or anybody if it has none."""
@@ -331,86 +271,6 @@ class ClusterLane:
         if not slots:
             return self._cluster.any_primary() is not nowhere
         return all(self._owners[slot] is not nowhere for slot in slots)
-
-    def _raise_fence(self, old: Node, slots: frozenset[int], pending: list[Reply]) -> None:
-        patience = 0.0 if old.suspect else PATIENCE
-        fenced = {self._fences[slot] for slot in slots if slot in self._fences}
-        free = frozenset(slot for slot in slots if slot not in self._fences)
-        if free:
-            fence = self._fence(free, old, "has not answered what it was sent before")
-            fenced.add(fence)
-        for fence in fenced:
-            fence.await_(pending, patience, partial(self._heard, old))
-            fence.look()
-
-    def _fence(self, slots: frozenset[int], old: Node, why: str) -> Fence:
-        fence = Fence(
-            self._whose,
-            self._cluster.metrics,
-            lambda: f"its slot moves, and {old.address} {why}",
-            self.check,
-            slots=slots,
-            send=self._send,
-            lift=self._lifted,
-            settle=partial(self.resending.settle, str(old.address)),
-        )
-        self._fences.update(dict.fromkeys(slots, fence))
-        self._standing.add(fence)
-        return fence
-
-    def refuse(
-        self, node: Node, slot: int, reply: Reply, refusal: Any, seconds: float = 0.0
-    ) -> None:
-        """``node`` has refused ``reply``, which is for the owner of ``slot``, after ``seconds``.
-        What is issued for that slot meanwhile stays behind it."""
-        fence = self._fences.get(slot)
-        if fence is None:
-            fence = self._fence(frozenset((slot,)), node, "has refused it")
-            pending = self._in_flight(node, lambda reply: slot in slots_in(reply.payload))
-            if pending:
-                fence.await_(pending, PATIENCE, partial(self._heard, node))
-        fence.refuse(reply, refusal, seconds)
-
-    def _heard(self, node: Node) -> float:
-        """When something came last (``time.monotonic``) from where ``node`` owes answers."""
-        lane = self._lanes.get(node)
-        connection = lane.connection if isinstance(lane, Lane) else None
-        return 0.0 if connection is None else connection.last_heard
-
-    def _in_flight(self, node: Node, wanted: Callable[[Reply], bool]) -> list[Reply]:
-        """What ``node`` owes, oldest first. O(in flight there)."""
-        lane = self._lanes.get(node)
-        if not isinstance(lane, Lane):
-            return []
-        owed = lane.owed()
-        return [r for r in owed if not (r.done() or is_asking(r)) and wanted(r)]
-
-    def _send(self, reply: Reply) -> None:
-        """To the owner of its slot, whatever stands before that."""
-        owners = {self._owners[slot] for slot in slots_in(reply.payload)}
-        if isinstance(reply, Batch) and len(owners) > 1:
-            self._scatter(reply, self._send)
-            self.passed(reply)  # what is refused of it waits behind the fence itself
-        else:
-            self.hand_over(reply, partial(self.lane_of, owners.pop()))
-
-    def _scatter(self, batch: Batch, issue: Callable[[Reply], None]) -> None:
-        """Issue the commands of ``batch`` one by one."""
-        values: list[Any] = [None] * batch.size
-        self.resending.scatter(batch, values, range(batch.size), lambda _, one: issue(one))
-
-    def passed(self, reply: Reply) -> None:
-        """No fence need wait for ``reply`` any more."""
-        for fence in list(self._standing):
-            fence.passed(reply)
-
-    def _lifted(self, fence: Fence, parked: list[Reply]) -> None:
-        self._standing.discard(fence)
-        for slot in fence.slots:
-            if self._fences.get(slot) is fence:
-                del self._fences[slot]
-        for reply in parked:
-            self.reroute(reply)
 
     def waiting(self) -> Parking:
         """What waits for an owner to be known."""
@@ -423,14 +283,13 @@ class ClusterLane:
     def forget(self, node: Node) -> None:
         """``node`` has left the cluster, and owes nothing any more."""
         lane = self._lanes.pop(node, None)
-        self._redirects.pop(node, None)
         if isinstance(lane, Lane):
             self._bring_back(lane.withdraw(lambda _: True))
 
     @property
     def holds(self) -> int:
         """Commands that wait until it is known where they go, or whether they may."""
-        return len(self.holding.parked) + sum(len(fence.parked) for fence in self._standing)
+        return len(self.holding.parked) + self.fences.holds
 
     def held(self) -> LaneMetrics:
         """Those. What waits for a node is told by the lane to it."""
@@ -465,14 +324,12 @@ class ClusterLane:
             return
         self.closed = True
         self.holding.close(self._is_closed)
-        for fence in self._standing:
-            fence.close(self._is_closed)
-        self._standing.clear()
-        self._fences.clear()
+        self.fences.close(self._is_closed)
         if self._private:
             for lane in self._node_lanes():
                 lane.close()
-        self._lanes = _NodeLanes(self._refuse)
+        self._lanes.clear()
+        self._lanes.open = self._refuse
 
     def _refuse(self, _: object) -> Lane:
         raise self._is_closed()
@@ -481,19 +338,12 @@ class ClusterLane:
         return PoolClosed(f"{self._whose} is closed")
 
 
-def _check_slots(commands: Iterable[bytes]) -> None:
-    """Raise if one of them cannot be issued, before any is: see ``splitting.route``."""
-    for command in commands:
-        if simple_slot(command) is None:
-            route(*unpack(command))
-
-
 class _NodeLanes(dict[Node, Target]):
     """Lanes by node, opened when first asked for."""
 
     def __init__(self, open_lane: Callable[[Node], Lane]) -> None:
-        self._open = open_lane
+        self.open = open_lane
 
     def __missing__(self, node: Node) -> Target:
-        lane = self[node] = self._open(node)
+        lane = self[node] = self.open(node)
         return lane

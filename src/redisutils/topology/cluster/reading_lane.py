@@ -97,8 +97,8 @@ class ReadingLane(ClusterLane, Reader[Node]):
     unwatched = submit
 
     def _read(self, slot: int, payload: bytes, decode: bool, timeout: float) -> Future[Any]:
-        if self._fences and slot in self._fences:
-            return self._fences[slot].submit(payload, decode, timeout)
+        if self._fenced and slot in self._fenced:
+            return self._fenced[slot].submit(payload, decode, timeout)
         primary = self._owners[slot]
         if self._writes is not None and self._copies.written(slot):
             return self._lanes[primary].submit(payload, decode, timeout)
@@ -125,8 +125,8 @@ class ReadingLane(ClusterLane, Reader[Node]):
 
         def target_of(slot: int) -> Target:
             """One for all of a primary's: each more is a message more."""
-            if slot in self._fences:
-                return self._fences[slot]
+            if slot in self._fenced:
+                return self._fenced[slot]
             primary = self._owners[slot]
             if self._writes is not None and self._copies.written(slot):
                 return self._lanes[primary]
@@ -135,7 +135,7 @@ class ReadingLane(ClusterLane, Reader[Node]):
                 target = chosen[primary] = self._target_to_read(primary)
             return target
 
-        return self._spread(payload, size, decode, timeout, target_of)
+        return self._spreading.issue(payload, size, decode, timeout, target_of)
 
     def _target_to_read(self, primary: Node) -> Target:
         node = self._choosing.choose(primary)
@@ -216,12 +216,12 @@ class ReadingLane(ClusterLane, Reader[Node]):
     def _together(self, slots: Sequence[int]) -> bool:
         """Whether one server may have all of these."""
         return len({self._owners[slot] for slot in slots}) == 1 and (
-            len(slots) == 1 or self._fences.keys().isdisjoint(slots)
+            len(slots) == 1 or self._fenced.keys().isdisjoint(slots)
         )
 
     def _reading_target(self, slots: Sequence[int]) -> Target:
-        if slots[0] in self._fences:
-            return self._fences[slots[0]]
+        if slots[0] in self._fenced:
+            return self._fenced[slots[0]]
         owner = self._owners[slots[0]]
         if self._writes is not None and any(map(self._copies.written, slots)):
             return self._lanes[owner]
@@ -264,7 +264,7 @@ class ReadingLane(ClusterLane, Reader[Node]):
         if self._hedging is not None:
             self._hedging.forget(node)
 
-    def _follow_from(self, node: Node) -> ReadingRedirects:
+    def redirects_of(self, node: Node) -> ReadingRedirects:
         return ReadingRedirects(self, node, self._cluster, self._copies)
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ class ReadingRedirects(Redirects):
         reads = [reply for reply in again if self._over.only_reads(reply)]
         for reply in reads:
             self._over.reroute(reply)
-            self._over.passed(reply)
+            self._over.fences.passed(reply)
         self._copies.counts.moved_on += len(reads)
         moved = set(reads)
         return super().on_lost([reply for reply in again if reply not in moved])
@@ -116,5 +116,5 @@ class ReadingRedirects(Redirects):
             backoff = self._cluster.settings.retry.backoff
             pause = max(SHORTEST_PAUSE, backoff.delay(paused))
         self._over.issue_refused(reply, code, pause, issue)
-        self._over.passed(reply)
+        self._over.fences.passed(reply)
         return True

@@ -5,11 +5,12 @@ All happens in the callback that reads the refusal, so commands of one key stay 
 
 * MOVED: the slot has another owner, for good. The map learns it, and the command goes on there.
 * ASK: this key is already there, others are not. ASKING and the command go there as one payload,
-  which nothing can come between.
+  which nothing can come between. What names several keys may be refused there as well, so what
+  comes after it waits for it.
 
-What has been sent from node to node more than ``AT_ONCE`` times waits a moment before it is sent
-again, since the nodes do not agree yet; after as many such pauses as there may be retries it fails
-with what was said last.
+What has been sent from node to node more than ``AT_ONCE`` times waits a moment after each MOVED
+before it is sent again, since the nodes do not agree yet; after as many more as there may be
+retries it fails with what was said last.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from redisutils.topology.cluster.keys import SLOTS, slots_in
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.roles import Known, LaneOver
 
-__all__ = ["AT_ONCE", "FOLLOWED", "MULTI", "Redirects", "is_asking", "redirection"]
+__all__ = ["AT_ONCE", "FOLLOWED", "MULTI", "Redirects", "is_anybodys", "is_asking", "redirection"]
 
 AT_ONCE: Final = 3
 """How often one command is handed on without a pause."""
@@ -74,6 +75,11 @@ def is_asking(reply: Reply) -> bool:
     return reply.payload.startswith(ASKING)
 
 
+def is_anybodys(reply: Reply) -> bool:
+    """Whether any node may answer it: it has no key, and is meant for none of them."""
+    return type(reply.payload) is bytes and not slots_in(reply.payload)
+
+
 class Redirects:
     """What a node's lane asks when it is refused. See :class:`redisutils.pool.router.Router`.
 
@@ -102,7 +108,11 @@ class Redirects:
                 value = next(each for each in value if code_of(each) == code)
         if code in FOLLOWED:
             return self._follow(reply, value, code)
-        return self._elsewhere(reply, code)
+        if self._elsewhere(reply, code):
+            return True
+        # What names some keys that are there and some that have gone: those that come after it, and
+        # name but one of them, would be executed by the other node meanwhile.
+        return code == "TRYAGAIN" and self._pause(reply, value, code)
 
     def on_partly_refused(self, batch: Batch, values: list[Any]) -> bool:
         if is_asking(batch):
@@ -123,16 +133,16 @@ class Redirects:
                 reply.future.set_exception(refusal)
 
         self._lane.resending.scatter(batch, values, places, follow)
-        self._lane.passed(batch)
+        self._lane.fences.passed(batch)
         return True
 
     def on_lost(self, again: Sequence[Reply]) -> list[Reply]:
         self._cluster.suspect(self._node)
         kept: list[Reply] = []
         for reply in again:
-            if is_asking(reply) or not self._is_ours(reply):
+            if is_asking(reply) or not self._is_ours(reply) or is_anybodys(reply):
                 self._lane.reroute(reply)
-                self._lane.passed(reply)
+                self._lane.fences.passed(reply)
             else:
                 kept.append(reply)
         return kept
@@ -149,23 +159,24 @@ class Redirects:
             return False
         slot, announced = named
         node = self._cluster.node_at(announced)
-        reply.redirects += 1
-        self._cluster.metrics.retried(code, (reply,))
         if reply.fate is not Outcome.UNKNOWN:
             reply.fate = Outcome.REJECTED
         if isinstance(reply, Batch):
             reply.values = []
+        asks = code == "ASK"
+        if asks and not self._lane.fences.may_ask(self._node, slot, reply, refusal):
+            return True  # not for want of agreement: it counts as no attempt
+        reply.redirects += 1
+        self._cluster.metrics.retried(code, (reply,))
+        if asks:
+            self._ask(node, reply)
+            return True
+        self._cluster.moved(slot, node)
         pause = 0.0
         if reply.redirects > AT_ONCE:
             backoff = self._cluster.settings.retry.backoff
             pause = backoff.delay(reply.redirects - AT_ONCE)
-        if code == "MOVED":
-            self._cluster.moved(slot, node)
-        elif not pause:
-            self._ask(node, reply)
-            self._lane.passed(reply)
-            return True
-        self._lane.refuse(self._node, slot, reply, refusal, pause)
+        self._lane.fences.refuse(self._node, slot, reply, refusal, pause)
         return True
 
     def _elsewhere(self, reply: Reply, code: str) -> bool:
@@ -180,7 +191,7 @@ class Redirects:
         if isinstance(reply, Batch):
             reply.values = []
         self._lane.reroute(reply)
-        self._lane.passed(reply)
+        self._lane.fences.passed(reply)
         return True
 
     def _too_often(self, reply: Reply) -> bool:
@@ -228,7 +239,9 @@ class Redirects:
         value: Any = answers if isinstance(reply, Batch) else answers[0]
         code = refusal_of(answers, codes) if codes else None
         if code is not None:
-            if self.on_refused(reply, value, code):
+            if code in TRANSIENT:
+                self._cluster.refresher.want()
+            elif self.on_refused(reply, value, code):
                 return
             if self._pause(reply, value, code):
                 return
@@ -249,10 +262,14 @@ class Redirects:
         if not slots or reply.tries() > policy.max_retries:
             return False
         delay = policy.backoff.delay(reply.attempts)
+        if monotonic() + delay >= reply.deadline:
+            return False
+        if reply.fate is not Outcome.UNKNOWN:
+            reply.fate = Outcome.REJECTED
         self._cluster.metrics.retried(code, (reply,), delay)
         if isinstance(reply, Batch):
             reply.values = []
-        self._lane.refuse(self._node, slots[0], reply, refusal, delay)
+        self._lane.fences.refuse(self._node, slots[0], reply, refusal, delay)
         return True
 
     def _asked_in_vain(self, reply: Reply, error: BaseException) -> None:
@@ -270,6 +287,7 @@ class Redirects:
             and monotonic() < reply.deadline
         ):
             self._lane.reroute(reply)
+            self._lane.fences.passed(reply)
         else:
             if isinstance(error, CommandTimeout) and not reply.is_own:
                 self._cluster.metrics.ran_out(error)

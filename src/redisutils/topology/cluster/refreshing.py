@@ -16,7 +16,6 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import Context
 from math import inf
 from time import monotonic
 from typing import Any, Final, Protocol
@@ -25,9 +24,10 @@ from redis.exceptions import RedisError, ResponseError
 
 from redisutils.address import AddressMap
 from redisutils.connection.packing import OwnPayload, pack_many
-from redisutils.errors import ConnectFailed, RedisUtilsError, code_of
+from redisutils.errors import ConnectFailed, RedisUtilsError, code_of, happened
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.events import HARMLESS
+from redisutils.pool.background import Background
 from redisutils.retry import Reconnecting, RetryPolicy
 from redisutils.topology.cluster.map import ClusterMap, from_shards, from_slots
 from redisutils.topology.cluster.node import Node
@@ -99,8 +99,7 @@ class Refresher:
         self._tls = tls
         self._addresses = addresses
         self._wanted = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._stopped = False
+        self._background = Background(self._run, lambda: GAP)
         self._slots_only = False
         self.epoch = 0
         """Of the map that was last adopted: see ``ClusterMap``."""
@@ -114,21 +113,15 @@ class Refresher:
     def want(self) -> None:
         """Have a map soon. Costs nothing when one is wanted already."""
         self._wanted.set()
-        if (self._task is None or self._task.done()) and not self._stopped:
-            # At first, or somebody has cancelled it. Nobody's context: it outlives who asked first.
-            loop = asyncio.get_running_loop()
-            self._task = loop.create_task(self._run(), context=Context())
+        self._background.begin()
 
     def stop(self) -> None:
         """Ask no more."""
-        self._stopped = True
-        if self._task is not None:
-            self._task.cancel()
+        self._background.end()
 
     async def stopped(self) -> None:
         """Wait for the end of what was under way."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        await self._background.ended()
 
     # -- rounds ------------------------------------------------------------------------
 
@@ -215,7 +208,7 @@ class Refresher:
         except TimeoutError:
             raise ConnectFailed(f"no answer within {ASK_FOR:g} s") from None
         except (RedisError, RedisUtilsError, OSError) as error:
-            raise ConnectFailed(str(error)) from error
+            raise ConnectFailed(happened(error)) from error
 
     async def _asked(self, node: Node) -> ClusterMap:
         info, told = await self._issue(node, "SLOTS" if self._slots_only else "SHARDS")

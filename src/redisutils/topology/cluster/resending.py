@@ -83,6 +83,11 @@ class Resending:
         for place, reply in replies:
             issue(place, reply)
 
+    def apart(self, batch: Batch, issue: Callable[[Reply], None]) -> None:
+        """Issue the commands of ``batch`` one by one."""
+        values: list[Any] = [None] * batch.size
+        self.scatter(batch, values, range(batch.size), lambda _, one: issue(one))
+
     def settle(self, node: str, late: Sequence[Reply]) -> None:
         """``node``, which has lost a slot, does not answer these. What it may answer later is
         nobody's; those that may be repeated are."""

@@ -13,7 +13,7 @@ from redisutils.pool.model import Timeouts
 from redisutils.pool.settings import PoolSettings
 from redisutils.topology.cluster.node import Node
 
-__all__ = ["Answering", "Known", "LaneOver", "Scattering", "Taker", "Wanting"]
+__all__ = ["Answering", "Fencing", "Known", "LaneOver", "Scattering", "Taker", "Wanting"]
 
 
 class Taker(Protocol):
@@ -85,8 +85,27 @@ class Known(Protocol):
         """Wait for the next map. Raises ConnectFailed."""
 
 
+class Fencing(Protocol):
+    """Holds back what has to wait for its turn, by slot. See ``Fences``."""
+
+    def refuse(
+        self, node: Node, slot: int, reply: Reply, refusal: Any, seconds: float = 0.0
+    ) -> None:
+        """``node`` has refused ``reply``, which is for the owner of ``slot``, after ``seconds``."""
+
+    def may_ask(self, node: Node, slot: int, reply: Reply, refusal: Any) -> bool:
+        """Whether ``reply``, which ``node`` has refused with ASK, may be asked of another one
+        now. If not, it waits."""
+
+    def passed(self, reply: Reply) -> None:
+        """No fence need wait for ``reply`` any more."""
+
+    def behind_all(self, payload: bytes, decode: bool, timeout: float) -> Future[Any] | None:
+        """Issue a command that concerns all slots, behind what is held; None if nothing is."""
+
+
 class Scattering(Protocol):
-    """Sends again one by one what was issued together."""
+    """Sends again what was issued before."""
 
     def scatter(
         self,
@@ -96,6 +115,12 @@ class Scattering(Protocol):
         issue: Callable[[int, Reply], None],
     ) -> None:
         """See ``Resending.scatter``."""
+
+    def apart(self, batch: Batch, issue: Callable[[Reply], None]) -> None:
+        """Issue the commands of ``batch`` one by one."""
+
+    def settle(self, node: str, late: Sequence[Reply]) -> None:
+        """``node``, which has lost a slot, does not answer these."""
 
 
 class Answering(Protocol):
@@ -114,6 +139,9 @@ class LaneOver(Protocol):
     @property
     def resending(self) -> Scattering: ...
 
+    @property
+    def fences(self) -> Fencing: ...
+
     def target(self, slot: int | None) -> Taker:
         """What takes commands for a slot now; None for those that have no key."""
 
@@ -128,11 +156,3 @@ class LaneOver(Protocol):
 
     def hand_over(self, reply: Reply, target: Callable[[], Taker]) -> None:
         """Let what ``target()`` gives issue what was issued before."""
-
-    def refuse(
-        self, node: Node, slot: int, reply: Reply, refusal: Any, seconds: float = 0.0
-    ) -> None:
-        """``node`` has refused ``reply``, which is for the owner of ``slot``, after ``seconds``."""
-
-    def passed(self, reply: Reply) -> None:
-        """No fence need wait for ``reply`` any more."""

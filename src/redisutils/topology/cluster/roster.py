@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.parking import Parking
 from redisutils.pool.settings import PoolSettings
 from redisutils.retry import Reconnecting, RetryPolicy
+from redisutils.topology.bound import Bound
 from redisutils.topology.cluster.announced import Announced
 from redisutils.topology.cluster.keys import SLOTS
 from redisutils.topology.cluster.map import ClusterMap, Member, taken_over
@@ -40,6 +41,9 @@ class Rerouting(Protocol):
     def slots_left(self, old: Node, slots: Collection[int]) -> None:
         """``slots`` have another owner now than ``old``."""
 
+    def suspected(self, node: Node) -> None:
+        """``node`` was lost, or is silent."""
+
     def on_known(self) -> None:
         """There are nodes now: what waited for one goes out."""
 
@@ -47,7 +51,7 @@ class Rerouting(Protocol):
         """What waits for an owner to be known."""
 
 
-class Roster(ABC):
+class Roster(Bound):
     """Keeps the map, and tells lanes what has changed. Belongs to the event loop that runs when it
     is made.
 
@@ -68,6 +72,7 @@ class Roster(ABC):
         *,
         tls: bool,
     ) -> None:
+        super().__init__(f"the pool of {name}")
         self.name = name
         self.metrics = metrics
         self.settings = settings
@@ -89,11 +94,6 @@ class Roster(ABC):
         self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()
         """Who is told of each new map, and of each slot that has moved."""
         self.refresher = Refresher(self, tls=tls, addresses=plan.addresses)
-
-    @property
-    @abstractmethod
-    def closed(self) -> bool:
-        """Whether the pool is closed."""
 
     @abstractmethod
     def _open(self, address: Address) -> Standalone:
@@ -151,6 +151,8 @@ class Roster(ABC):
             node.suspect = True
             # Of one that is lost again: what came until now does not speak for it.
             self._suspects[node] = node.opened.metrics.bytes_in
+            for lane in self._all_lanes():
+                lane.suspected(node)
         self.refresher.want()
 
     def suspects(self) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, Final, Generic, TypeVar
 from redis.exceptions import RedisError
 
 from redisutils.connection.packing import OwnPayload, pack
-from redisutils.errors import RedisUtilsError, code_of
+from redisutils.errors import RedisUtilsError, code_of, happened
 from redisutils.topology.plan import Reading
 from redisutils.topology.reading.figures import Copy
 from redisutils.topology.reading.standing import Course, Standing, standing
@@ -217,7 +217,7 @@ class Watching(Generic[C]):
             asked = [self._ask(copy, payload, True, PATIENCE) for payload in (_PING, _INFO)]
             answer = (await asyncio.gather(*asked))[-1]
         except (RedisError, RedisUtilsError, OSError) as error:
-            trouble = str(error)
+            trouble = happened(error)
             refused = code_of(error) != "NOPERM"
             answer = None  # a user who may not ask: it answers all the same
         else:

@@ -194,7 +194,9 @@ class SentinelServer(Standalone):
         try:
             await prove_primary(connection, FOREVER)  # dial bounds it
         except CommandTimeout as error:
-            raise ConnectFailed(f"{connection.peer} does not tell its role: {error}") from error
+            raise ConnectFailed(
+                f"{connection.peer} does not tell its role: {error.message}"
+            ) from error
 
     # -- the fence -------------------------------------------------------------------
 
@@ -221,7 +223,7 @@ class SentinelServer(Standalone):
         for removed in self.pool.retain(lambda connection, _: not connection.closed).removed:
             self.pool.discard(removed)
         self.breaker.renew()
-        for lane in self._all_lanes():
+        for lane in self._lanes:
             lane.hurry()
 
     def _open(self) -> list[Connection]:
