@@ -272,7 +272,7 @@ async def test_an_error_that_tells_of_others_tells_its_own_outcome_alone() -> No
                 asyncio.get_running_loop().call_soon(transport.abort)
             return b""
 
-        cluster.told = hang_up  # type: ignore[method-assign]
+        cluster.told = hang_up
         with pytest.raises(ConnectFailed, match="was lost") as caught:
             await pool.client.get(IN_A)
         assert str(caught.value).count("[outcome:") == 1
