@@ -8,8 +8,9 @@ import gc
 from typing import Any, cast
 
 import pytest
+import redis
 
-from redisutils import CommandTimeout, ConnectFailed, ConnectionLost
+from redisutils import CommandTimeout, ConnectFailed, ConnectionLost, Outcome, outcome_of
 from redisutils.connection.packing import pack
 from redisutils.topology.cluster import fences
 from redisutils.topology.cluster.cluster import Cluster
@@ -50,7 +51,7 @@ async def adopted(pool: Any, cluster: PlayedCluster, ranges: list[list[tuple[int
 
 
 async def test_several_keys_that_have_not_all_arrived_come_before_what_was_issued_later() -> None:
-    async with played_cluster(command_timeout=5) as (cluster, pool):
+    async with played_cluster(command_timeout=5, retry_delay_ms=5) as (cluster, pool):
         accepted: list[list[bytes]] = []
         refused = 0
 
@@ -74,6 +75,42 @@ async def test_several_keys_that_have_not_all_arrived_come_before_what_was_issue
         await asyncio.gather(running, later)
         names = [command[0] for command in accepted]
         assert names == [b"MSET", b"SET", b"APPEND", b"SETRANGE"]
+
+
+async def test_several_keys_that_do_not_arrive_hold_up_nobody_for_long() -> None:
+    """They may wait for their budget while nobody else wants the slot, and fail when others do."""
+    async with played_cluster(command_timeout=20, retry_delay_ms=5, max_retries=1000) as (
+        cluster,
+        pool,
+    ):
+        refused = 0
+        arrived = False
+
+        def by_b(command: list[bytes]) -> bytes:
+            nonlocal refused
+            if command[0] == b"MGET" and not arrived:
+                refused += 1
+                return b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n"
+            return b"*2\r\n$1\r\n1\r\n$1\r\n2\r\n" if command[0] == b"MGET" else b"+OK\r\n"
+
+        cluster.said[A] = lambda _: ask(cluster, SLOT, B)
+        cluster.said[B] = by_b
+        names = [f"{{{IN_A}}}1", f"{{{IN_A}}}2"]
+        alone = asyncio.ensure_future(pool.client.mget(names))
+        await until(lambda: refused > 5)
+        assert not alone.done()
+        # That one is in its way, for less than a twentieth of both budgets.
+        async with asyncio.timeout(10):
+            assert await pool.client.set(names[0], "3") is True
+        with pytest.raises(redis.ResponseError, match="rehashing of slot") as caught:
+            await alone
+        assert outcome_of(caught.value) is Outcome.REJECTED
+
+        again = asyncio.ensure_future(pool.client.mget(names))
+        seen = refused
+        await until(lambda: refused > seen)
+        arrived = True
+        assert await again == [b"1", b"2"]
 
 
 async def test_many_commands_of_several_keys_that_move_are_all_executed_in_order() -> None:

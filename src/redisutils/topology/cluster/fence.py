@@ -10,6 +10,10 @@ or the two could change places. Meanwhile all of it waits here, in the order of 
 Nodes need not agree at once, and Y might refuse the first command and execute the second. So where
 anything was refused, its first goes to Y alone, and the others follow when that was accepted.
 
+A command of several keys that have not all arrived (TRYAGAIN) is refused until they have, which is
+for whoever moves them to say. While nobody else wants the slot it may take its budget; but others
+it holds up for ``HOLD`` seconds at most, then it fails with what was said.
+
 What X refused must not run after what X executed later, on the same key (it had lost the slot for
 a moment): then it fails with what X said.
 
@@ -24,20 +28,24 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Callable, Iterable
+from math import inf
 from time import monotonic
 from typing import Any, Final
 
 from redisutils.connection.reply import Reply, new_batch, new_reply
-from redisutils.errors import Outcome, RedisUtilsError, outcome_of
+from redisutils.errors import Outcome, RedisUtilsError, code_of, outcome_of
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.parking import Parking
 from redisutils.topology.cluster.keys import keys_in
 
-__all__ = ["PATIENCE", "Debtor", "Fence", "Holding"]
+__all__ = ["HOLD", "PATIENCE", "Debtor", "Fence", "Holding"]
 
 PATIENCE: Final = 0.5
 """Seconds for which a server that has lost a slot may be silent before it has answered what it was
 sent."""
+
+HOLD: Final = 0.1
+"""Seconds for which what is refused with TRYAGAIN may hold up what was issued later."""
 
 LATE: Final = 0.1
 """Seconds by which an event loop that is later than that has not read what has come meanwhile."""
@@ -132,6 +140,7 @@ class Fence(Holding):
         "_armed",
         "_asked",
         "_behind",
+        "_giving_way",
         "_lift",
         "_metrics",
         "_pause",
@@ -140,6 +149,7 @@ class Fence(Holding):
         "_refused",
         "_send",
         "_timers",
+        "_way_free_at",
         "lifted",
         "slots",
     )
@@ -155,7 +165,7 @@ class Fence(Holding):
         send: Callable[[Reply], None],
         lift: Callable[[Fence, list[Reply]], None],
     ) -> None:
-        super().__init__(whose, metrics, why, check)
+        super().__init__(whose, metrics, why, check, self._mind_who_waits)
         self.slots = slots
         self.lifted = False
         self._metrics = metrics
@@ -169,6 +179,8 @@ class Fence(Holding):
         self._ran: list[Reply] = []
         self._timers: dict[Debtor, asyncio.TimerHandle] = {}
         self._pause: asyncio.TimerHandle | None = None
+        self._way_free_at = inf  # loop time
+        self._giving_way: asyncio.TimerHandle | None = None
 
     # -- what it stands for --------------------------------------------------------------
 
@@ -243,6 +255,8 @@ class Fence(Holding):
         ``seconds`` at least."""
         self._pending.pop(reply, None)
         self._refused[reply] = refusal
+        if self._way_free_at == inf and code_of(refusal) == "TRYAGAIN":
+            self._way_free_at = self._loop.time() + HOLD
         self.take_over(reply)
         if seconds and self._pause is None:
             self._pause = self._loop.call_later(seconds, self._paused)
@@ -301,10 +315,31 @@ class Fence(Holding):
         self._pause = None
         self.look()
 
+    def _mind_who_waits(self) -> None:
+        """Somebody came. Who comes behind a TRYAGAIN need not wait for ever."""
+        if (
+            self._giving_way is None
+            and self._way_free_at != inf
+            and len(self.parked) > len(self._refused)
+        ):
+            self._giving_way = self._loop.call_at(self._way_free_at, self._give_way)
+
+    def _give_way(self) -> None:
+        self._giving_way = None
+        for reply, refusal in self._refused.items():
+            if code_of(refusal) == "TRYAGAIN" and not reply.done():
+                reply.fail(refusal, self._metrics)
+        if self._pause is not None:
+            self._pause.cancel()
+            self._paused()
+
     def _stop_waiting(self) -> None:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        if self._giving_way is not None:
+            self._giving_way.cancel()
+            self._giving_way = None
 
     def _end(self) -> None:
         self.lifted = True
