@@ -37,7 +37,8 @@ _MANY_SERVERS = ("test_cluster_", "test_reading_", "test_sentinel_", "test_check
 _ONE_KIND = frozenset(
     f"test_{name}.py"
     for name in (
-        *("cluster_checkouts", "cluster_faces", "cluster_keyspace", "cluster_pubsub"),
+        *("cluster_checkouts", "cluster_checkouts_failover", "cluster_faces"),
+        *("cluster_keyspace", "cluster_pubsub"),
         *("cluster_scripts", "cluster_seeds", "reading_cluster", "reading_failover"),
         *("reading_sentinels", "sentinel_fence", "sentinel_hold", "sentinel_watch"),
     )

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 import redis
 
-from redisutils.errors import ConfigError, ConnectionLost, Outcome
+from redisutils.errors import (
+    ConfigError,
+    ConnectFailed,
+    ConnectionLost,
+    Outcome,
+    RedisUtilsError,
+)
 from redisutils.testing import EmbeddedSentinels, find_servers
 
 from .ours import clients_named, our_tasks, until
@@ -93,6 +99,29 @@ async def test_the_death_of_the_primary_costs_what_the_servers_lost(
                 # What the old one acknowledged last, and nothing of what came after.
                 before = [number for number in load.acknowledged[key] if number < missing[-1]]
                 assert missing[:-1] == before[len(before) - len(missing) + 1 :]
+
+
+@one_loop
+async def test_a_checkout_waits_for_the_new_primary(group: EmbeddedSentinels) -> None:
+    old = group.primary
+    async with pool_for(group, circuit_breaker_seconds=0) as pool:
+        await pool.client.set("taken", 0)
+
+        async def taken(timeout: float | None) -> str:
+            async with pool.get(timeout) as conn:
+                await conn.incr("taken")
+                return conn._lease.item.peer
+
+        await old.kill()
+        with pytest.raises(ConnectFailed, match=f"connect to .*{old.port}"):
+            await taken(0)  # to try once
+        with pytest.raises(RedisUtilsError, match=r"before that: cannot connect|tried \d+ times"):
+            await taken(0.3)
+        where = await asyncio.gather(*(taken(timeout) for timeout in (None, 20.0) * 5))
+        new = await group.wait_for_primary()
+        assert {str(new.port) in one for one in where} == {True}
+        assert int(await pool.client.get("taken") or 0) == 10
+        assert not pool.metrics().errors.get("PoolClosed")
 
 
 @one_loop

@@ -89,7 +89,9 @@ class Branches(Mail, ABC):
             if branches and None not in branches and not missing:
                 return
             for branch in missing:
-                if isinstance(branch.error, ConfigError | PoolClosed):
+                if isinstance(branch.error, PoolClosed):
+                    self._cluster.check_usable()  # else the node has left, and others are there
+                elif isinstance(branch.error, ConfigError):
                     raise branch.error
             self._changed.clear()
             try:
@@ -131,7 +133,7 @@ class Branches(Mail, ABC):
             try:
                 self._cluster.check_usable()
                 server = branch.node.server
-                lease = await server.checkouts.get(self._patience)
+                lease = await server.checkouts.once(self._patience)
                 server.checkouts.lend(lease)
             except (RedisUtilsError, RedisError, OSError) as error:
                 if not self._in_vain(branch, error):
@@ -149,11 +151,12 @@ class Branches(Mail, ABC):
         branch.error = failure
         branch.failures += 1
         allowed = self._cluster.settings.retry.max_retries
-        final = isinstance(error, PoolClosed) or getattr(error, "fatal", False)
+        closed = isinstance(error, PoolClosed) and self._cluster.closed  # else its node has left
+        final = closed or getattr(error, "fatal", False)
         if final or branch.failures > allowed:
             self._complain(failure)
         self._changed.set()
-        if isinstance(error, PoolClosed):
+        if closed:
             return False
         self._cluster.suspect(branch.node)
         self._unreachable(branch)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
 from redis.commands.helpers import list_or_args
 from redis.crc import key_slot
+from redis.exceptions import ResponseError
 
 from redisutils.client.pipeline import Pipeline, PipelineClient
-from redisutils.errors import ConfigError
+from redisutils.client.source import Source
+from redisutils.commands import keys_of
+from redisutils.errors import ConfigError, CrossSlot, code_of
+from redisutils.topology.cluster.keys import shown, the_slot
 
 __all__ = ["ClusterPipeline", "pairs_by_slot"]
 
@@ -18,6 +22,8 @@ TARGETS = "target_nodes"
 
 
 class _Client(PipelineClient, Protocol):
+    _source: Source
+
     async def execute_command(self, *args: Any, **options: Any) -> Any: ...
 
 
@@ -37,6 +43,8 @@ class ClusterPipeline(Pipeline):
     """
 
     _client: _Client
+    _slot: int | None = None
+    """Of what is watched."""
 
     @property
     def cluster_client(self) -> Any:
@@ -86,6 +94,53 @@ class ClusterPipeline(Pipeline):
         if not allow_redirections:
             raise ConfigError("allow_redirections=False: redirections are always followed")
         return await super().execute(raise_on_error)
+
+    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """See ``Pipeline.immediate_execute_command``. A slot that has moved is followed by the
+        first WATCH.
+
+        Raises, beyond that:
+            CrossSlot: keys of another slot are watched.
+        """
+        slot = the_slot(args)
+        self._check(slot, keys_of(args))
+        try:
+            answer = await super().immediate_execute_command(*args, **options)
+        except ResponseError as error:
+            lease = self._lease
+            if self.watching or lease is None or code_of(error) != "MOVED":
+                raise
+            server = self._client._source.server()
+            redirected = server.redirected(error)
+            if redirected is None:
+                raise
+            server.metrics.retried("MOVED")
+            self._lease = None
+            lease.release()
+            self._lease = await redirected.checkouts.patiently(self._client._timeout)
+            answer = await super().immediate_execute_command(*args, **options)
+        if self.watching and slot is not None:
+            self._slot = slot
+        return answer
+
+    async def _send(self, commands: list[tuple[Any, ...]], stack: Any) -> list[Any]:
+        if self.watching:
+            for args in commands:
+                self._check(the_slot(args), keys_of(args))
+        return await super()._send(commands, stack)
+
+    def _check(self, slot: int | None, keys: Sequence[bytes]) -> None:
+        if self.watching and None not in (slot, self._slot) and slot != self._slot:
+            raise CrossSlot(
+                f"the key {shown(keys[0])} lives in slot {slot}, and this pipeline watches keys of "
+                f"slot {self._slot}, at their owner: give keys that belong together the same hash "
+                "tag, or read it before watch() or with the client"
+            )
+
+    async def reset(self) -> None:  # type: ignore[override]  # as redis-py's: RESET, the command, is another
+        """See ``Pipeline.reset``."""
+        self._slot = None
+        await super().reset()
 
     async def _plain(self, stack: Any, raise_on_error: bool) -> list[Any]:
         aside = [place for place, (_, options) in enumerate(stack) if TARGETS in options]

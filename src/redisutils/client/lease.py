@@ -90,7 +90,7 @@ class PooledConnection(Redis):
             pass  # nobody's, and to be refused; or taken, and never to be reused
         elif command.name in _UNDONE_BY_RECYCLING:
             connection.needs_reset = True
-        elif command.stateful:
+        elif command.taints:
             connection.tainted = True
         try:
             return await self._ask(self._lane, args, options, self._budget(command, args))

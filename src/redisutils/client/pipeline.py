@@ -30,6 +30,7 @@ from redisutils.client.callbacks import settled, shape
 from redisutils.client.refusals import refuse_unanswered
 from redisutils.client.source import lane_of
 from redisutils.commands import Command, block_timeout, is_blocking, keys_of, lookup
+from redisutils.commands.command import WAITING
 from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import pack, pack_many
 from redisutils.connection.protocol import Connection
@@ -224,7 +225,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
         payload = pack_many(commands, *client._encoding)
         timeout = client._timeout
         roads = client._roads
-        apart = raw = False
+        apart = tainted = raw = False
         for args, options in stack:
             if options and NEVER_DECODE in options:
                 raw = client._decode
@@ -235,6 +236,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
             refuse_unanswered(command)
             if command.stateful or command.blocking:
                 apart = True
+                tainted = tainted or command.name not in WAITING
                 if command.blocking and is_blocking(command, args) and not self._in_transaction:
                     waits = block_timeout(command, args)
                     timeout = FOREVER if waits is None else min(FOREVER, timeout + waits)
@@ -243,7 +245,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
             keyed = next((args for args, _ in stack if keys_of(args)), ())
             connection = (await self._own(keyed)).item
             timeout -= monotonic() - started
-            connection.tainted = connection.tainted or apart
+            connection.tainted = connection.tainted or tainted
             lane: Any = lane_of(connection)
         else:
             lane = client._lane
@@ -308,7 +310,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
             timeout -= monotonic() - started
             if command.name in _WATCHING:
                 connection.needs_reset = True
-            elif command.stateful:
+            elif command.taints:
                 connection.tainted = True
             submit = lane_of(connection).submit
         else:

@@ -12,7 +12,8 @@ The latter two *roam*: a command with a key goes to the owner of its slot, for w
 is exchanged for one to there. That ends when the connection holds state: after WATCH or MULTI
 until EXEC, DISCARD or UNWATCH, and for good after any other command that changes it. Then a key of
 another slot is refused before anything is sent. A server that knows better (MOVED) is believed once
-for each command; one that sends a single command elsewhere (ASK), for that command.
+for each command; one that sends a single command elsewhere (ASK), for that command. WAIT, too, is
+issued where the connection is, and refused when it was somewhere else for what was written.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from redisutils.address import Address
+from redisutils.client.coverage import Written
 from redisutils.client.lease import Checkout, CheckoutPool, PooledConnection
 from redisutils.client.pipeline import Pipeline
 from redisutils.client.redis import Redis
@@ -35,6 +37,7 @@ from redisutils.errors import CommandTimeout, CrossSlot, Outcome, code_of
 from redisutils.pool.pool import Lease
 from redisutils.topology.cluster.cluster import Cluster
 from redisutils.topology.cluster.keys import shown, slot_of, the_slot, the_slot_of_all
+from redisutils.topology.cluster.redirects import FOLLOWED
 from redisutils.topology.server import Leasing, Redirected
 
 __all__ = ["PlacedCheckout", "RoamingConnection"]
@@ -88,6 +91,7 @@ class RoamingConnection(PooledConnection):
         self._cluster = cluster
         self._watching = False
         self._slot: int | None = None
+        self._written = Written()
         self._busy = 0
         self._idle = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -105,16 +109,14 @@ class RoamingConnection(PooledConnection):
 
         Raises:
             CrossSlot: its keys live in several slots; or in another one than those before, and
-                the connection holds state.
+                the connection holds state. Or it is WAIT, and something was written elsewhere.
         """
         holder = self._holder
         held = holder._held
         slot = the_slot(args)
         await holder.go(slot, keys_of(args))
         try:
-            with holder.using():
-                self._lease = holder._lease  # of a view, which has another one's
-                answer = await super().execute_command(*args, **options)
+            answer = await self._here(args, options)
         except ResponseError as error:
             redirected = self._cluster.redirected(error)
             if redirected is None or held:
@@ -125,11 +127,22 @@ class RoamingConnection(PooledConnection):
                     raise
                 return await holder._asked(redirected, args, options)
             await holder.exchange(redirected.checkouts)
-            with holder.using():
-                self._lease = holder._lease  # of a view, which has another one's
-                answer = await super().execute_command(*args, **options)
+            answer = await self._here(args, options)
         holder.note(lookup(args).name, slot)
+        holder._written.answered(args, answer)
         return answer
+
+    async def _here(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Issue a command where the connection is."""
+        holder = self._holder
+        with holder.using(args) as issued:
+            self._lease = holder._lease  # of a view, which has another one's
+            try:
+                return await super().execute_command(*args, **options)
+            except ResponseError as error:
+                if code_of(error) in FOLLOWED:
+                    issued.clear()
+                raise
 
     execute = execute_command
 
@@ -183,10 +196,11 @@ class RoamingConnection(PooledConnection):
                     await self._exchange(self._cluster.checkouts_for(("GET", keys[0])))
 
     def _elsewhere(self, slot: int, keys: Sequence[bytes], connection: Connection) -> CrossSlot:
-        where = "no slot" if self._slot is None else f"slot {self._slot}"
+        where = "" if self._slot is None else f" for slot {self._slot}"
         return CrossSlot(
-            f"the key {shown(keys[0])} lives in slot {slot}, and this connection, to "
-            f"{connection.peer}, holds state (WATCH, MULTI, or a setting) for {where}: begin with "
+            f"the key {shown(keys[0])} lives in slot {slot} of another node, and this connection "
+            f"cannot go there: at {connection.peer} it holds state{where} (WATCH, MULTI, a "
+            "setting), or it was taken from its pool. Begin with "
             f"async with pool.get(key={shown(keys[0])}) as conn, and give keys that belong "
             "together the same hash tag"
         )
@@ -245,12 +259,23 @@ class RoamingConnection(PooledConnection):
         old.release()
 
     @contextmanager
-    def using(self) -> Iterator[None]:
-        """The connection is not exchanged within."""
+    def using(self, *commands: tuple[Any, ...]) -> Iterator[list[tuple[Any, ...]]]:
+        """The connection is not exchanged within, where these are issued over it. What is taken
+        from the list that this gives was not executed.
+
+        Raises:
+            CrossSlot: see ``Written.check``.
+        """
+        connection = self._usable()
+        for args in commands:
+            self._written.check(args, connection)
+        issued = list(commands)
         self._busy += 1
         try:
-            yield
+            yield issued
         finally:
+            for args in issued:
+                self._written.note(args, connection)
             self._busy -= 1
             if not self._busy:
                 self._idle.set()
@@ -262,6 +287,7 @@ class RoamingConnection(PooledConnection):
         checkouts = redirected.checkouts
         lease = checkouts.at_once() or await checkouts.get(self._timeout)
         try:
+            self._written.note(args, lease.item)
             lane = redirected.lane_over(lane_of(lease.item))
             return await self._ask(lane, args, options, self._budget(lookup(args), args))
         finally:
@@ -285,35 +311,57 @@ class RoamingPipeline(Pipeline):
         slot = the_slot(args)
         await holder.go(slot, keys_of(args))
         try:
-            with holder.using():
-                answer = await super().immediate_execute_command(*args, **options)
+            answer = await self._at_once(args, options)
         except ResponseError as error:
             redirected = holder._cluster.redirected(error)
             if redirected is None or held or code_of(error) == "ASK":
                 raise
             await holder.exchange(redirected.checkouts)
-            with holder.using():
-                answer = await super().immediate_execute_command(*args, **options)
+            answer = await self._at_once(args, options)
         name = lookup(args).name
         self._watched = self._watched or name == "WATCH"
         holder.note(name, slot)
+        holder._written.answered(args, answer)
         return answer
+
+    async def _at_once(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        with self._holder.using(args) as issued:
+            try:
+                return await super().immediate_execute_command(*args, **options)
+            except ResponseError as error:
+                if code_of(error) in FOLLOWED:
+                    issued.clear()
+                raise
 
     async def _send(self, commands: list[tuple[Any, ...]], stack: Any) -> list[Any]:
         holder = self._holder
         held = holder._held
         keys = [key for words in commands for key in keys_of(words)]
         await holder.go(self._the_slot(commands, keys, held), keys)
-        with holder.using():
-            answers = await super()._send(commands, stack)
-        refused = [answer for answer in answers if code_of(answer) == "MOVED"]
-        redirected = holder._cluster.redirected(refused[0]) if refused else None
-        nothing_done = self._in_transaction or len(refused) == len(answers)
-        if redirected is None or held or not nothing_done:
+        answers = await self._all_here(commands, stack)
+        refused = self._all_refused(answers)
+        redirected = None if refused is None else holder._cluster.redirected(refused)
+        if redirected is None or held:
             return answers
         await holder.exchange(redirected.checkouts)
-        with holder.using():
-            return await super()._send(commands, stack)
+        return await self._all_here(commands, stack)
+
+    async def _all_here(self, commands: list[tuple[Any, ...]], stack: Any) -> list[Any]:
+        holder = self._holder
+        with holder.using(*commands) as issued:
+            answers = await super()._send(commands, stack)
+            if self._all_refused(answers) is not None:
+                issued.clear()
+            elif not self._in_transaction:
+                holder._written.run(commands, answers, holder._lease.item)
+                issued.clear()
+        return answers
+
+    def _all_refused(self, answers: Sequence[Any]) -> Any:
+        """With MOVED, of which this gives one, and nothing was done; else None."""
+        refused = [answer for answer in answers if code_of(answer) == "MOVED"]
+        nothing_done = self._in_transaction or len(refused) == len(answers)
+        return refused[0] if refused and nothing_done else None
 
     def _the_slot(
         self, commands: list[tuple[Any, ...]], keys: Sequence[bytes], held: bool

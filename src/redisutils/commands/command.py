@@ -97,10 +97,20 @@ class Command:
     for subcommands that the table does not have. ``lookup`` looks into it for you."""
 
     @property
+    def taints(self) -> bool:
+        """Whether its connection is not what it was, and for nobody else afterwards. (What
+        recycling undoes, such as WATCH, is among them.)"""
+        return self.stateful and self.name not in WAITING
+
+    @property
     def read_anywhere(self) -> bool:
         """Whether any server that has a copy of the data can answer it as well as its primary."""
         return self.readonly and self.name not in _OF_ONE_SERVER
 
+
+WAITING: Final = frozenset({"WAIT", "WAITAOF"})
+"""What is told of the writes of its own connection (https://valkey.io/commands/wait/), and changes
+nothing about it."""
 
 _OF_ONE_SERVER: Final = frozenset(
     {
@@ -128,7 +138,7 @@ _ADVICE: Final = {
     "monitor": "use client.monitor(), which takes a connection of its own",
     "close": "use the client's or the pool's close; to reset a single connection, " + _OWN,
     "wait": "it waits for the writes of its own connection: take one with"
-    " async with pool.get() as conn, and write and wait there",
+    " async with pool.get(key=…) as conn, and write and wait there",
     "cluster": "routing to replicas and to moving slots is the client's work; for your own, "
     + _OWN,
     "replication": "it turns its connection into a replication channel: "

@@ -34,7 +34,8 @@ _OF_A_CLUSTER: Final = {
 _WITHIN_A_CLUSTER: Final = {
     "MOVED": "(another node owns the slot. pool.client follows this, and fails only if the nodes "
     "go on disagreeing: compare what each answers to CLUSTER SHARDS. A connection of your own does "
-    "not if it holds state or was asked for by node=: begin with pool.get(key=…))",
+    "not if it holds state: begin with pool.get(key=…). Nor does one that was asked for by node=: "
+    "leave that out, or, to read from a replica, send it READONLY first)",
     "ASK": "(the slot is being moved from this node to another. pool.client follows this; a "
     "connection of your own does not if it holds state or was asked for by node=)",
 }
@@ -63,7 +64,9 @@ class ErrorReplies:
             error = ResponseError(message)
         code = message.split(" ", 1)[0]
         if code in self.advice:
-            error.args = (f"{error} {self.advice[code]}",)
+            told = str(error)  # of which redis-py has cut off the code
+            told = told if told.startswith(code) else f"{code} {told}"
+            error.args = (f"{told} {self.advice[code]}",)
         if not re.fullmatch(_CODE, code):  # a script may answer anything: it shall not make names
             code = OTHER
         with_outcome(with_code(error, code), Outcome.REJECTED)

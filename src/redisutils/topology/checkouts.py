@@ -1,8 +1,9 @@
 """Checking connections out of a server's pool: at once, within a caller's seconds, or patiently.
 
 The pool knows only connections. What is added here is what callers are promised: that a server
-known dead is waited for by nobody, that a checkout which failed is counted, and that what a client
-takes for itself is tried again as commands are, and ends when all is closed.
+known dead is waited for by nobody, that where another one may soon take its place this is waited
+for, that a checkout which failed is counted, and that what a client takes for itself is tried again
+as commands are, and ends when all is closed.
 """
 
 from __future__ import annotations
@@ -30,10 +31,63 @@ from redisutils.pool.breaker import Breaker
 from redisutils.pool.pool import Lease, Pool
 from redisutils.retry import Reconnecting, RetryPolicy
 
-__all__ = ["Checkouts"]
+__all__ = ["Checkouts", "Trying"]
 
 _GRACE: Final = 0.01
 """Seconds past a budget in which the pool may say itself what a checkout waited for in vain."""
+
+
+class Trying:
+    """A checkout that is tried again while a failover is under way.
+
+    Args:
+        policy: when.
+        budget: seconds for all of it.
+        metrics: where repetitions are counted.
+    """
+
+    def __init__(self, policy: RetryPolicy, budget: float, metrics: PoolMetrics) -> None:
+        self._policy = policy
+        self._budget = budget
+        self._metrics = metrics
+        self._began = monotonic()
+        self._reconnecting = Reconnecting()
+        self._last: ConnectFailed | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return max(0.0, self._budget - (monotonic() - self._began))
+
+    async def rest(self, error: ConnectFailed, waits: bool, *, at_once: bool = False) -> None:
+        """An attempt has failed: return when it is time for the next.
+
+        Args:
+            waits: whether there may be another server soon.
+            at_once: whether there is one already.
+
+        Raises:
+            ConnectFailed: that is not so, or there is no time left; the error itself, if it is the
+                first.
+        """
+        now = monotonic()
+        self._reconnecting.failed(self._policy, now)
+        pause = 0.0 if at_once else self._reconnecting.pause
+        may = waits and not error.fatal and self._policy.mode != "never"
+        if not may or self.left <= pause:
+            if self._last is None:
+                raise error
+            times, took = self._reconnecting.times(), now - self._began
+            raise type(error)(f"{error.message}; tried {times} in {took:.2g} s") from error
+        self._last = error
+        self._metrics.retried("connect")
+        await asyncio.sleep(pause)
+
+    def told(self, error: PoolTimeout) -> PoolTimeout:
+        """With the reason, if there is one, of all the attempts before."""
+        if self._last is None:
+            return error
+        return PoolTimeout(f"{error.message}; before that: {self._last.message}", error.phase)
 
 
 class Checkouts:
@@ -78,28 +132,62 @@ class Checkouts:
     async def get(self, wait: float | None = None) -> Lease[Connection]:
         """A connection of the caller's own.
 
+        That no connection can be made is an error at once, as in deadpool; but where another
+        server may soon take over (``ConnectFailed.elsewhere``), that is waited for.
+
         Args:
-            wait: seconds for all of it, instead of the pool's for each phase; with 0 only an
-                idle one or a new one will do, and the pool's own seconds bound that.
+            wait: seconds for all of it, instead of the pool's for each phase, of which those for
+                ``create`` bound the waiting for another server; with 0 only an idle one or a new
+                one will do, and the pool's own seconds bound that.
 
         Raises:
             CircuitOpen: the server is known dead, or turns out to be meanwhile, and no idle one
                 is fit. Otherwise what ``pool.get`` raises.
         """
-        self._check_usable()
+        budget = self._pool.timeouts.create if wait is None else wait
+        trying = Trying(self.policy, budget, self._metrics)
+        within = wait
         try:
             async with self._breaker.guard():
-                if wait is None:
-                    lease = await self._pool.get()
-                else:
-                    lease = await self._pool.get(wait=wait, total=wait or inf)
-                lease.item.note = self.note
-                return lease
+                while True:
+                    try:
+                        return await self._take(within)
+                    except ConnectFailed as error:
+                        await trying.rest(error, error.elsewhere)
+                    except PoolTimeout as error:
+                        raise trying.told(error) from error.__cause__
+                    within = trying.left
         except RedisUtilsError as error:
-            tried = wait == 0 and isinstance(error, PoolTimeout) and error.phase == "wait"
-            if not tried:  # to try once is an answer either way
-                self._metrics.failed(error)
+            self.failed(error, wait)
             raise
+
+    async def once(self, wait: float | None = None) -> Lease[Connection]:
+        """As :meth:`get`, but nobody else is waited for."""
+        try:
+            return await self.attempt(wait)
+        except RedisUtilsError as error:
+            self.failed(error, wait)
+            raise
+
+    async def attempt(self, wait: float | None = None) -> Lease[Connection]:
+        """As :meth:`once`, for who counts what has :meth:`failed` himself."""
+        async with self._breaker.guard():
+            return await self._take(wait)
+
+    async def _take(self, wait: float | None) -> Lease[Connection]:
+        self._check_usable()
+        if wait is None:
+            lease = await self._pool.get()
+        else:
+            lease = await self._pool.get(wait=wait, total=wait or inf)
+        lease.item.note = self.note
+        return lease
+
+    def failed(self, error: RedisUtilsError, wait: float | None = None) -> None:
+        """Count an error that a caller is told who would have waited so many seconds."""
+        tried = wait == 0 and isinstance(error, PoolTimeout) and error.phase == "wait"
+        if not tried:  # to try once is an answer either way
+            self._metrics.failed(error)
 
     async def patiently(self, budget: float) -> Lease[Connection]:
         """A checkout that tries again as long as no connection can be made, as a lane does: for

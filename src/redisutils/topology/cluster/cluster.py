@@ -138,7 +138,8 @@ class Cluster(Pools):
         if code == "MOVED":
             self.moved(slot, node)
         lane_over = AskingLane if code == "ASK" else _itself
-        return Redirected(ClusterCheckouts(self, node=node), lane_over)
+        owned = slot if code == "MOVED" else None
+        return Redirected(ClusterCheckouts(self, owned, node), lane_over)
 
     # -- what is going on --------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from redisutils.address import Address
 from redisutils.connection.reply import Batch, Reply
@@ -13,7 +14,16 @@ from redisutils.pool.model import Timeouts
 from redisutils.pool.settings import PoolSettings
 from redisutils.topology.cluster.node import Node
 
-__all__ = ["Answering", "Fencing", "Known", "LaneOver", "Scattering", "Taker", "Wanting"]
+__all__ = [
+    "Answering",
+    "Fencing",
+    "Follower",
+    "Known",
+    "LaneOver",
+    "Scattering",
+    "Taker",
+    "Wanting",
+]
 
 
 class Taker(Protocol):
@@ -36,6 +46,13 @@ class Wanting(Protocol):
         """Have a new one soon."""
 
 
+class Follower(Protocol):
+    """Who wants to know where slots and nodes are."""
+
+    def on_map(self) -> None:
+        """The map has changed, perhaps."""
+
+
 class Known(Protocol):
     """Who is there, and who owns what."""
 
@@ -50,6 +67,9 @@ class Known(Protocol):
     primaries: list[Node]
     version: int
     """Grows whenever a slot changes its owner."""
+
+    followers: WeakSet[Follower]
+    """Who is told of each new map, and of each slot that has moved."""
 
     @property
     def loop(self) -> AbstractEventLoop: ...

@@ -22,17 +22,11 @@ from redisutils.topology.cluster.keys import SLOTS
 from redisutils.topology.cluster.map import ClusterMap, Member, taken_over
 from redisutils.topology.cluster.node import Node
 from redisutils.topology.cluster.refreshing import Refresher
+from redisutils.topology.cluster.roles import Follower
 from redisutils.topology.plan import ClusterPlan
 from redisutils.topology.standalone import Standalone
 
-__all__ = ["Follower", "Rerouting", "Roster"]
-
-
-class Follower(Protocol):
-    """Who wants to know where slots and nodes are."""
-
-    def on_map(self) -> None:
-        """The map has changed, perhaps."""
+__all__ = ["Rerouting", "Roster"]
 
 
 class Rerouting(Protocol):
