@@ -92,6 +92,8 @@ def __getattr__(name: str) -> Any:
         return import_module("redisutils.client.cluster").RedisCluster
     if name == "HealthReport":  # and what makes one, some milliseconds
         return import_module("redisutils.topology.health").HealthReport
+    if name == "MetricsSnapshot":  # the same
+        return import_module("redisutils.metrics.snapshot").MetricsSnapshot
     if name not in __all__ and name not in _FLOORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     for home in (
@@ -103,7 +105,11 @@ def __getattr__(name: str) -> Any:
         import_module("redisutils.pool.pool"),
     ):
         globals().update(
-            {public: getattr(home, public) for public in home.__all__ if public in __all__}
+            {
+                public: value
+                for public, value in vars(home).items()
+                if public in __all__ and public in home.__all__
+            }
         )
     return globals()[name]
 

@@ -24,7 +24,6 @@ This is the one place where precedence is decided:
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -236,6 +235,8 @@ def nearest(name: str, fields: Collection[str]) -> str:
     synonym = _SYNONYMS.get(bare, "")
     if synonym in fields:
         return synonym
+    import difflib  # which nobody needs who makes no mistake
+
     return next(iter(difflib.get_close_matches(bare, list(fields), n=1)), "")
 
 

@@ -17,7 +17,6 @@ from redisutils.client.redis import Redis
 from redisutils.client.source import OpenSource
 from redisutils.connection.protocol import Connection
 from redisutils.errors import ConfigError, PoolClosed
-from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.pool import Hook, PoolStatus, QueueMode, Timeouts, Usage
 from redisutils.secret import hide
 from redisutils.topology.opening import open_server
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from redisutils.config import ConfigArgs, RedisConfig
     from redisutils.connection.embedded import ServerProcess
+    from redisutils.metrics.snapshot import MetricsSnapshot
     from redisutils.topology.health import HealthReport
 
 __all__ = ["RedisPool", "RetainResult", "create_redis_pool"]

@@ -10,7 +10,7 @@ from typing import Any, Final
 from redisutils._command_table import TABLE
 from redisutils.commands import is_blocking, is_container, keys_of, lookup
 from redisutils.connection.packing import unpack
-from redisutils.metrics.snapshot import SlowCommand
+from redisutils.metrics.slow import SlowCommand
 from redisutils.metrics.split import Split
 
 __all__ = ["OTHER", "blocks", "command_name", "hashed", "slow_command"]

@@ -13,25 +13,33 @@ counters all that a pool counts
 merging  one snapshot of many servers
 reading  where reads went that replicas may answer
 events   log records of what matters, and never a flood of them
+breaking what a snapshot says of a circuit breaker
 observer who may watch commands one by one
 snapshot ``pool.metrics()``
 ======== =====================================================================================
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from redisutils.metrics.breaking import BreakerStatus
 from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.latency import FOLD_AT, LatencyHistogram, LatencySnapshot
 from redisutils.metrics.reading import ReadMetrics
-from redisutils.metrics.snapshot import (
-    BreakerStatus,
-    CommandMetrics,
-    LaneMetrics,
-    MetricsSnapshot,
-    NodeMetrics,
-    ProcessMetrics,
-    Rates,
-    SlowCommand,
-)
+from redisutils.metrics.slow import SlowCommand
 from redisutils.metrics.split import PARTS, Composition, Split
+
+if TYPE_CHECKING:
+    from redisutils.metrics.snapshot import (
+        CommandMetrics,
+        LaneMetrics,
+        MetricsSnapshot,
+        NodeMetrics,
+        ProcessMetrics,
+        Rates,
+    )
 
 __all__ = [
     "FOLD_AT",
@@ -52,3 +60,10 @@ __all__ = [
     "SlowCommand",
     "Split",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The classes of a snapshot, when they are first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("redisutils.metrics.snapshot"), name)

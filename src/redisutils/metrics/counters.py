@@ -9,9 +9,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from redisutils.errors import CircuitOpen, CommandTimeout, Outcome, RedisUtilsError, outcome_of
+from redisutils.metrics.breaking import BreakerStatus
 from redisutils.metrics.events import EventLog
 from redisutils.metrics.latency import LatencyHistogram
 from redisutils.metrics.measures import Measures, PartMeasures
@@ -19,13 +20,9 @@ from redisutils.metrics.meter import Meter
 from redisutils.metrics.observer import Observer
 from redisutils.metrics.pulse import Pulse
 from redisutils.metrics.reading import ReadCounts
-from redisutils.metrics.snapshot import (
-    BreakerStatus,
-    LaneMetrics,
-    MetricsSnapshot,
-    NodeMetrics,
-    Rates,
-)
+
+if TYPE_CHECKING:
+    from redisutils.metrics.snapshot import LaneMetrics, MetricsSnapshot, NodeMetrics, Rates
 
 __all__ = ["WINDOWS", "Gauges", "PoolMetrics"]
 
@@ -297,6 +294,8 @@ class PoolMetrics:
 
     def rates(self, now: float) -> dict[int, Rates]:
         """By the seconds of ``WINDOWS``; ``now`` is ``time.monotonic()``."""
+        from redisutils.metrics.snapshot import Rates
+
         stand = self._stand(now)
         rates = {}
         for window in WINDOWS:
@@ -314,6 +313,8 @@ class PoolMetrics:
 
     def node(self, gauges: Gauges) -> NodeMetrics:
         """A server by itself."""
+        from redisutils.metrics.snapshot import NodeMetrics
+
         return NodeMetrics(
             endpoint=gauges.endpoint,
             began=self._since,
@@ -341,6 +342,8 @@ class PoolMetrics:
         Args:
             nodes, rates: of many servers, who else can tell; for one they are its own.
         """
+        from redisutils.metrics.snapshot import MetricsSnapshot
+
         assert self._pulse is not None  # nobody shows those that stand alone
         now = monotonic()
         latency = self.measures.latency()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from types import MappingProxyType
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from redisutils.metrics.latency import LatencyHistogram, LatencySnapshot
 from redisutils.metrics.slow import SlowLog
-from redisutils.metrics.snapshot import CommandMetrics
 from redisutils.metrics.split import PARTS, Composition, Split, Sums, band_of
+
+if TYPE_CHECKING:
+    from redisutils.metrics.snapshot import CommandMetrics
 
 __all__ = ["Measures", "PartMeasures"]
 
@@ -113,6 +115,8 @@ class Measures:
 
     def by_command(self) -> dict[str, CommandMetrics]:
         """The commands that have been called, by name."""
+        from redisutils.metrics.snapshot import CommandMetrics
+
         found = {}
         for name, calls in sorted(self._by_command.items()):
             latency = calls.latency.snapshot()

@@ -14,11 +14,13 @@ import os
 import weakref
 from contextvars import Context
 from time import monotonic, perf_counter, process_time
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.latency import LatencyHistogram
-from redisutils.metrics.snapshot import ProcessMetrics
+
+if TYPE_CHECKING:
+    from redisutils.metrics.snapshot import ProcessMetrics
 
 __all__ = ["Pulse", "Ticked"]
 
@@ -92,6 +94,8 @@ class Pulse:
 
     def read(self) -> ProcessMetrics:
         """What has been measured."""
+        from redisutils.metrics.snapshot import ProcessMetrics
+
         return ProcessMetrics(
             loop_lag=self.lag.snapshot(),
             gc_pauses=self._collector.pauses.snapshot(),

@@ -11,18 +11,37 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from redisutils.metrics.snapshot import SlowCommand
+from redisutils.metrics.split import Split
 
-__all__ = ["KEPT", "MINUTES", "SlowLog"]
+__all__ = ["KEPT", "MINUTES", "SlowCommand", "SlowLog"]
 
 MINUTES: Final = 5
 """Minutes after which a slow command is forgotten."""
 
 KEPT: Final = 32
 """How many are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowCommand:
+    """One of the slowest of the last minutes."""
+
+    at: float
+    """When it was answered (``time.time``)."""
+    command: str
+    key: str | None
+    """Its first key, or a hash of it: see ``RedisConfig.slow_log_keys``. None: it has none."""
+    request_bytes: int
+    reply_size: int | None
+    """Bytes of a string, elements of a collection; None for what has no size."""
+    seconds: float
+    split: Split
+    server: str = ""
+    """Who answered, as messages name it: of many servers, which."""
 
 
 class SlowLog:

@@ -2,6 +2,9 @@
 
 Counts run since the pool was opened; two snapshots subtracted (:meth:`MetricsSnapshot.since`)
 tell what happened in between. Durations are seconds, sizes bytes.
+
+Who makes one of these imports this file only then: their classes take some milliseconds to build
+and half a megabyte, and many a program never asks.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
+from redisutils.metrics.breaking import BreakerStatus
 from redisutils.metrics.latency import LatencySnapshot
 from redisutils.metrics.reading import ReadMetrics
+from redisutils.metrics.slow import SlowCommand
 from redisutils.metrics.split import Composition, Split
 
 __all__ = [
@@ -58,24 +63,6 @@ class CommandMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class SlowCommand:
-    """One of the slowest of the last minutes."""
-
-    at: float
-    """When it was answered (``time.time``)."""
-    command: str
-    key: str | None
-    """Its first key, or a hash of it: see ``RedisConfig.slow_log_keys``. None: it has none."""
-    request_bytes: int
-    reply_size: int | None
-    """Bytes of a string, elements of a collection; None for what has no size."""
-    seconds: float
-    split: Split
-    server: str = ""
-    """Who answered, as messages name it: of many servers, which."""
-
-
-@dataclass(frozen=True, slots=True)
 class LaneMetrics:
     """One lane at one moment."""
 
@@ -89,23 +76,6 @@ class LaneMetrics:
     """Whether it is at a bound of what may be in flight."""
     endpoint: str = ""
     """The server that it leads to."""
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerStatus:
-    """The circuit breaker of an endpoint: see :mod:`redisutils.pool.breaker`."""
-
-    state: Literal["closed", "open", "half-open"] = "closed"
-    seconds: float = 0.0
-    """How long it has been closed; or how long it has not, whether open or half-open."""
-    failures: int = 0
-    """Attempts to connect that have failed since the endpoint was last heard."""
-    trips: int = 0
-    """How often it has opened."""
-    refused: int = 0
-    """Calls that it has refused."""
-    error: str | None = None
-    """What the last attempt failed of, while it is not closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,9 +49,9 @@ from typing import Any, Final, Literal, TypeVar
 from redisutils.connection.home import Home
 from redisutils.connection.words import cut
 from redisutils.errors import CircuitOpen, ConnectFailed, RedisUtilsError, happened
+from redisutils.metrics.breaking import BreakerStatus
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.events import HARMLESS
-from redisutils.metrics.snapshot import BreakerStatus
 from redisutils.pool.scouting import SCOUT_FOR
 from redisutils.retry import LONGEST_PAUSE, half_certain
 

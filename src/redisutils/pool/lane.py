@@ -44,7 +44,7 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from redisutils.connection.home import Home
 from redisutils.connection.noting import Note, noted
@@ -54,7 +54,6 @@ from redisutils.connection.reply import Batch, Reply, new_batch, new_reply
 from redisutils.errors import ConnectionLost, Outcome, PoolClosed, WrongLoop, with_outcome
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.observer import Submit, SubmitMany
-from redisutils.metrics.snapshot import LaneMetrics
 from redisutils.pool.breaker import Breaker
 from redisutils.pool.connecting import Connector
 from redisutils.pool.cooling import Cooling
@@ -64,6 +63,9 @@ from redisutils.pool.pool import Pool
 from redisutils.pool.probing import Prober
 from redisutils.pool.router import Router
 from redisutils.retry import LONGEST_PAUSE, RetryPolicy
+
+if TYPE_CHECKING:
+    from redisutils.metrics.snapshot import LaneMetrics
 
 __all__ = ["Lane"]
 
@@ -185,6 +187,8 @@ class Lane(Owner[Connection]):
 
     def metrics(self) -> LaneMetrics:
         """What it does at this moment."""
+        from redisutils.metrics.snapshot import LaneMetrics
+
         connection = self._connection
         return LaneMetrics(
             name=self.name,

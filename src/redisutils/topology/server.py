@@ -13,7 +13,6 @@ from redisutils.connection.options import ConnectOptions
 from redisutils.connection.protocol import Connection
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.observer import Observer, Submit, SubmitMany
-from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.model import Hook, PoolStatus, Retained, Timeouts, Usage
 from redisutils.pool.pool import Lease
 from redisutils.pool.settings import PoolSettings
@@ -21,6 +20,7 @@ from redisutils.retry import RetryPolicy
 from redisutils.topology.plan import ReadFrom
 
 if TYPE_CHECKING:
+    from redisutils.metrics.snapshot import MetricsSnapshot
     from redisutils.topology.health import HealthReport
 
 __all__ = ["DEFAULT_LANE", "LaneLike", "Leasing", "PrivateLane", "Redirected", "Server"]

@@ -21,7 +21,6 @@ from redisutils.errors import ConfigError, PoolTimeout, RedisUtilsError
 from redisutils.metrics.counters import Gauges, PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.metrics.observer import Observer
-from redisutils.metrics.snapshot import MetricsSnapshot
 from redisutils.pool.breaker import Breaker
 from redisutils.pool.housekeeping import Housekeeper
 from redisutils.pool.lane import Lane
@@ -37,6 +36,7 @@ from redisutils.topology.plan import ReadFrom
 from redisutils.topology.server import DEFAULT_LANE, LaneLike
 
 if TYPE_CHECKING:
+    from redisutils.metrics.snapshot import MetricsSnapshot
     from redisutils.topology.examining import Examiner
     from redisutils.topology.health import HealthReport
 
