@@ -23,7 +23,13 @@ _OF_EXEC: Final = frozenset({"EXECABORT", "ERR"})
 """How EXEC answers when its commands, or MULTI itself, were refused."""
 
 
+_DOWN: Final = (
+    "(CLUSTERDOWN: a node of the cluster says so. It serves again when most primaries hear each "
+    "other and each slot has an owner that lives: pool.health() and `redis-cli --cluster check "
+    "HOST:PORT` tell what is missing)"
+)
 _OF_A_CLUSTER: Final = {
+    "CLUSTERDOWN": _DOWN,
     "MOVED": "(this server is one node of a cluster, and another one owns the slot: set "
     "REDIS_MODE=cluster; for a connection of your own, pool.get(key=…))",
     "ASK": "(the slot is being moved from this node of a cluster to another: set "
@@ -32,6 +38,7 @@ _OF_A_CLUSTER: Final = {
 """What is added for the one who is told: those who follow redirections tell nobody."""
 
 _WITHIN_A_CLUSTER: Final = {
+    "CLUSTERDOWN": _DOWN,
     "MOVED": "(another node owns the slot. pool.client follows this, and fails only if the nodes "
     "go on disagreeing: compare what each answers to CLUSTER SHARDS. A connection of your own does "
     "not if it holds state or was asked for by node=: begin with pool.get(key=…))",
