@@ -24,7 +24,7 @@ _OF_EXEC: Final = frozenset({"EXECABORT", "ERR"})
 
 
 _DOWN: Final = (
-    "(CLUSTERDOWN: a node of the cluster says so. It serves again when most primaries hear each "
+    "(CLUSTERDOWN, says {peer}. The cluster serves again when most primaries hear each "
     "other and each slot has an owner that lives: pool.health() and `redis-cli --cluster check "
     "HOST:PORT` tell what is missing)"
 )
@@ -49,11 +49,16 @@ _WITHIN_A_CLUSTER: Final = {
 
 
 class ErrorReplies:
-    """Those that have been parsed and not yet been told to anybody."""
+    """Those that have been parsed and not yet been told to anybody.
 
-    __slots__ = ("advice", "parsed")
+    Args:
+        peer: whose they are, for messages.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_peer", "advice", "parsed")
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
         self.advice = _OF_A_CLUSTER
         self.parsed: list[tuple[Exception, str]] = []
         """Each with its code, the first word. The same list for ever."""
@@ -70,7 +75,7 @@ class ErrorReplies:
             error = ResponseError(message)
         code = message.split(" ", 1)[0]
         if code in self.advice:
-            error.args = (f"{error} {self.advice[code]}",)
+            error.args = (f"{error} {self.advice[code].replace('{peer}', self._peer)}",)
         if not re.fullmatch(_CODE, code):  # a script may answer anything: it shall not make names
             code = OTHER
         with_outcome(with_code(error, code), Outcome.REJECTED)
