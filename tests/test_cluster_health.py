@@ -13,6 +13,7 @@ from redisutils import HealthReport, PoolStatus, create_redis_pool
 from redisutils.address import Address
 from redisutils.monitor.feed import Feed, Viewer
 from redisutils.monitor.frame import Frame
+from redisutils.monitor.prometheus import exposition
 from redisutils.testing import EmbeddedCluster
 from redisutils.topology.cluster import examining
 from redisutils.topology.cluster.cluster import Cluster
@@ -59,6 +60,9 @@ async def test_a_cluster_that_is_well(cluster: EmbeddedCluster) -> None:
             f"{node.host}:{node.port}" for node in cluster.primaries
         }
         assert all(each.role == "primary" and each.reachable for each in report.endpoints)
+        body, _ = exposition(pool)
+        assert b'endpoint="cluster"' in body
+        assert b'endpoint="the cluster' not in body, "seeds may be others in each process"
         owned = [pair for each in report.endpoints for pair in each.slots]
         assert sum(last - first + 1 for first, last in owned) == 16384
         firsts = [each.slots[0] for each in report.endpoints]

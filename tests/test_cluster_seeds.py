@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
-from redisutils import ConnectFailed, Outcome, create_redis_pool, outcome_of
+from redisutils import CommandTimeout, ConnectFailed, Outcome, create_redis_pool, outcome_of
 from redisutils.connection.embedded import free_port
 from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
+from redisutils.topology.cluster import refreshing
 
 from .clusters import cluster_pool, keys_of, other_primary
 
@@ -88,6 +89,49 @@ async def test_the_budget_ends_while_all_seeds_are_down() -> None:
     assert monotonic() - began < 5
 
 
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [((NOWHERE, 6379), "does not resolve"), (("127.0.0.1", 0), "connection refused")],
+)
+async def test_a_short_budget_ends_with_what_is_wrong(
+    place: tuple[str, int], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = (place[0], place[1] or free_port())
+    monkeypatch.setattr(refreshing, "ASK_FOR", 0.3)
+    for budget in (0.2, 0.6):  # before nobody has told the map, and after
+        async with create_redis_pool(mode="cluster", nodes=[place], command_timeout=budget) as pool:
+            with pytest.raises(CommandTimeout, match=why) as caught:
+                await pool.client.get("k")
+            assert str(caught.value).count(str(place[1])) <= 4
+    async with create_redis_pool(mode="cluster", nodes=[place]) as pool:
+        report = await pool.health(timeout=0.2)
+        assert report.status == "unhealthy"
+        assert why in report.reasons[0]
+
+
+async def test_what_is_wrong_with_all_is_said_once(cluster: EmbeddedCluster) -> None:
+    async with cluster_pool(cluster, password="guess") as pool:
+        with pytest.raises(RedisError) as caught:
+            await pool.client.get("k")
+    told = str(caught.value)
+    assert told.count("refused the user name or password") == 1
+    assert told.count("tried 1 time") == 1
+    for node in cluster.nodes:
+        # Once in the cluster's name, which tells some, and once where it is said.
+        assert told.count(f"127.0.0.1:{node.port}") <= 2
+
+
+async def test_sentinels_are_no_cluster(server_kind: str) -> None:
+    sentinel = EmbeddedServer(server_kind, role="sentinel")
+    with sentinel:
+        async with create_redis_pool(
+            mode="cluster", nodes=[(sentinel.host, sentinel.port)], password=sentinel.password
+        ) as pool:
+            with pytest.raises(ConnectFailed, match="REDIS_MODE=sentinel") as caught:
+                await pool.client.get("k")
+    assert "tried 1 time" in str(caught.value)
+
+
 async def test_a_single_server_is_no_cluster(clean_server: EmbeddedServer) -> None:
     async with create_redis_pool(
         mode="cluster",
@@ -105,6 +149,15 @@ async def test_a_cluster_is_no_single_server(cluster: EmbeddedCluster) -> None:
         with pytest.raises(RedisError, match="REDIS_MODE=cluster") as caught:
             await pool.client.get("k")
     assert outcome_of(caught.value) is Outcome.REJECTED
+
+
+async def test_to_speak_to_one_node_of_many_is_not_healthy(cluster: EmbeddedCluster) -> None:
+    async with create_redis_pool(url=cluster.nodes[0].url) as pool:
+        for _ in range(2):
+            report = await pool.health()
+            assert report.status == "unhealthy"
+            assert [reason.code for reason in report.reasons] == ["one-of-many"]
+            assert "set REDIS_MODE=cluster" in report.reasons[0]
 
 
 async def test_a_wrong_password_is_told_at_once(cluster: EmbeddedCluster) -> None:

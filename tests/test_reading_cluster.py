@@ -181,6 +181,41 @@ async def test_a_lane_of_its_own_reads_elsewhere(whole: EmbeddedCluster) -> None
             _ = pool.lane("x", read_from=cast("ReadFrom", "nowhere"))
 
 
+async def test_the_bounds_are_those_of_lanes_that_read_from_replicas(
+    whole: EmbeddedCluster,
+) -> None:
+    bounds: dict[str, Any] = {"read_max_lag_seconds": 2.0, "read_own_writes_seconds": 30.0}
+    async with cluster_pool(whole, **bounds) as pool:
+        prices = pool.lane("prices", read_from="replica")
+        assert await prices.get("k") == b"v"
+        await until(lambda: ready(pool))
+        for node in whole.nodes:
+            told(node, "CONFIG", "RESETSTAT")
+        for _ in range(5):
+            await prices.get("k")
+            await pool.client.get("k")
+        of_primary, *of_replicas = counted(whole)
+        assert (of_primary, sum(of_replicas)) == (5, 5)
+        copies = in_the_cluster(pool).copies
+        assert copies is not None
+        assert copies.reading.max_lag == 2.0
+        await pool.client.set("k", "w")  # by a lane that reads from the primary
+        assert await prices.get("k") == b"w"
+        of_primary, *of_replicas = counted(whole)
+        assert (of_primary, sum(of_replicas)) == (6, 5)
+
+
+async def test_a_replica_that_is_down_is_told(whole: EmbeddedCluster) -> None:
+    async with reading(whole, "replica") as pool:
+        server = in_the_cluster(pool)
+        (primary,) = server.primaries
+        down, primary.replicas = primary.replicas, []  # as adopt does with those that fail
+        lane = pool.server.lane_for("default", None)
+        lane._refused = primary
+        assert f"{down[0].address}" in (why := lane._why_unread())
+        assert "are down, as the other nodes say" in why
+
+
 async def test_a_connection_that_was_made_before_anybody_read_from_it_learns_to(
     whole: EmbeddedCluster,
 ) -> None:

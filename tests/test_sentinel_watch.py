@@ -147,8 +147,8 @@ async def test_a_new_pool_without_sentinels_names_each_and_recovers(
         with pytest.raises(CommandTimeout, match="no sentinel knows mymaster") as caught:
             await pool.client.ping()
         for proxy in proxies:
-            told = f"cannot connect to sentinel (127.0.0.1:{proxy.port}): connection refused"
-            assert told in str(caught.value)
+            assert f"sentinel (127.0.0.1:{proxy.port})" in str(caught.value)
+        assert str(caught.value).count("connection refused") == 1, "what is the same is said once"
         with pytest.raises(ConnectFailed, match="no sentinel knows mymaster"):
             async with pool.get():
                 pass

@@ -407,12 +407,12 @@ def test_each_of_three_nodes_has_its_line() -> None:
     text = shown(screen, 130)
     assert "kkk at elsewhere:6379" in text
     assert re.search(r"● redis-0:6379 +healthy +33% +1.00k +━+╸? +2.00 ms +7", text)
-    assert re.search(r"↳ redis-0:63790 +replica +1.00 s, 2.0 kB unconfirmed", text)
+    assert re.search(r"↳ redis-0:63790 +replica +1.00 s ago, 2.0 kB unconfirmed", text)
     assert re.search(r"✖ redis-2:6379 +down, refused +33%", text)
     assert text.index("redis-1:6379") < text.index("redis-2:6379")
     assert "more, of which" not in text
     narrow = shown(screen, 70)
-    assert "in flight   lag" not in narrow
+    assert "in flight   heard" not in narrow
     assert re.search(r"redis-0:6379 +healthy +33% +1.00k +2.00 ms", narrow)
 
 

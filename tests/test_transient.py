@@ -193,6 +193,8 @@ async def test_CLUSTERDOWN(start_server: StartServer) -> None:
             await pool.client.get("k")
         assert outcome_of(caught.value) is Outcome.REJECTED
         assert pool.metrics().retries == {"CLUSTERDOWN": 3}
+        assert f"(CLUSTERDOWN, says {server.host}:{server.port}" in str(caught.value)
+        assert "pool.health()" in str(caught.value)
 
 
 # --- the bounds ---

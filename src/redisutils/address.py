@@ -170,6 +170,8 @@ def _items(given: object) -> Iterator[object]:
 def _numbered(number: int, item: object, default_port: int | None) -> Address:
     wrong = ""
     try:
+        if isinstance(item, str) and any(char in " ;\t\n" for char in item.strip()):
+            raise ValueError("several addresses are separated by commas")
         return address_of(item, default_port)
     except ValueError as error:
         wrong = str(error)

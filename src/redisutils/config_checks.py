@@ -93,12 +93,6 @@ def _servers(found: _Settings, local: bool) -> Iterator[str]:
                 f"{name}: means nothing to one server; set REDIS_MODE to sentinel or cluster, "
                 "or use redis+sentinel:// or redis+cluster://"
             )
-    elif values["read_from"] == "primary" and found.right("read_from"):
-        for name in found.set(*_READING):
-            yield (
-                f"{name}: all is read from the primary; set REDIS_READ_FROM to replica, "
-                "prefer-replica or nearest"
-            )
     if mode != "sentinel":
         for name in found.set(*_SENTINEL):
             yield f"{name}: means nothing without sentinels; set REDIS_MODE=sentinel"

@@ -218,8 +218,9 @@ class RedisPool:
                 is the same.
             lane: which shared connection it uses.
             read_from: where its reads go, ``"primary"``, ``"replica"``, ``"prefer-replica"`` or
-                ``"nearest"``; without it, where ``REDIS_READ_FROM`` says. Of one server there is
-                nobody else to read from.
+                ``"nearest"``; without it, where ``REDIS_READ_FROM`` says. Accepted of one server,
+                too, where it means nothing: the same program runs on either. How far behind a
+                replica may be and the like is told by the pool's ``REDIS_READ_…`` settings.
 
         Raises:
             ConfigError: ``read_from`` is none of these.
@@ -244,7 +245,7 @@ class RedisPool:
         it never queues behind what goes over another. It counts as one connection of the pool.
 
         Args:
-            name: which.
+            name: which; with another ``read_from`` it is another lane of that name.
             read_from: as :meth:`make_client` has it: ``pool.lane("reports", read_from="replica")``
                 leaves the primary to those who trade.
         """

@@ -23,7 +23,13 @@ _OF_EXEC: Final = frozenset({"EXECABORT", "ERR"})
 """How EXEC answers when its commands, or MULTI itself, were refused."""
 
 
+_DOWN: Final = (
+    "(CLUSTERDOWN, says {peer}. The cluster serves again when most primaries hear each "
+    "other and each slot has an owner that lives: pool.health() and `redis-cli --cluster check "
+    "HOST:PORT` tell what is missing)"
+)
 _OF_A_CLUSTER: Final = {
+    "CLUSTERDOWN": _DOWN,
     "MOVED": "(this server is one node of a cluster, and another one owns the slot: set "
     "REDIS_MODE=cluster; for a connection of your own, pool.get(key=…))",
     "ASK": "(the slot is being moved from this node of a cluster to another: set "
@@ -32,6 +38,7 @@ _OF_A_CLUSTER: Final = {
 """What is added for the one who is told: those who follow redirections tell nobody."""
 
 _WITHIN_A_CLUSTER: Final = {
+    "CLUSTERDOWN": _DOWN,
     "MOVED": "(another node owns the slot. pool.client follows this, and fails only if the nodes "
     "go on disagreeing: compare what each answers to CLUSTER SHARDS. A connection of your own does "
     "not if it holds state: begin with pool.get(key=…). Nor does one that was asked for by node=: "
@@ -43,11 +50,16 @@ _WITHIN_A_CLUSTER: Final = {
 
 
 class ErrorReplies:
-    """Those that have been parsed and not yet been told to anybody."""
+    """Those that have been parsed and not yet been told to anybody.
 
-    __slots__ = ("advice", "parsed")
+    Args:
+        peer: whose they are, for messages.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_peer", "advice", "parsed")
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
         self.advice = _OF_A_CLUSTER
         self.parsed: list[tuple[Exception, str]] = []
         """Each with its code, the first word. The same list for ever."""
@@ -66,7 +78,7 @@ class ErrorReplies:
         if code in self.advice:
             told = str(error)  # of which redis-py has cut off the code
             told = told if told.startswith(code) else f"{code} {told}"
-            error.args = (f"{told} {self.advice[code]}",)
+            error.args = (f"{told} {self.advice[code].replace('{peer}', self._peer)}",)
         if not re.fullmatch(_CODE, code):  # a script may answer anything: it shall not make names
             code = OTHER
         with_outcome(with_code(error, code), Outcome.REJECTED)

@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
         self._pid = os.getpid()
         self._home = Home.of(self._loop)
         self._transport: asyncio.Transport
-        self._error_replies = ErrorReplies()
+        self._error_replies = ErrorReplies(peer)
         self._reader = hiredis.Reader(
             protocolError=ProtocolError,
             replyError=self._error_replies.parse,

@@ -121,7 +121,7 @@ class PoolCollector:
         for pool, labels in self._pools.items():
             reading = Reader.of(pool).read()
             if reading is not None:
-                place = (("endpoint", reading.snapshot.endpoint), *labels.items())
+                place = (("endpoint", _label(pool, reading.snapshot.endpoint)), *labels.items())
                 told = tuple((label, valid(value)) for label, value in place)
                 found.append((told, reading))
         return found
@@ -144,7 +144,12 @@ def exposition(*pools: RedisPool, accept: str = "") -> tuple[bytes, str]:
 
 def _endpoint(pool: RedisPool) -> object:
     """What tells its metrics from another pool's. Each embedded server is one of its own."""
-    return pool if pool.config.embedded else pool.config.endpoint
+    return pool if pool.config.embedded else _label(pool, pool.config.endpoint)
+
+
+def _label(pool: RedisPool, endpoint: str) -> str:
+    """A cluster is called so: its seeds may be others in each process, and come and go."""
+    return "cluster" if pool.config.mode == "cluster" else endpoint
 
 
 _KINDS: Final[Mapping[str, Callable[..., Metric]]] = {

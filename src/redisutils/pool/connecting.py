@@ -75,6 +75,7 @@ class Connector:
         "_spare",
         "_stopped",
         "_wanted",
+        "failure",
     )
 
     def __init__(
@@ -109,6 +110,9 @@ class Connector:
         self._refusing = False
         self._resting: asyncio.Future[None] | None = None
         self._stopped = False  # whether it was told to end, and nobody is to be told so
+        self.failure: str | None = None
+        """What the last attempt failed of; None before the first, and after one that got
+        through."""
 
     @property
     def opening(self) -> bool:
@@ -142,6 +146,7 @@ class Connector:
         if lease is None:
             return False
         self._lease = lease
+        self.failure = None
         self._adopt(lease.item)
         return True
 
@@ -204,6 +209,7 @@ class Connector:
                 self._metrics.errors[type(error).__name__] += 1
                 now = monotonic()
                 fatal = isinstance(error, ConnectFailed) and error.fatal
+                self.failure = error.message
                 counts = reconnecting.failed(self._policy(), now, final=fatal)
                 self._parked.trouble = f"{error.message}; tried {reconnecting.times()}"
                 # Where the server may soon be another, a command's budget alone bounds its wait.
@@ -214,6 +220,7 @@ class Connector:
                 if self._parked:
                     await self._rest(reconnecting.pause)
             else:
+                self.failure = None
                 self._adopt(lease.item)
                 return
 

@@ -205,6 +205,11 @@ class Lane(Owner[Connection]):
         return self._connection
 
     @property
+    def connect_failure(self) -> str | None:
+        """Why the last attempt to connect failed, if nothing got through since."""
+        return self._connector.failure
+
+    @property
     def lost(self) -> bool:
         """Whether it had a connection, or tried to, and has none now, and would open another."""
         return (

@@ -63,6 +63,7 @@ class Examiner(Looking):
         self._judge = Judge(server)
         self._sections: tuple[str, ...] = SECTIONS
         self._refused: dict[str, tuple[float, str]] = {}
+        self._clustered = False  # whether it is one of a cluster, and taken for the only one
 
     # -- asking --------------------------------------------------------------------
 
@@ -133,9 +134,11 @@ class Examiner(Looking):
             "TIME": ("TIME",),
             "INFO": ("INFO", *self._sections),
         }
+        if self._clustered:
+            asked["CLUSTER INFO"] = ("CLUSTER", "INFO")
         for name, (until, _) in list(self._refused.items()):
             if now < until:
-                del asked[name]
+                asked.pop(name, None)
             else:
                 del self._refused[name]
         if not asked:
@@ -160,6 +163,11 @@ class Examiner(Looking):
                 look.ahead = _ahead(answer, since, took)
             elif name == "INFO":
                 look.info = Info(_text(answer))
+                alone = look.info.in_cluster and not self._server.options.one_of_many
+                look.again |= alone and not self._clustered
+                self._clustered = alone
+            elif name == "CLUSTER INFO":
+                look.primaries = Info(_text(answer)).whole("cluster_size") or 0
 
     def _was_refused(self, look: Look, name: str, error: Exception) -> None:
         code = code_of(error)

@@ -141,6 +141,11 @@ class Info:
             )
 
     @property
+    def in_cluster(self) -> bool:
+        """Whether it is a node of a cluster, as far as it tells."""
+        return "cluster" in (self.text("redis_mode"), self.text("server_mode"))
+
+    @property
     def role(self) -> Literal["primary", "replica"] | None:
         told = self.text("role")
         return None if told is None else "primary" if told == "master" else "replica"

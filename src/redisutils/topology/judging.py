@@ -61,6 +61,8 @@ class Look:
     """The lane that did not answer, when a connection of our own did."""
     shortage: str = ""
     """Who had the connections while it waited for one."""
+    primaries: int = 0
+    """Of the cluster that it is one of, if it is spoken to as if it were alone."""
     again: bool = False
     """Whether it was asked in words that the server does not know, and others may be better."""
     error: Exception | None = None
@@ -140,6 +142,8 @@ class Judge:
         if look.info is not None and grown is not None:
             refused = now.read_only - before.read_only
             yield from because.of_server(self._peer, look.info, grown, refused)
+        if look.primaries > 1:
+            yield because.of_one_of_many(self._peer, look.primaries)
         if look.ahead is not None:
             yield from because.of_clock(self._peer, look.ahead)
         shortage = self._server.pool.shortage()
@@ -185,9 +189,11 @@ class Judge:
             "PING": "whether it serves commands is not judged",
             "TIME": "its clock is not judged",
             "INFO": "its memory, clients, persistence and replication are not judged",
+            "CLUSTER INFO": "whether it is one of many is not judged",
         }
         for name, told in refused.items():
-            yield f"{self._peer} refuses {name} ({told}): {lost[name]}; grant +{name.lower()}"
+            right = name.lower().replace(" ", "|")
+            yield f"{self._peer} refuses {name} ({told}): {lost[name]}; grant +{right}"
 
     def _remember(self, now: _Stand) -> tuple[_Stand, Grown | None]:
         """Keep where the counters stand.

@@ -304,6 +304,17 @@ def of_refused_ping(peer: str, code: str, told: str) -> Reason:
     return Reason(f"{peer} refuses commands ({code}): {why}", name, "unhealthy")
 
 
+def of_one_of_many(peer: str, primaries: int) -> Reason:
+    """It is a node of a cluster, and spoken to as if it were alone."""
+    return Reason(
+        f"{peer} is one of {primaries} primaries of a cluster, or a replica of one, and is spoken "
+        "to as if it were alone: commands for other nodes' keys fail with MOVED; set "
+        "REDIS_MODE=cluster",
+        "one-of-many",
+        "unhealthy",
+    )
+
+
 def of_round_trip(peer: str, seconds: float) -> Iterator[Reason]:
     """How long PING took."""
     if seconds > SLOW_ROUND_TRIP:

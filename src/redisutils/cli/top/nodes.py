@@ -45,7 +45,7 @@ def node_lines(frame: Frame, room: int, free: int) -> Iterator[Text]:
         f"  {title}".ljust(width) if title == "state" else title.rjust(width)
         for title, width in columns.items()
     ]
-    yield Text("nodes".ljust(name) + "".join(cells) + "   lag", "dim")
+    yield Text("nodes".ljust(name) + "".join(cells) + "   heard", "dim")
     most = max(node["rate"] for node in nodes)
     shown = _chosen(nodes, free - 2 if len(nodes) > free - 1 else free - 1)
     for node in shown:
@@ -88,7 +88,8 @@ def _line(node: NodeFrame, name: int, most: float, columns: Mapping[str, int]) -
     mark = {"bold red": "✖", "yellow": "▲"}.get(style, " " if replica else "●")
     shown = f"{'↳ ' if replica else ''}{node['endpoint']}"
     if len(shown) > name - 2:
-        shown = shown[: name - 3] + "…"
+        kept = name - 3  # its end tells it from others: the port
+        shown = f"{shown[: kept - kept // 2]}…{shown[-(kept // 2) :]}"
     width = round(node["rate"] / most * _BAR * 2) if most else 0
     slots, p99, quiet = node["slots"], node["p99"], replica and not node["connected"]
     cells = {
@@ -105,7 +106,8 @@ def _line(node: NodeFrame, name: int, most: float, columns: Mapping[str, int]) -
         left = title in ("state", "")
         line.append(text.ljust(columns_of_it) if left else text.rjust(columns_of_it), look)
     if replica and node["lag"] is not None:
-        line.append(f"   {duration(node['lag']) if node['lag'] else 'none'}", "dim")
+        ago = "now" if node["lag"] < 1 else f"{duration(node['lag'])} ago"
+        line.append(f"   {ago}", "dim")
         if node["behind"]:
             line.append(f", {size(node['behind'])} unconfirmed", "dim")
     return line

@@ -146,7 +146,7 @@ def tables(frame: Frame, room: int, free: int) -> Iterator[Text]:
 
 
 _BUSY: Final = (14, 7, 6, 9, 9, 9)
-_SLOW: Final = (14, 9, 8, 9, 7)
+_SLOW: Final = (14, 9, 10, 9, 7)
 
 
 def _row(widths: Iterable[int], cells: Iterable[str], style: str = "") -> Text:

@@ -90,8 +90,9 @@ class Cluster(Pools):
 
     def _make_lane(self, name: str, source: ReadFrom, *, private: bool = False) -> ClusterLane:
         planned = self._plan.reading
-        # Where all read from the primary nobody pays for what others might do.
-        if source == planned.source == "primary":
+        # Where all read from the primary nobody pays for what others might do; but what is written
+        # has to be known where other lanes look out for it.
+        if source == planned.source == "primary" and not planned.own_writes:
             return ClusterLane(name, self, self.everywhere, private=private)
         # Imported by those who read from replicas.
         from redisutils.topology.cluster.reading import Copies

@@ -66,6 +66,11 @@ class Node:
         """Whether the lane of all who name none has a connection."""
         return self._server is not None and self._server.lane().connection is not None
 
+    @property
+    def trouble(self) -> str | None:
+        """Why that lane could not connect the last time, if it has none now."""
+        return None if self._server is None else self._server.lane().connect_failure
+
     def retire(self) -> Standalone | None:
         """It has left: our pool for it is the caller's to close."""
         server, self._server = self._server, None

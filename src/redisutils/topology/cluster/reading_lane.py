@@ -192,8 +192,18 @@ class ReadingLane(ClusterLane, Reader[Node]):
             primary.address,
             [(replica.address, replica.figures) for replica in primary.replicas],
             fit="it says that its slot is elsewhere",
-            none="it has none",
+            none=self._why_no_replica(primary),
         )
+
+    def _why_no_replica(self, primary: Node) -> str:
+        """Why the map has none that is well."""
+        down = [
+            str(node.address) for node in self._cluster.nodes.values() if node.primary is primary
+        ]
+        if not down:
+            return "it has none"
+        are = "is" if len(down) == 1 else "are"
+        return f"{', '.join(down)} {are} down, as the other nodes say"
 
     # -- what was issued, and has to go elsewhere ------------------------------------------
 

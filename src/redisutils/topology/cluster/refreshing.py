@@ -24,7 +24,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from redisutils.address import AddressMap
 from redisutils.connection.packing import OwnPayload, pack_many
-from redisutils.errors import ConnectFailed, RedisUtilsError, code_of, happened
+from redisutils.connection.words import of_each
+from redisutils.errors import CommandTimeout, ConnectFailed, RedisUtilsError, code_of, happened
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.metrics.events import HARMLESS
 from redisutils.pool.background import Background
@@ -205,8 +206,9 @@ class Refresher:
                 return await self._asked(node)
         except ConnectFailed:
             raise
-        except TimeoutError:
-            raise ConnectFailed(f"no answer within {ASK_FOR:g} s") from None
+        except (TimeoutError, CommandTimeout):
+            # It may have been spent on attempts to connect: then those tell why.
+            raise ConnectFailed(node.trouble or f"no answer within {ASK_FOR:g} s") from None
         except (RedisError, RedisUtilsError, OSError) as error:
             raise ConnectFailed(happened(error)) from error
 
@@ -214,10 +216,11 @@ class Refresher:
         info, told = await self._issue(node, "SLOTS" if self._slots_only else "SHARDS")
         slots_only = self._slots_only
         if not slots_only and isinstance(told, ResponseError) and "nknown" in str(told):
-            slots_only = self._slots_only = True  # Redis before 7
+            slots_only = True  # Redis before 7, and what is no cluster at all
             info, told = await self._issue(node, "SLOTS")
         if isinstance(told, Exception):
             raise _refused(told)
+        self._slots_only |= slots_only
         epoch = 0 if isinstance(info, Exception) else _epoch(str(info))
         try:
             if slots_only:
@@ -258,6 +261,12 @@ def _refused(error: Exception) -> ConnectFailed:
             "it is no cluster: set REDIS_MODE=standalone, or start it with cluster-enabled yes",
             fatal=True,
         )
+    if "unknown command" in str(error).lower():
+        return ConnectFailed(
+            "it does not know the command CLUSTER: a sentinel (set REDIS_MODE=sentinel, or name "
+            "the cluster's nodes in REDIS_NODES), or a server whose rename-command hides it",
+            fatal=True,
+        )
     if code_of(error) == "NOPERM":
         return ConnectFailed(
             f"this user may not ask for the map: {error}; "
@@ -268,10 +277,18 @@ def _refused(error: Exception) -> ConnectFailed:
 
 
 def _nobody(name: str, failures: dict[str, ConnectFailed]) -> ConnectFailed:
-    told = "; ".join(f"{address}: {error.message}" for address, error in failures.items())
+    told = of_each({address: _once(error) for address, error in failures.items()})
     fatal = bool(failures) and all(error.fatal for error in failures.values())
     kinds = {type(error) for error in failures.values()}
     kind = kinds.pop() if len(kinds) == 1 else ConnectFailed  # as when the password is wrong
     return kind(
         f"no node of {name} tells who owns which slots: {told or 'none is known'}", fatal=fatal
     )
+
+
+def _once(error: ConnectFailed) -> str:
+    """What happened, without how often it was tried: that is told of all nodes together."""
+    cause = error.__cause__
+    if isinstance(cause, ConnectFailed) and error.message.startswith(cause.message):
+        return cause.message
+    return error.message

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from redisutils.address import Address
+from redisutils.connection.words import of_each
 from redisutils.errors import CommandTimeout, ConnectFailed, Outcome, RedisUtilsError
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.pool.parking import Parking
@@ -167,6 +168,9 @@ class Roster(Bound):
         if error is not None:
             return error.message
         if not self.primaries:
+            troubles = {str(node.address): node.trouble for node in self.nodes.values()}
+            if told := of_each({place: why for place, why in troubles.items() if why}):
+                return f"no node of {self.name} tells who owns which slots: {told}"
             return f"who owns which slots of {self.name} has not been told yet"
         return f"nobody owns this slot of {self.name} at present"
 

@@ -88,8 +88,8 @@ class Survey:
     """How many of them must see that the primary is down."""
     answers: tuple[tuple[str, Answer], ...]
     """Of those that answer, by name."""
-    troubles: tuple[str, ...]
-    """Why the others do not."""
+    troubles: Mapping[str, str]
+    """Why the others do not, by name."""
     suspicion: str | None
     """Why nothing is written at this moment, if that is so."""
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from redisutils.address import Address
+from redisutils.connection.words import of_each
 from redisutils.errors import ConnectFailed
 from redisutils.topology.plan import SentinelPlan
 from redisutils.topology.sentinel.answers import Answer, system_size
@@ -53,9 +54,9 @@ class Company:
         return [(each.options.peer, each.answer) for each in self._members if each.answer]
 
     @property
-    def troubles(self) -> list[str]:
-        """Why the others did not answer."""
-        return [each.trouble for each in self._members if each.trouble]
+    def troubles(self) -> dict[str, str]:
+        """Why the others did not answer, by name."""
+        return {each.options.peer: each.trouble for each in self._members if each.trouble}
 
     # -- who belongs to it -----------------------------------------------------------
 
@@ -103,7 +104,8 @@ class Company:
 
     def ignorance(self) -> ConnectFailed:
         """The error when none of them knows where the primary is."""
-        troubles = self.troubles
+        why = of_each(self.troubles)
+        troubles = [why] if why else []
         strangers = [name for name, _ in self.answers]
         if strangers:
             troubles.append(

@@ -20,7 +20,13 @@ from redisutils.connection.packing import OwnPayload, pack, pack_many
 from redisutils.connection.protocol import Connection
 from redisutils.connection.reply import Reply
 from redisutils.connection.words import cut
-from redisutils.errors import ConnectFailed, ConnectionLost, ProtocolError, RedisUtilsError
+from redisutils.errors import (
+    CommandTimeout,
+    ConnectFailed,
+    ConnectionLost,
+    ProtocolError,
+    RedisUtilsError,
+)
 from redisutils.metrics.counters import PoolMetrics
 from redisutils.topology.sentinel.answers import Answer, read
 
@@ -156,7 +162,7 @@ class Informant:
             self.answer = await self._answered(briefly)
         except (RedisUtilsError, RedisError) as error:
             self.answer = None
-            self.trouble = error.message if isinstance(error, RedisUtilsError) else cut(str(error))
+            self.trouble = self._why(error)
             self.fatal = isinstance(error, ConnectFailed) and error.fatal
             raise
         self.asked = began
@@ -164,6 +170,11 @@ class Informant:
         self.fatal = False
         self.identity = self.answer.identity
         return self.answer
+
+    def _why(self, error: RedisUtilsError | RedisError) -> str:
+        if isinstance(error, CommandTimeout):
+            return f"{self.options.peer} does not answer within {PATIENCE:g} s"
+        return error.message if isinstance(error, RedisUtilsError) else cut(str(error))
 
     async def _answered(self, briefly: bool) -> Answer:
         connection = await self._connected()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from redisutils.connection.words import of_each
 from redisutils.topology.health import EndpointHealth, HealthReport
 from redisutils.topology.reasons import Reason
 from redisutils.topology.sentinel.answers import Replica, Survey
@@ -35,7 +36,7 @@ def with_sentinels(
         status=reasons[0].severity if reasons else "healthy",
         reasons=tuple(reasons),
         endpoints=endpoints,
-        notes=(*report.notes, *survey.troubles, *_notes(survey)),
+        notes=(*report.notes, *_notes(survey)),
     )
 
 
@@ -50,14 +51,14 @@ def _wrong(master: str, survey: Survey) -> Iterator[Reason]:
     if 2 * answering <= size:
         yield Reason(
             f"{answering} of {size} sentinels of {master} answer: with less than a majority there "
-            f"is no failover, or none that is noticed here; {'; '.join(survey.troubles)}",
+            f"is no failover, or none that is noticed here; {of_each(survey.troubles)}",
             "sentinels",
         )
     elif survey.quorum is not None and answering < survey.quorum:
         yield Reason(
             f"{answering} of {size} sentinels of {master} answer, fewer than the quorum of "
             f"{survey.quorum} that must see it down: perhaps there is no failover; "
-            f"{'; '.join(survey.troubles)}",
+            f"{of_each(survey.troubles)}",
             "sentinels",
         )
     named = sorted({str(answer.address or "nothing") for _, answer in survey.answers})
@@ -80,6 +81,8 @@ def _wrong(master: str, survey: Survey) -> Iterator[Reason]:
 
 
 def _notes(survey: Survey) -> Iterator[str]:
+    if survey.troubles:
+        yield of_each(survey.troubles)
     for replica in survey.replicas:
         if not replica.linked:
             yield f"the replica {replica.address} is down, or has no link to the primary"

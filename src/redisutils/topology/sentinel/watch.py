@@ -124,7 +124,7 @@ class Watch:
             size=self._company.size(answers),
             quorum=next((each.quorum for each in answers if each.quorum is not None), None),
             answers=tuple(told),
-            troubles=tuple(self._company.troubles),
+            troubles=self._company.troubles,
             suspicion=self.suspicion.why if self.suspicion else None,
         )
 

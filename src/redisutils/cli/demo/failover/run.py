@@ -58,7 +58,8 @@ async def run_failover(options: KillOptions, console: Console, dashboard: Dashbo
         the servers lost by themselves is told, and is no fault of the client's. Else 1.
     """
     seconds = options.seconds or SECONDS
-    console.print(f"starting an embedded {options.mode} …", style="dim")
+    what = "an embedded cluster" if options.mode == "cluster" else "embedded sentinels"
+    console.print(f"starting {what} …", style="dim")
     async with (
         staged(options.mode) as stage,
         create_redis_pool(stage.config) as pool,
