@@ -51,7 +51,7 @@ bench: $(VENV)/.bench  ## compare with other clients
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # The same for clients of a cluster; leaves cluster.md and a chart in benchmarks/results.
-bench-cluster: $(VENV)/.bench  ## compare with other cluster clients
+bench-cluster: $(VENV)/.bench  ## compare with other cluster clients, about 8 minutes
 	$(BIN)/python -m benchmarks.cluster $(ARGS)
 
 # The same faults for redisutils and its peers; leaves docs/faults.md.
