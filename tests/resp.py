@@ -109,8 +109,10 @@ def seen(node: Node, decode: bool) -> Any:
     return [seen(each, decode) for each in value]
 
 
-_HINT: Final = r" \((this server is one node of a cluster|the slot is being moved).*\)$"
-"""What the library adds to MOVED and ASK."""
+_HINT: Final = (
+    r" \((this server is one node of a cluster|the slot is being moved|CLUSTERDOWN, says).*\)$"
+)
+"""What the library adds to MOVED, ASK and CLUSTERDOWN. It also puts back their first word."""
 
 
 def shown(value: Any) -> str:
@@ -118,6 +120,8 @@ def shown(value: Any) -> str:
     if isinstance(value, BaseException):
         code = getattr(value, "status_code", None)  # redis-py takes it from the text
         text = re.sub(_HINT, "", str(value))
+        if code and text != str(value):
+            text = text.removeprefix(code).lstrip()
         return repr(("error", f"{code or ''} {text}".strip()))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{shown(k)}: {shown(v)}" for k, v in value.items()) + "}"

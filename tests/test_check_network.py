@@ -80,11 +80,15 @@ async def answering(words: bytes, *, wait: bool = True) -> AsyncIterator[int]:
     """A port at which these words are the answer to everything."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if wait:
-            await reader.readuntil(b"\r\n\r\n")
-        writer.write(words)
-        await writer.drain()
-        writer.close()
+        try:
+            if wait:
+                await reader.readuntil(b"\r\n\r\n")
+            writer.write(words)
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # who only looked whether somebody listens has gone
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
