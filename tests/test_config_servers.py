@@ -450,8 +450,10 @@ def test_what_may_be_a_password_in_a_ports_place_is_hidden(port: str) -> None:
 
 @pytest.mark.parametrize("mode", ["cluster", "sentinel"])
 def test_nodes_that_name_nobody_are_not_this_machine(mode: str, env: Setenv) -> None:
-    env(SENTINEL_MASTER="m") if mode == "sentinel" else None
-    for empty in ([], ()):
+    if mode == "sentinel":
+        env(SENTINEL_MASTER="m")
+    lists: tuple[Any, ...] = ([], ())
+    for empty in lists:
         assert refused(mode=mode, nodes=empty).startswith(f"nodes={empty!r}: names no server")
         assert config(mode=mode, nodes=empty, host="a").seeds[0].host == "a"
     with pytest.raises(ConfigError, match="names no server"):
