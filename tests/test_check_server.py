@@ -234,6 +234,7 @@ async def test_a_replica(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found.error.step == "server"
         assert found.error.found.startswith(f"this is a replica of {primary}: writes fail")
         assert f"primary, {primary}" in found.told
+        assert found.all("server", "ok")[0].found.endswith(", standalone, replica")
         [link] = found.all("replication", "ok")
         assert "in touch" in link.found
 
@@ -257,6 +258,7 @@ async def test_a_node_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found.error.step == "server"
         assert "one of 2 primaries of a cluster" in found.error.found
         assert "MOVED" in found.error.found
+        assert f"REDIS_NODES={node.host}:{node.port},HOST:PORT,HOST:PORT" in found.told
         if node.process.bus_port == node.port + 10_000:
             at(monkeypatch, node.process.bus_port, node)
             found = await checked()
@@ -270,6 +272,7 @@ async def test_a_sentinel(monkeypatch: pytest.MonkeyPatch) -> None:
         found = await checked()
         assert found.error.step == "server"
         assert "this is a Sentinel" in found.error.found
+        assert f"{group.sentinels[0].port},HOST:PORT,HOST:PORT" in found.told
         assert f"127.0.0.1:{group.primary.port}" in found.told
 
 

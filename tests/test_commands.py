@@ -713,6 +713,7 @@ def test_commands_that_change_their_connection_say_what_to_do_instead() -> None:
             assert lookup(args).stateful, args
             assert lookup(args).advice, args
     assert "create_redis_pool(database=" in lookup(("SELECT", 1)).advice
+    assert "a cluster has database 0 alone" in lookup(("SELECT", 1)).advice
     assert "pipeline()" in lookup(("WATCH", "k")).advice
     assert "pubsub()" in lookup(("SUBSCRIBE", "c")).advice
     assert "pool.get()" in lookup(("CLIENT", "REPLY", "OFF")).advice

@@ -76,12 +76,12 @@ def test_without_nodes_host_and_port_are_the_seed(env: Setenv) -> None:
 @pytest.mark.parametrize(
     ("nodes", "shown", "problem"),
     [
-        ("a:x", "a:***", "its address no. 1: its port must be between 1 and 65,535"),
+        ("a:x", "a:x", "its address no. 1: its port must be between 1 and 65,535"),
         ("a:1,b:0", "a:1,b:0", "its address no. 2: its port must be between 1 and 65,535"),
         ("a:1,,b:2", "a:1,,b:2", "its address no. 2: must be a host name or an IP address"),
         ("a:1,", "a:1,", "its address no. 2: must be a host name"),
         ("::1:7000", ":***", "its address no. 1: an IPv6 address is written in brackets"),
-        ("[::1", "[:***", "an IPv6 address is written in brackets"),
+        ("[::1", "[::1", "an IPv6 address is written in brackets"),
         ("[a]:1", "[a]:1", "only an IPv6 address stands in brackets"),
         ("a:1;b:2", "a:***", "several addresses are separated by commas"),
         ("a:1 b:2", "a:***", "several addresses are separated by commas"),
@@ -192,7 +192,6 @@ def test_url_of_a_primary_behind_sentinels(scheme: str) -> None:
 
 
 def test_urls_that_say_little(env: Setenv) -> None:
-    assert config(url="redis+cluster://").nodes == (("localhost", 6379),)
     assert config(url="redis+cluster://a?db=2").database == 2
     assert config(url="redis+sentinel://a/m/").database == 0
     assert config(url="redis+sentinel://a/m?db=2").database == 2
@@ -432,8 +431,38 @@ def test_each_cause_is_told_once(env: Setenv) -> None:
     assert refused().splitlines() == [
         "2 settings are wrong:",
         "  REDIS_MODE=clusters: must be standalone, sentinel or cluster",
-        "  REDIS_NODES=a:***: its address no. 1: its port must be between 1 and 65,535",
+        "  REDIS_NODES=a:x: its address no. 1: its port must be between 1 and 65,535",
     ]
+
+
+@pytest.mark.parametrize("port", ["b", "70000", "700000", "700O", "-7000", "6379/"])
+def test_a_mistyped_port_is_shown(port: str, env: Setenv) -> None:
+    env(MODE="cluster", NODES=f"a:1,b:{port},c:2")
+    assert refused().startswith(f"REDIS_NODES=a:1,b:{port},c:2: its address no. 2")
+
+
+@pytest.mark.parametrize("port", ["7000000", "bc", "7x0y", "swordfish", "1 2"])
+def test_what_may_be_a_password_in_a_ports_place_is_hidden(port: str) -> None:
+    assert refused(mode="cluster", nodes=f"a:1,b:{port},c:2").startswith("nodes=a:1,b:***: ")
+    assert f"a:{port}" not in refused(url=f"redis+cluster://a:{port}")
+    assert "a:b" not in refused(url="redis+sentinel://a:b/m")  # it may be cut off before its @
+
+
+@pytest.mark.parametrize("mode", ["cluster", "sentinel"])
+def test_nodes_that_name_nobody_are_not_this_machine(mode: str, env: Setenv) -> None:
+    if mode == "sentinel":
+        env(SENTINEL_MASTER="m")
+    lists: tuple[Any, ...] = ([], ())
+    for empty in lists:
+        assert refused(mode=mode, nodes=empty).startswith(f"nodes={empty!r}: names no server")
+        assert config(mode=mode, nodes=empty, host="a").seeds[0].host == "a"
+    with pytest.raises(ConfigError, match="names no server"):
+        config(mode=mode, nodes="a:1").replace(nodes=[])
+    for rest in ("", ":pw@", "?db=1"):
+        assert f": names no host: redis+{mode}://host:port" in refused(url=f"redis+{mode}://{rest}")
+    assert config(mode=mode).seeds[0].host == "localhost"
+    env(MODE=mode, NODES="")
+    assert config().seeds[0].host == "localhost"
 
 
 @pytest.mark.parametrize(

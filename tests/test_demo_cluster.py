@@ -59,6 +59,7 @@ def test_the_usual_day_on_a_cluster() -> None:
         (("--kill", "--mode", "standalone"), "needs --mode cluster or --mode sentinel"),
         (("--kill", "--mode", "cluster", "--trades", "5"), "does not go with --kill"),
         (("--mode", "cluster", "redis://localhost"), "--mode starts servers of its own"),
+        (("--mode", "foo"), "'--mode': 'foo' is not one of"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], words: str) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from redisutils.testing import EmbeddedServer
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 SAYS = {
@@ -24,6 +26,16 @@ SAYS = {
         "position in the end: b'4'",
     ],
     "lanes": ["orders on their own lane:", "orders written: 200"],
+    "many_servers": [
+        "one server:\n  {acct:1}:* is at port ",
+        "orders written: 60, found: 60\n",
+        "sentinels:\n  {acct:1}:* is at port ",
+        "the primary was killed\n  {acct:1}:* is at port ",
+        "orders written: 60, found: 60\n",
+        "cluster:\n  {acct:1}:* is at port ",
+        "the primary of {acct:1}:* was killed\n  {acct:1}:* is at port ",
+        "orders written: 60, found: 60\n",
+    ],
     "metrics": [
         "1000 commands, p99",
         "wire ",
@@ -52,11 +64,29 @@ def test_no_example_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", SAYS)
 def test_example(name: str, tmp_path: Path) -> None:
+    said = run(name, tmp_path)
+    at = 0
+    for line in SAYS[name]:
+        found = said.find(line, at)
+        assert found >= 0, f"no {line!r} from character {at} on:\n{said}"
+        at = found + len(line)
+
+
+def test_the_program_for_many_servers_takes_what_is_named(tmp_path: Path) -> None:
+    with EmbeddedServer() as server:
+        said = run("many_servers", tmp_path, REDIS_URL=server.url)
+    assert said.startswith("what the environment names:\n")
+    assert said.count(f"{{acct:1}}:* is at port {server.port}") == 2
+    assert said.count("orders written: 60, found: 60") == 1
+
+
+def run(name: str, folder: Path, **variables: str) -> str:
+    """What the program says."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("REDIS_")}
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")],
-        cwd=tmp_path,
-        env=env,
+        cwd=folder,
+        env=env | variables,
         capture_output=True,
         text=True,
         timeout=60,
@@ -64,6 +94,4 @@ def test_example(name: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    found = [done.stdout.find(line) for line in SAYS[name]]
-    assert -1 not in found, done.stdout
-    assert found == sorted(found), done.stdout
+    return done.stdout

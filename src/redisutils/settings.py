@@ -11,8 +11,9 @@ This is the one place where precedence is decided:
    host and port. So no password goes to a server that it was not meant for.
 3. What the URL is silent about (user, password, database, TLS, mode, master) the separate settings
    fill in. Where both speak on the same level and differ, that is an error: nobody can know which
-   was meant. A URL without a host or port means ``localhost`` and 6379. Host and port say one
-   server, nodes say several: on one level there is either.
+   was meant. A URL of one server without a host or port means ``localhost`` and 6379; one of many
+   servers names a host. Host and port say one server, nodes say several: on one level there is
+   either. A constructor's empty list of nodes is an error where nodes mean something.
 4. ``rediss://`` and ``valkeys://`` are ``tls_enabled=True``; ``redis://`` is silent about it, and
    about the mode: ``redis+cluster://`` and ``redis+sentinel://`` say it.
 5. A ``password`` or ``password_file`` from the constructor drops the environment's other one.
@@ -178,7 +179,10 @@ def merge(constructor: Layer, environment: Layer) -> tuple[Layer, ServerUrl | No
     if "url" in below:
         url = _expand(below, problems, taken=above)
     problems += [*_two_places(above), *_two_places(below)]
-    return below | above, url, problems
+    settled = below | above
+    if "mode" in settled and _word(settled["mode"].value) in ("cluster", "sentinel"):
+        problems += _nobody(constructor)
+    return settled, url, problems
 
 
 def _drop_places(above: Layer, below: Layer) -> None:
@@ -199,6 +203,18 @@ def _two_places(layer: Layer) -> Iterator[str]:
         if one and nodes and nodes.value and str(one.value) not in ("", str(default)):
             yield f"{one} contradicts {nodes}: set one of them"
             break
+
+
+def _nobody(layer: Layer) -> Iterator[str]:
+    """A list of nodes that came out empty would else be ``localhost``, which nobody meant."""
+    nodes = layer.get("nodes")
+    if nodes is None or not isinstance(nodes.value, Sequence) or isinstance(nodes.value, str):
+        return
+    if not nodes.value and layer.keys().isdisjoint(("url", "host", "port")):
+        yield (
+            f"nodes={nodes.value!r}: names no server to ask first; give one host:port or more, or "
+            "leave nodes out for what REDIS_NODES, REDIS_HOST and REDIS_PORT say"
+        )
 
 
 def _of_the_mode(above: Layer, below: Layer, before: Given | None) -> Layer:

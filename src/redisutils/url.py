@@ -54,6 +54,10 @@ _MANY_SERVERS: Final = {
 _BEGINNINGS: Final = ", ".join(f"{name}://" for name in (*_ONE_SERVER, "redis+sentinel"))
 SCHEMES = (*_ONE_SERVER, *_MANY_SERVERS)
 
+_PORT: Final = re.compile(r"(:\d{0,5})?\s*")
+_NEARLY_A_PORT: Final = re.compile(r"(:(?!.{7})\d*[^\s\d]?\d*)?\s*")
+"""Six characters at most, of which one at most is no digit: too few for a password."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerUrl:
@@ -142,6 +146,8 @@ def parse_url(text: str) -> ServerUrl:
                 "takes user and password once, before the first host; an @ in them must be "
                 "percent-encoded as %40"
             )
+        if not place:
+            raise ValueError(f"names no host: {scheme}://host:port,host:port")
         nodes = tuple(_nodes(place, _MANY_SERVERS[scheme][1]))
         return ServerUrl(
             scheme, None, None, username, password, database, None, whole, nodes, master
@@ -174,7 +180,7 @@ def masked(text: str) -> str:
         address = re.sub(r"(?i)^.*%40", "***%40", address)
         place, slash, path = address.partition("/")
         if "+" in scheme:
-            place = masked_nodes(place)
+            place = _masked_nodes(place, _PORT)
         else:
             # What stands where a port should, and is none, may be a password without its @.
             place = re.sub(r"(?s)^(\[[^\]]*\]|[^:]*):(?!\d{0,5}\Z).*", r"\1:***", place)
@@ -193,14 +199,19 @@ def masked(text: str) -> str:
 
 
 def masked_nodes(text: str) -> str:
-    """Hosts with commas between them, each ``host:port``, with what may be secret as ``***``."""
-    if "@" in text or "://" in text:
-        return masked(text)
+    """Hosts with commas between them, each ``host:port``, with what may be secret as ``***``.
+
+    A mistyped port is shown.
+    """
+    return masked(text) if "@" in text or "://" in text else _masked_nodes(text, _NEARLY_A_PORT)
+
+
+def _masked_nodes(text: str, port: re.Pattern[str]) -> str:
     shown = []
     for item in text.split(","):
         host = re.match(r"\s*(\[[^\]]*\]|[^:/?#=\s]*)", item)
         known = host[0] if host else ""
-        if not re.fullmatch(r"(:\d{0,5})?\s*", item[len(known) :]):
+        if not port.fullmatch(item, len(known)):
             shown.append(f"{known}:***")
             break  # what follows may be the rest of a password
         shown.append(item)

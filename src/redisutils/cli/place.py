@@ -48,5 +48,7 @@ class Careful(TyperGroup):
         try:
             return super().invoke(ctx)
         except _UsageError as error:
-            error.message = _URL.sub(lambda found: masked(found[0]), error.message)
+            error.message = _URL.sub(lambda found: masked(found[0]), error.message).removeprefix(
+                "Value error, "  # typer lets pydantic check choices, and repeats its words
+            )
             raise

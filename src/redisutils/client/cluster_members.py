@@ -13,12 +13,16 @@ from redis.exceptions import DataError, RedisClusterException, SlotNotCoveredErr
 from redisutils.address import Address
 from redisutils.client.cluster_nodes import ClusterNode, address_in
 from redisutils.client.road import Road
-from redisutils.errors import Outcome, with_outcome
+from redisutils.errors import ConfigError, Outcome, with_outcome
 from redisutils.topology.cluster.cluster import Cluster
 from redisutils.topology.cluster.keys import slot_of
 from redisutils.topology.cluster.node import Node
 
 __all__ = ["Members"]
+
+
+class _UnknownNode(ConfigError, RedisClusterException):
+    """A node that is not in the cluster, to be caught as our error or as redis-py's."""
 
 
 class Members(Road):
@@ -107,7 +111,7 @@ class Members(Road):
         if host and port:
             address = Address(host, int(port))
         elif node_name:
-            address = address_in(node_name)
+            address = address_in(node_name, "node_name")
         else:
             raise DataError("get_node() needs host and port, or node_name")
         node = self._cluster.member_at(address)
@@ -158,8 +162,9 @@ class Members(Road):
         """The nodes that are meant.
 
         Raises:
-            ConfigError: what is given is no node.
-            RedisClusterException: a node that is not in the cluster; or there is none such.
+            ConfigError: what is given is no node, or one that is not in the cluster (then it is
+                a RedisClusterException, too, as it is with redis-py).
+            RedisClusterException: of those that are meant there is none.
         """
         cluster = self._cluster
         if isinstance(targets, str) and targets in self.NODE_FLAGS:
@@ -180,13 +185,12 @@ class Members(Road):
             given = [targets]
         nodes = []
         for one in given:
-            address = address_in(one)
+            address = address_in(one, "target_nodes")
             node = cluster.member_at(address)
             if node is None:
-                error = RedisClusterException(
-                    f"target_nodes: {address} is not in {cluster.name}, which has "
+                raise _UnknownNode(
+                    f"target_nodes={str(address)!r} is not in {cluster.name}, which has "
                     + ", ".join(str(known) for known in cluster.nodes)
                 )
-                raise with_outcome(error, Outcome.NOT_SENT)
             nodes.append(node)
         return nodes

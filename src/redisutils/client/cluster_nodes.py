@@ -65,11 +65,12 @@ class ClusterNode(redis.asyncio.cluster.ClusterNode):
         """There is nothing to close: connections are the client's."""
 
 
-def address_in(target: object) -> Address:
+def address_in(target: object, argument: str = "node") -> Address:
     """Where a target is.
 
     Args:
         target: a :data:`TargetNode`, or ``(host, port)``.
+        argument: by which it was given, for the error; default ``"node"``.
 
     Raises:
         ConfigError: it is none.
@@ -81,5 +82,5 @@ def address_in(target: object) -> Address:
         return address_of(target, None)
     except ValueError as error:
         raise ConfigError(
-            f"node={target!r}: {error}; or a ClusterNode, as client.get_nodes() has them"
+            f"{argument}={target!r}: {error}; or a ClusterNode, as client.get_nodes() has them"
         ) from None

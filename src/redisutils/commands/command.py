@@ -130,7 +130,8 @@ _ADVICE: Final = {
     "own": _OWN,
     "auth": "put username and password into the configuration: create_redis_pool(username=…,"
     " password=…); connections authenticate by themselves",
-    "select": "make a client with another database: create_redis_pool(database=…)",
+    "select": "make a client with another database: create_redis_pool(database=…); a cluster has"
+    " database 0 alone, unless it is Valkey 9 or newer with cluster-databases set",
     "watch": "use pipeline() and its watch(), which take a connection of their own, or"
     " async with pool.get() as conn",
     "transaction": "use pipeline(transaction=True), or " + _OWN,

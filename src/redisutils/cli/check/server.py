@@ -30,6 +30,9 @@ _SETTINGS: Final = (
 )
 """What later steps want to know. Never ``*``: passwords are among the settings."""
 
+_ROLES: Final = {"master": "primary", "slave": "replica"}
+"""INFO's words for what a server is, and ours."""
+
 _TOO_OLD: Final = (5, 0)
 _OUT_OF_CARE: Final = (7, 2)
 """Redis below it gets no fixes from its makers: they care for the current major version and the
@@ -60,7 +63,7 @@ async def check_server(case: Case, say: Say) -> None:
     role = str(info.get("role", "unknown"))
     kind, version = kind_of(info)
     say.ok(
-        f"{kind} {version}, {mode}, {'primary' if role == 'master' else role}",
+        f"{kind} {version}, {mode}, {_ROLES.get(role, role)}",
         kind=kind.lower(),
         version=version,
         mode=mode,
@@ -172,7 +175,8 @@ async def _sentinel(case: Case, say: Say) -> None:
         ]
     say.error(
         "this is a Sentinel: it tells where the primary is, and has no data",
-        f"Set REDIS_MODE=sentinel, REDIS_NODES={case.config.endpoint} and REDIS_SENTINEL_MASTER="
+        "Set REDIS_MODE=sentinel, REDIS_NODES to this and the other sentinels "
+        f"(REDIS_NODES={case.config.endpoint},HOST:PORT,HOST:PORT) and REDIS_SENTINEL_MASTER="
         + (f"{names[0]}; or, without failover," if names else "its name; or, without failover,")
         + " REDIS_HOST and REDIS_PORT to the primary"
         + (f": {'; '.join(told)}, as it sees it." if told else "."),
@@ -202,8 +206,8 @@ def _judge_cluster(state: dict[str, Any], nodes: int, place: str, say: Say) -> N
         say.error(
             f"this is one of {nodes} primaries of a cluster, and is spoken to as if it were alone: "
             "commands on other nodes' keys fail with MOVED",
-            "Set REDIS_MODE=cluster, and REDIS_NODES to some of its nodes "
-            f"(REDIS_NODES={place}); the program need not change.",
+            "Set REDIS_MODE=cluster, and REDIS_NODES to three of its nodes "
+            f"(REDIS_NODES={place},HOST:PORT,HOST:PORT); the program need not change.",
             primaries=nodes,
         )
     elif state.get("cluster_state") != "fail":

@@ -194,15 +194,16 @@ def _replicas(shards: tuple[Shard, ...], say: Say) -> None:
     if shards and len(alone) == len(shards):
         say.warning(
             "no primary has a replica: when a machine is lost, so are its slots",
-            "Add one for each: `redis-cli --cluster add-node NEW:PORT HOST:PORT --cluster-slave`.",
+            "Add one for each: `redis-cli --cluster add-node NEW:PORT HOST:PORT`, and at the new "
+            "node `CLUSTER REPLICATE` with the primary's id (`CLUSTER MYID`).",
         )
     elif alone:
         say.warning(
             f"{_named([shard.primary for shard in alone])} {'has' if len(alone) == 1 else 'have'} "
             f"no replica, as others have: {share(sum(map(_slots, alone)), SLOTS)} of the slots "
             "would be lost with " + ("it" if len(alone) == 1 else "them"),
-            "Add one: `redis-cli --cluster add-node NEW:PORT HOST:PORT --cluster-slave "
-            "--cluster-master-id ID`.",
+            "Add one: `redis-cli --cluster add-node NEW:PORT HOST:PORT`, and at the new node "
+            "`CLUSTER REPLICATE` with the primary's id (`CLUSTER MYID`).",
             primaries=[str(shard.primary.address) for shard in alone],
         )
     down = [m for s in shards for m in (s.primary, *s.replicas) if not m.healthy]
