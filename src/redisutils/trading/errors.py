@@ -1,0 +1,26 @@
+"""What the trading services refuse, and why. Each is a
+:class:`~redisutils.errors.RedisUtilsError`; what a service raises for the sake of the connection is
+in :mod:`redisutils.errors`."""
+
+from __future__ import annotations
+
+from redisutils.errors import Outcome, RedisUtilsError
+
+__all__ = ["InvalidValue", "TradingError", "UnreadableRecord"]
+
+
+class TradingError(RedisUtilsError):
+    """The root of what the trading services refuse by their own rules."""
+
+
+class InvalidValue(TradingError, ValueError):
+    """An argument that cannot be meant: nothing was sent.
+
+    The text names the argument, its value and what would be right.
+    """
+
+    outcome = Outcome.NOT_SENT
+
+
+class UnreadableRecord(TradingError, ValueError):
+    """What is stored under a key is no record of ours, or one of another kind."""
