@@ -257,7 +257,8 @@ def test_more_than_was_ordered_is_refused_or_recorded_apart(quantity: int) -> No
     assert apart.trades == ()
     assert apart.fill is not None
     assert apart.fill.apart
-    assert (apart.order.cum_qty, apart.order.overfill_qty) == (1000, quantity)
+    assert apart.order.cum_qty == 1000
+    assert apart.order.overfill_qty == quantity
     assert apart.order.status is OrdStatus.PARTIALLY_FILLED
     smaller = apply(
         apart.order,
@@ -265,9 +266,11 @@ def test_more_than_was_ordered_is_refused_or_recorded_apart(quantity: int) -> No
         apart.fill,
         "apart",
     )
-    assert (smaller.order.cum_qty, smaller.order.overfill_qty) == (1000, 7)
+    assert smaller.order.cum_qty == 1000
+    assert smaller.order.overfill_qty == 7
     busted = apply(smaller.order, report(ExecType.TRADE_CANCEL), smaller.fill)
-    assert (busted.order.cum_qty, busted.order.overfill_qty) == (1000, 0)
+    assert busted.order.cum_qty == 1000
+    assert busted.order.overfill_qty == 0
 
 
 def test_a_filled_order_that_trades_is_overfilled() -> None:
@@ -310,7 +313,9 @@ def test_executions_from_before_a_split_are_told_by_restatements_only() -> None:
             cum_qty=Decimal(2000),
         ),
     ).order
-    assert (split.cum_qty, split.leaves_qty, split.avg_px) == (2000, 18000, 50)
+    assert split.cum_qty == 2000
+    assert split.leaves_qty == 18000
+    assert split.avg_px == 50
     old = Fill(order_id="X", qty=Decimal(1000), px=Decimal(100))
     with pytest.raises(IllegalTransition, match="from before the order's quantities were restated"):
         apply(split, report(ExecType.TRADE_CANCEL, exec_ref_id="T"), old)
@@ -363,7 +368,9 @@ def test_prices_of_a_chain() -> None:
         in_status(OrdStatus.NEW), Pending(cl_ord_id="Y", replaces=True, price=Decimal("9.5"))
     )
     after = apply(order, report(ExecType.REPLACED, cl_ord_id="Y")).order
-    assert (after.cl_ord_id, after.price, after.order_qty) == ("Y", Decimal("9.5"), 10000)
+    assert after.cl_ord_id == "Y"
+    assert after.price == Decimal("9.5")
+    assert after.order_qty == 10000
     told = apply(order, report(ExecType.REPLACED, cl_ord_id="Y", price=Decimal(9))).order
     assert told.price == 9
 
@@ -416,7 +423,9 @@ events = st.lists(
 def test_any_sequence_of_reports(
     sequence: list[tuple[ExecType, str, int, Decimal, Decimal, bool]], policy: Any, tif: str
 ) -> None:
-    order, fills, chains = placed(time_in_force=tif), {}, []
+    order = placed(time_in_force=tif)
+    fills: dict[int | None, Fill] = {}
+    chains: list[int] = []
     for number, (kind, name, which, quantity, price, asks) in enumerate(sequence):
         ref = chains[which % len(chains)] if chains else None
         message = report(

@@ -416,7 +416,9 @@ def _replaced(
     order: Order, report: ExecutionReport, fill: Fill | None, overfill: OverfillPolicy
 ) -> Step:
     asked = _asked(order, report.cl_ord_id, True) or Pending(cl_ord_id="", replaces=True)
-    quantity = _first_of(report.order_qty, asked.order_qty) or order.order_qty
+    quantity = _first_of(report.order_qty, asked.order_qty)
+    if quantity is None:
+        quantity = order.order_qty
     _check_covers(order, "REPLACED", quantity, order.cum_qty)
     after = replace(
         _heard(order, report),
