@@ -63,6 +63,10 @@ def commit_of(view: View, keys: Keys, outbox: int) -> Commit:
     """
     for key, (base, record, _) in view.changed.items():
         view.kinds[key].indexed(view, key, base.record, record)
+    for key, names in view.appended.items():
+        view.command("RPUSH", key, *names)
+    for key, seconds in view.kept.items():
+        view.command("EXPIRE", key, seconds)
     commit = Commit(keys)
     place, add = commit.place, commit.arguments.extend
     commit._kinds = view.kinds

@@ -45,7 +45,7 @@ else has written something, so there is always progress."""
 class Intent(Protocol[T_co]):
     """What somebody wants of an account."""
 
-    def expected(self) -> Iterable[tuple[str, Kind[Any]]]:
+    def expected(self, view: View) -> Iterable[tuple[str, Kind[Any]]]:
         """The records that it will probably read, to read those of a group at once."""
         ...
 
@@ -203,10 +203,15 @@ class Ledger:
                 one.future.set_result(outcome)
 
     async def _decided(self, group: list[_Waiting], view: View) -> list[Any]:
-        unread = {
-            key: kind for one in group for key, kind in one.intent.expected() if not view.knows(key)
-        }
-        if unread:
+        for _ in range(2):  # what is expected after the first reading depends on what was read
+            unread = {
+                key: kind
+                for one in group
+                for key, kind in one.intent.expected(view)
+                if not view.knows(key)
+            }
+            if not unread:
+                break
             await self._load(view, Missing(unread.items()))
         return [await self._one_decided(one.intent, view) for one in group]
 

@@ -102,10 +102,12 @@ class View:
     """
 
     __slots__ = (
+        "appended",
         "changed",
         "commands",
         "events",
         "fields",
+        "kept",
         "kinds",
         "lists",
         "named",
@@ -124,6 +126,8 @@ class View:
         self.changed: dict[str, tuple[Stored, Any, bytes]] = {}
         self.named: dict[Field, bytes] = {}
         self.opened: list[tuple[str, str]] = []
+        self.appended: dict[str, list[str]] = {}
+        self.kept: dict[str, int] = {}
         self.events: list[tuple[str, int, Words]] = []
         self.commands: list[tuple[str, str, Words]] = []
         self.read: dict[str, Kind[Any]] = {}
@@ -147,6 +151,14 @@ class View:
             raise stored.record
         return stored.record  # type: ignore[no-any-return]  # a key has records of one kind
 
+    def peek(self, key: str) -> Any:
+        """The record under a key, None if there is none or it was not read yet."""
+        changed = self.changed.get(key)
+        if changed is not None:
+            return changed[1]
+        stored = self._fresh.get(key) or self._cache.get(key)
+        return None if stored is None else stored.record
+
     def knows(self, key: str) -> bool:
         """Whether a record was read, here or before."""
         return key in self._fresh or self._cache.get(key) is not None
@@ -161,7 +173,7 @@ class View:
         :raises Missing: it has to be read first.
         """
         at = key, field
-        if (named := self.named.get(at)) is not None:
+        if named := self.named.get(at):
             return named
         if at not in self.fields:
             raise Missing(fields=[at])
@@ -173,6 +185,10 @@ class View:
         at = key, field
         return self.named.get(at) or self.fields.get(at)
 
+    def absent(self, key: str, field: str = "") -> None:
+        """What is decided rests on this being unused, and does not use it."""
+        self.named.setdefault((key, field), b"")
+
     def list(self, key: str) -> tuple[str, ...]:
         """A list of names.
 
@@ -180,7 +196,12 @@ class View:
         """
         if key not in self.lists:
             raise Missing(lists=[key])
-        return self.lists[key]
+        return (*self.lists[key], *self.appended.get(key, ()))
+
+    def hint(self, key: str) -> str | None:
+        """A string that never changes, as it was seen last; it may be gone by now."""
+        stored = self._cache.get(key)
+        return None if stored is None else stored.record
 
     def stale(self) -> dict[str, Kind[Any]]:
         """What the present intent has read that may have changed since it was seen in the store,
@@ -213,6 +234,18 @@ class View:
         else:
             self.fields[key, field] = value
             self.commands.append(("HSET", key, (field, value)))
+
+    def remember(self, key: str, value: str) -> None:
+        """Let :meth:`hint` know a string that never changes."""
+        self._cache.put(key, Stored(0, value))
+
+    def append(self, key: str, name: str) -> None:
+        """Add to a list of names."""
+        self.appended.setdefault(key, []).append(name)
+
+    def keep(self, key: str, seconds: int) -> None:
+        """Let a key live so long from now on."""
+        self.kept[key] = seconds
 
     def open(self, key: str, member: str) -> None:
         """Add to a sorted set, after all that is in it."""

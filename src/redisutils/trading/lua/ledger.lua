@@ -9,6 +9,7 @@
 -- ARGV: for each section its count, then its entries:
 --   records   key, version that was read (0: none), record. Written as fields n and r of a hash.
 --   names     key, field, value. Not there yet; a field of a hash, or with "" as its field, a string.
+--             An empty value is not written: what was decided rests on it not being there.
 --   events    (after the count, about how many the outbox keeps) history or 0, number of the words
 --             that go into the history, number of all words, words: fields and values of the
 --             entry. Its id is <seq>-0 in both streams; seq has no gaps.
@@ -83,11 +84,13 @@ for place = records_at, records_at + 3 * (records - 1), 3 do
 end
 
 for place = names_at, names_at + 3 * (names - 1), 3 do
-  local key = KEYS[tonumber(ARGV[place])]
-  if ARGV[place + 1] == '' then
-    redis.call('SET', key, ARGV[place + 2])
-  else
-    redis.call('HSET', key, ARGV[place + 1], ARGV[place + 2])
+  local key, field, value = KEYS[tonumber(ARGV[place])], ARGV[place + 1], ARGV[place + 2]
+  if value ~= '' then
+    if field == '' then
+      redis.call('SET', key, value)
+    else
+      redis.call('HSET', key, field, value)
+    end
   end
 end
 

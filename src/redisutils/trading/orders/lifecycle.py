@@ -35,7 +35,16 @@ from redisutils.trading.orders.terms import (
     OrdStatus,
 )
 
-__all__ = ["MAX_PENDING", "OverfillPolicy", "Step", "apply", "apply_reject", "request", "settled"]
+__all__ = [
+    "MAX_PENDING",
+    "OPENING",
+    "OverfillPolicy",
+    "Step",
+    "apply",
+    "apply_reject",
+    "request",
+    "settled",
+]
 
 OverfillPolicy = Literal["refuse", "apart"]
 
@@ -87,7 +96,7 @@ def apply(
 
 def _opened_by(report: ExecutionReport) -> Order:
     """An order that was not placed here: by telephone, say."""
-    if report.exec_type not in _OPENING:
+    if report.exec_type not in OPENING:
         raise IllegalTransition(
             f"{report.exec_type.name} of an order that nobody placed, {report.cl_ord_id!r}: only "
             "PENDING_NEW, NEW or REJECTED can be the first of an order",
@@ -116,7 +125,8 @@ def _opened_by(report: ExecutionReport) -> Order:
     )
 
 
-_OPENING = (ExecType.PENDING_NEW, ExecType.NEW, ExecType.REJECTED)
+OPENING = (ExecType.PENDING_NEW, ExecType.NEW, ExecType.REJECTED)
+"""What can be the first report of an order that was not placed here."""
 
 
 def _is_about_another(report: ExecutionReport) -> bool:
@@ -343,11 +353,12 @@ def _restated(
     """Its terms are told anew; what it was halted or done for day by is over."""
     quantity = order.order_qty if report.order_qty is None else report.order_qty
     cum_qty, splits = order.cum_qty, order.splits
-    if report.restatement_reason == _GT_CORPORATE_ACTION and report.cum_qty not in (None, cum_qty):
-        if report.cum_qty is None or not report.cum_qty or not cum_qty:
+    if report.restatement_reason == _GT_CORPORATE_ACTION and report.cum_qty is not None:
+        if bool(report.cum_qty) is not bool(cum_qty):
             _refuse(order, "RESTATED", f"cum_qty={report.cum_qty} of {cum_qty} is no split")
         # What was paid stays; it is other units that it was paid for.
-        cum_qty, splits = report.cum_qty, splits + 1
+        splits += report.cum_qty != cum_qty
+        cum_qty = report.cum_qty
     _check_covers(order, "RESTATED", quantity, cum_qty)
     after = replace(
         _heard(order, report),
@@ -415,7 +426,9 @@ def _pends(replaces: bool) -> _Handler:
 def _replaced(
     order: Order, report: ExecutionReport, fill: Fill | None, overfill: OverfillPolicy
 ) -> Step:
-    asked = _asked(order, report.cl_ord_id, True) or Pending(cl_ord_id="", replaces=True)
+    asked = _asked(order, report.cl_ord_id, True)
+    if asked is None:
+        asked = Pending(cl_ord_id=report.cl_ord_id, replaces=True)
     quantity = _first_of(report.order_qty, asked.order_qty)
     if quantity is None:
         quantity = order.order_qty

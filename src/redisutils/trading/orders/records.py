@@ -14,7 +14,16 @@ from redisutils.trading.codec import Record
 from redisutils.trading.money import ARITHMETIC, ZERO
 from redisutils.trading.orders.terms import BUYS, FINAL, MULTI_DAY, ExecType, OrdStatus, Side
 
-__all__ = ["CancelReject", "ExecutionReport", "Fill", "Order", "Pending"]
+__all__ = [
+    "Applied",
+    "CancelReject",
+    "Executed",
+    "ExecutionReport",
+    "Fill",
+    "Order",
+    "OrderRequest",
+    "Pending",
+]
 
 _ONE = Decimal(1)
 _DISPLAY = Context(prec=28)
@@ -42,7 +51,7 @@ class Order(Record, frozen=True, kw_only=True):
     and ``halted`` are the states that quantities do not tell: 3, 4, 8, B or C, and 7 or 9.
     ``overfill_qty`` is what was executed beyond the order's quantity and recorded apart.
     ``splits`` counts the corporate actions that restated its quantities. ``links`` is how many
-    ClOrdIDs its chain has beside the first.
+    ClOrdIDs its chain has beside the first; ``content`` stands for what it was placed with.
     """
 
     id: str
@@ -59,6 +68,7 @@ class Order(Record, frozen=True, kw_only=True):
     venue: str = ""
     venue_order_id: str = ""
     note: str = ""
+    content: str = ""
 
     status: OrdStatus = OrdStatus.PENDING_NEW
     cum_qty: Decimal = ZERO
@@ -187,3 +197,48 @@ class Fill(Record, frozen=True, kw_only=True):
     live: bool = True
     apart: bool = False
     splits: int = 0
+
+
+class OrderRequest(Record, frozen=True, kw_only=True):
+    """A request to cancel (35=F) or replace (35=G) an order, as it was sent."""
+
+    cl_ord_id: str
+    orig_cl_ord_id: str
+    replaces: bool
+    ts_event: int
+    ts_recv: int
+    order_qty: Decimal | None = None
+    price: Decimal | None = None
+
+
+class Applied(Record, frozen=True, kw_only=True):
+    """What a report made of its order.
+
+    ``drift`` tells in what the report's own totals differ from these. ``duplicate`` is True when it
+    had been applied before; the rest is then what it was at that time.
+    """
+
+    order_id: str
+    status: OrdStatus
+    order_qty: Decimal
+    cum_qty: Decimal
+    leaves_qty: Decimal
+    notional: Decimal
+    drift: tuple[str, ...] = ()
+    duplicate: bool = False
+
+    @property
+    def avg_px(self) -> Decimal:
+        """As :attr:`Order.avg_px`."""
+        return _DISPLAY.divide(self.notional, self.cum_qty) if self.cum_qty else ZERO
+
+
+class Executed(Record, frozen=True, kw_only=True):
+    """What is kept of a report under its ExecID: by ``content`` another one is told from it, ``by``
+    says which call wrote it. ``root`` is where the first of its chain is, if it corrects one."""
+
+    content: str
+    by: str
+    applied: Applied
+    root: tuple[str, str] | None = None
+    fill: Fill | None = None
