@@ -7,9 +7,10 @@ since another process writes to the same account, the script says what it is now
 and the group decides again. So whatever happens equals the intents being done one after the other,
 and a group costs one round trip.
 
-What is refused is refused to its caller alone, and never by a record that was only remembered: it
-is read again first. When the fate of a run is unknown it is run again, finds its own work done, and
-each intent recognises what it wrote.
+What is refused is refused to its caller alone. What is not written is not compared with what is
+stored: so nothing is refused, nor answered without a change, by a record that was only remembered;
+it is read again first. When the fate of a run is unknown it is run again, finds its own work done,
+and each intent recognises what it wrote.
 """
 
 from __future__ import annotations
@@ -217,15 +218,19 @@ class Ledger:
 
     async def _one_decided(self, intent: Intent[Any], view: View) -> Any:
         while True:
-            view.read.clear()
+            view.begin()
+            told = len(view.events)
             try:
-                return intent.decide(view)
+                outcome = intent.decide(view)
+                if len(view.events) > told or not (stale := view.stale()):
+                    return outcome
+                await self._load(view, stale)
             except Missing as missing:
                 await self._load(view, missing)
             except TradingError as error:
                 if not (stale := view.stale()):
                     return _Refusal(error)
-                await self._load(view, Missing(stale.items()))
+                await self._load(view, stale)
             except Exception as error:  # noqa: BLE001  # the others of the group have no part in it
                 return _Refusal(error)
 

@@ -77,19 +77,19 @@ class Outbox:
 
         :raises PoolClosed: the pool was closed.
         """
-        failures = 0
+        begun, failures = False, 0
         last = after
         while True:
             try:
+                found: list[Entry] = []
                 if last is None:
                     last = await self.seq()
-                found = await self._news(last)
-                if not found:
+                elif not begun or not (found := await self._news(last)):
                     gap = await self._lost(last)
                     if gap is not None:
                         yield gap
                         last = gap.found - 1
-                failures = 0
+                begun, failures = True, 0
             except _PASSING:
                 failures += 1
                 await asyncio.sleep(_BACKOFF.delay(failures))

@@ -103,6 +103,7 @@ class View:
 
     __slots__ = (
         "appended",
+        "assumed",
         "changed",
         "commands",
         "events",
@@ -132,6 +133,8 @@ class View:
         self.commands: list[tuple[str, str, Words]] = []
         self.read: dict[str, Kind[Any]] = {}
         """What the present intent has read."""
+        self.assumed: list[Field] = []
+        """What it has taken for unused without reading."""
 
     # -- reading -------------------------------------------------------------------------
 
@@ -183,6 +186,7 @@ class View:
         """As :meth:`field`, but what was not read is taken for unused: if it is used, the script
         says so, and the group is decided again."""
         at = key, field
+        self.assumed.append(at)
         return self.named.get(at) or self.fields.get(at)
 
     def absent(self, key: str, field: str = "") -> None:
@@ -203,14 +207,21 @@ class View:
         stored = self._cache.get(key)
         return None if stored is None else stored.record
 
-    def stale(self) -> dict[str, Kind[Any]]:
-        """What the present intent has read that may have changed since it was seen in the store,
-        and that nothing in this group would tell."""
-        return {
-            key: kind
+    def begin(self) -> None:
+        """Another intent decides, or the same again."""
+        self.read.clear()
+        self.assumed.clear()
+
+    def stale(self) -> Missing | None:
+        """What the present intent has read that may have changed since it was seen in the store, or
+        has not read at all, and that nothing in this group would tell."""
+        records = [
+            (key, kind)
             for key, kind in self.read.items()
             if key not in self._fresh and key not in self.changed
-        }
+        ]
+        fields = [at for at in self.assumed if at not in self.fields and not self.named.get(at)]
+        return Missing(records, fields) if records or fields else None
 
     # -- writing -------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ def apply(
         order = _opened_by(report)
     elif kind is ExecType.ORDER_STATUS or _is_about_another(report):
         return Step(_heard(order, report))
-    elif order.status not in LEGAL_FROM[kind] and not _is_legal_beside(order, kind):
+    elif order.status not in LEGAL_FROM[kind] and not _is_legal_beside(order, kind, fill):
         if kind is ExecType.TRADE and order.status is _S.FILLED:
             return _overfilled(order, report, overfill)
         _refuse(order, kind.name, f"no {kind.name} ({kind.value}) comes in this status")
@@ -135,8 +135,10 @@ def _is_about_another(report: ExecutionReport) -> bool:
     return report.exec_type is ExecType.REJECTED and report.ord_status not in (None, _S.REJECTED)
 
 
-def _is_legal_beside(order: Order, kind: ExecType) -> bool:
+def _is_legal_beside(order: Order, kind: ExecType, fill: Fill | None) -> bool:
     """What more than the status decides."""
+    if kind in (ExecType.TRADE_CANCEL, ExecType.TRADE_CORRECT):
+        return fill is not None and fill.apart  # it never moved the order
     if kind is ExecType.NEW:
         return not order.acknowledged and order.status in _PENDING
     if kind is ExecType.REPLACED and order.closed not in FINAL:

@@ -275,7 +275,8 @@ class Orders:
     async def open_orders(
         self, instrument: str | None = None, *, page: int = 1000
     ) -> AsyncIterator[Order]:
-        """The open orders, oldest first; with an instrument, its own, in no order.
+        """The open orders, oldest first, as far as the commits tell them apart; with an instrument,
+        its own, in no order.
 
         They are read in pages, while others may go on: each is as it was when its page was read.
 
