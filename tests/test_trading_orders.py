@@ -112,7 +112,7 @@ async def test_all_at_once_are_applied_in_their_order(orders: Orders) -> None:
 
 async def test_one_that_is_refused_keeps_back_no_other(orders: Orders) -> None:
     await place(orders)
-    wrong = replace(fill("X", 1, 1), last_px=1.5)  # type: ignore[arg-type]  # which is the point
+    wrong = replace(fill("X", 1, 1), last_px=1.5)
     results = await orders.apply_all([report("X"), wrong, fill("Y", 1, 1), fill("X", 2, 3)])
     kinds = [type(result) for result in results]
     assert kinds == [Applied, InvalidValue, UnknownOrder, Applied]
@@ -435,7 +435,7 @@ async def test_msgpack(clean_server: EmbeddedServer, admin: redis.Redis) -> None
     async with account(clean_server, encoding="msgpack") as (pool, orders):
         await place(orders)
         await orders.apply_all([report("X"), fill("X", 3, "1.5")])
-        text = await pool.client.hget("ord:{A}:o:X", "r")
+        text: Any = await pool.client.hget("ord:{A}:o:X", "r")
         assert text is not None
         assert not text.startswith(b"{")
         assert [event.kind async for event in events(orders)] == ["placed", "executed", "executed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import redis
@@ -25,7 +26,7 @@ ONCE = Script(
     "return redis.call('GET', KEYS[2])",
 )
 KEYS = ("{t}:a", "{t}:n")
-QUICK = {"retry_delay_ms": 5, "retry_max_delay_ms": 20}
+QUICK: dict[str, Any] = {"retry_delay_ms": 5, "retry_max_delay_ms": 20}
 
 
 async def test_a_server_that_forgot_is_told_again(
@@ -117,7 +118,7 @@ async def test_an_account_is_in_one_slot_of_a_cluster(cluster: EmbeddedCluster) 
                     "replace-requested"
                 )
                 assert [order.id async for order in orders.open_orders()] == []
-        found = await pool.client.keys("paper:ord:{A}:*")
+        found: Any = await pool.client.keys("paper:ord:{A}:*")
         owner = cluster.node_for(keys.events)
         assert {cluster.node_for(key.decode()) for key in found} == {owner}
         assert len(found) == 9

@@ -69,7 +69,8 @@ async def place_all(orders: Orders) -> None:
 async def work(url: str, worker: int, workers: int, seed: int) -> dict[str, int]:
     async with create_redis_pool(url=url) as pool, Orders(pool, account="A") as orders:
         await place_all(orders)
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.readline)
         todo = share(seed, worker, workers)
         counts = {"applied": 0, "duplicates": 0, "refused": 0}
@@ -86,4 +87,4 @@ async def work(url: str, worker: int, workers: int, seed: int) -> dict[str, int]
 if __name__ == "__main__":
     place, *numbers = sys.argv[1:]
     result = asyncio.run(work(place, *map(int, numbers)))
-    print(msgspec.json.encode(result).decode(), flush=True)
+    sys.stdout.write(msgspec.json.encode(result).decode())

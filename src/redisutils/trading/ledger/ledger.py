@@ -189,12 +189,14 @@ class Ledger:
                 for key, (base, record, _) in view.changed.items():
                     self._cache.put(key, Stored(base.version + 1, record))
                 break
-            fresh, known = commit.conflicts(reply)
-            for key in fresh:
-                self._cache.forget(key)
+            fresh, found = commit.conflicts(reply)
+            known |= found  # a name that is taken stays so
+            for key, stored in fresh.items():
+                self._cache.learn(key, stored)
             conflicts += 1
             if conflicts > 1:
-                await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.001 * 2**conflicts)))
+                longest = min(LONGEST_PAUSE, 0.0005 * 2 ** min(conflicts, 10))
+                await asyncio.sleep(random.uniform(0, longest))
         for one, outcome in zip(group, outcomes, strict=True):
             if one.future.done():
                 continue
@@ -244,7 +246,9 @@ class Ledger:
         words += ["l"] * len(missing.lists)
         found = iter(await self._scripts.run(self._read, keys, words))
         for (key, kind), (version, text) in zip(missing.records, found, strict=False):
-            view.learn(key, _stored(kind, key, version, text))
+            stored = _stored(kind, key, version, text)
+            view.learn(key, stored)
+            self._cache.learn(key, stored)
         for at, value in zip(missing.fields, found, strict=False):
             view.fields[at] = value
         for key, names in zip(missing.lists, found, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -59,7 +59,7 @@ class Outbox:
         """The number of the last event; 0 before the first."""
         return int(await self._client.hget(self._keys.meta, "seq") or 0)
 
-    async def entries(self, stream: str, after: int = 0) -> AsyncIterator[Entry]:
+    async def entries(self, stream: str, after: int = 0) -> AsyncGenerator[Entry, None]:
         """What is in a stream, from after an event's number to its present end."""
         last = f"{after}-0"
         while True:
@@ -70,7 +70,7 @@ class Outbox:
                 return
             last = found[-1][0].decode()
 
-    async def follow(self, after: int | None) -> AsyncIterator[Entry | Gap]:
+    async def follow(self, after: int | None) -> AsyncGenerator[Entry | Gap, None]:
         """What happens, from after an event's number (None: from now) and without an end.
 
         It waits on a connection of its own. A lost connection is replaced, and nothing is missed.

@@ -89,6 +89,13 @@ class Cache:
         self._old.pop(key, None)
         self._young[key] = stored
 
+    def learn(self, key: str, stored: Stored) -> None:
+        """It was read: remember it, if it is a record."""
+        if stored.version:
+            self.put(key, stored)
+        else:
+            self.forget(key)
+
     def forget(self, key: str) -> None:
         """Read it again next time."""
         self._young.pop(key, None)
@@ -116,12 +123,14 @@ class View:
         "read",
         "_cache",
         "_fresh",
+        "_known",
     )
 
     def __init__(self, cache: Cache, fresh: dict[str, Stored], known: Mapping[Field, Any]) -> None:
         self._cache = cache
         self._fresh = fresh
-        self.fields: dict[Field, bytes | None] = dict(known)
+        self._known = known
+        self.fields: dict[Field, bytes | None] = {}
         self.lists: dict[str, tuple[str, ...]] = {}
         self.kinds: dict[str, Kind[Any]] = {}
         self.changed: dict[str, tuple[Stored, Any, bytes]] = {}
@@ -187,7 +196,7 @@ class View:
         says so, and the group is decided again."""
         at = key, field
         self.assumed.append(at)
-        return self.named.get(at) or self.fields.get(at)
+        return self.named.get(at) or self._known.get(at) or self.fields.get(at)
 
     def absent(self, key: str, field: str = "") -> None:
         """What is decided rests on this being unused, and does not use it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from decimal import Decimal
 from time import time_ns
 from typing import Any, Final, TypeVar, get_args
@@ -274,7 +274,7 @@ class Orders:
 
     async def open_orders(
         self, instrument: str | None = None, *, page: int = 1000
-    ) -> AsyncIterator[Order]:
+    ) -> AsyncGenerator[Order, None]:
         """The open orders, oldest first, as far as the commits tell them apart; with an instrument,
         its own, in no order.
 
@@ -296,7 +296,7 @@ class Orders:
                     if order.is_open:
                         yield order
 
-    async def _open_ids(self, page: int) -> AsyncIterator[list[str]]:
+    async def _open_ids(self, page: int) -> AsyncGenerator[list[str], None]:
         # What was opened by one commit has one score: at most GROUP orders.
         score, seen = 0.0, set[bytes]()
         while True:
@@ -317,7 +317,7 @@ class Orders:
             score = found[-1][1]
             seen = {name for name, at in found if at == score}
 
-    async def _open_ids_in(self, instrument: str, page: int) -> AsyncIterator[list[str]]:
+    async def _open_ids_in(self, instrument: str, page: int) -> AsyncGenerator[list[str], None]:
         cursor = 0
         while True:
             found: Any = await self._client.sscan(
@@ -329,7 +329,7 @@ class Orders:
             if not cursor:
                 return
 
-    async def history(self, cl_ord_id: str) -> AsyncIterator[Event]:
+    async def history(self, cl_ord_id: str) -> AsyncGenerator[Event, None]:
         """What happened to an order, from its beginning.
 
         :raises UnknownOrder: no order has this ClOrdID.
@@ -340,7 +340,7 @@ class Orders:
         async for entry in self._outbox.entries(self._keys.history(order.id)):
             yield self._reader.event(entry)
 
-    async def replay(self, after: int = 0) -> AsyncIterator[Event | Gap]:
+    async def replay(self, after: int = 0) -> AsyncGenerator[Event | Gap, None]:
         """What happened to the account, from after an event's number to now; with a word about what
         is not kept any more."""
         last = after
@@ -350,7 +350,7 @@ class Orders:
             last = entry.seq
             yield self._reader.event(entry)
 
-    async def subscribe(self, after: int | None = None) -> AsyncIterator[Event | Gap]:
+    async def subscribe(self, after: int | None = None) -> AsyncGenerator[Event | Gap, None]:
         """What happens to the account, from after an event's number (None: from now), without an
         end. Who applies every event and meets no gap has everything.
 
