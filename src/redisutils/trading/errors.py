@@ -15,6 +15,7 @@ __all__ = [
     "TradingError",
     "UnknownExecution",
     "UnknownOrder",
+    "UnknownPosition",
     "UnreadableRecord",
 ]
 
@@ -39,6 +40,12 @@ class UnreadableRecord(TradingError, ValueError):
 class UnknownOrder(TradingError, LookupError):
     """No order has this id or ClOrdID: it was never placed here, or was closed for longer than it
     is kept."""
+
+    outcome = Outcome.REJECTED
+
+
+class UnknownPosition(TradingError, LookupError):
+    """An adjustment of an instrument that is not held and never was."""
 
     outcome = Outcome.REJECTED
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from redisutils.trading.money import ARITHMETIC
 from redisutils.trading.orders.records import ExecutionReport, Order
+from redisutils.trading.rounded import agrees
 
 __all__ = ["drift"]
 
@@ -28,14 +28,6 @@ def drift(order: Order, report: ExecutionReport) -> tuple[str, ...]:
     for name, theirs, ours in pairs:
         if theirs is not None and theirs != ours:
             found.append(f"{name}: {theirs} by the report, {ours} by its executions")
-    if report.avg_px is not None and not _same_average(report.avg_px, order):
+    if report.avg_px is not None and not agrees(report.avg_px, order.avg_px):
         found.append(f"avg_px: {report.avg_px} by the report, {order.avg_px} by its executions")
     return tuple(found)
-
-
-def _same_average(theirs: Decimal, order: Order) -> bool:
-    """Rounded up, down or to the nearest: within one unit of its last digit."""
-    exponent = theirs.as_tuple().exponent
-    assert isinstance(exponent, int)  # only of NaN and infinities it is a letter
-    unit = Decimal((0, (1,), min(exponent, 0)))
-    return abs(ARITHMETIC.subtract(theirs, order.avg_px)) < unit

@@ -70,6 +70,9 @@ class Adjustment(Record, frozen=True, kw_only=True):
                  sign than the position) at what they cost: nothing is earned by it
     ``fee``      ``amount`` of ``currency`` is charged (negative: given back)
     ============ ===============================================================================
+
+    A transfer into an instrument that was never held opens it, in ``currency`` and with
+    ``multiplier``.
     """
 
     id: str
@@ -83,4 +86,5 @@ class Adjustment(Record, frozen=True, kw_only=True):
     currency: str = ""
     qty: Decimal = ZERO
     cost: Decimal = ZERO
+    multiplier: Decimal = _ONE
     note: str = ""
