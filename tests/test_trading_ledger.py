@@ -147,6 +147,13 @@ async def test_a_record_that_is_none_harms_only_who_needs_it(
         assert isinstance(results[0], UnreadableRecord)
         assert "under ord:{A}:bad" in str(results[0])
         assert results[1] == 1
+        admin.set(KEYS.base + "worse", "a string")
+        results = await asyncio.gather(
+            ledger.submit(Add("c", key="worse")), ledger.submit(Add("d")), return_exceptions=True
+        )
+        assert isinstance(results[0], UnreadableRecord)
+        assert "no record of ours under ord:{A}:worse: WRONGTYPE" in str(results[0])
+        assert results[1] == 2
 
 
 async def test_who_is_cancelled_in_the_queue_has_changed_nothing(

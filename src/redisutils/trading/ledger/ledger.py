@@ -35,7 +35,7 @@ __all__ = ["Intent", "Ledger"]
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
-GROUP = 128
+GROUP = 64
 """Intents in one commit at most: about a millisecond of the server's time, which others wait."""
 
 LONGEST_PAUSE = 0.02
@@ -245,8 +245,8 @@ class Ledger:
         keys += missing.lists
         words += ["l"] * len(missing.lists)
         found = iter(await self._scripts.run(self._read, keys, words))
-        for (key, kind), (version, text) in zip(missing.records, found, strict=False):
-            stored = _stored(kind, key, version, text)
+        for (key, kind), reply in zip(missing.records, found, strict=False):
+            stored = _stored(kind, key, reply)
             view.learn(key, stored)
             self._cache.learn(key, stored)
         for at, value in zip(missing.fields, found, strict=False):
@@ -262,7 +262,10 @@ class _Refusal(NamedTuple):
     error: Exception
 
 
-def _stored(kind: Kind[Any], key: str, version: bytes | None, text: bytes | None) -> Stored:
+def _stored(kind: Kind[Any], key: str, reply: Any) -> Stored:
+    if isinstance(reply, Exception):
+        return Stored(0, UnreadableRecord(f"no record of ours under {key}: {reply}"))
+    version, text = reply
     if version is None:
         return ABSENT
     try:

@@ -184,7 +184,7 @@ class CancelReject(Record, frozen=True, kw_only=True):
     text: str = ""
 
 
-class Fill(Record, frozen=True, kw_only=True):
+class Fill(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an execution is after its corrections; kept at the first of their chain.
 
     ``apart`` means that it was beyond its order's quantity and is not counted in it. ``splits`` is
@@ -211,7 +211,7 @@ class OrderRequest(Record, frozen=True, kw_only=True):
     price: Decimal | None = None
 
 
-class Applied(Record, frozen=True, kw_only=True):
+class Applied(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a report made of its order.
 
     ``drift`` tells in what the report's own totals differ from these. ``duplicate`` is True when it

@@ -178,19 +178,29 @@ class Orders:
         :raises redis.RedisError: some could not be written; apply all of them again.
         """
         now = self._clock()
-        found: list[Any] = []
-        for report in reports:
-            self._check_open()
-            try:
-                intent = Apply(self._books, checked_report(report, now), self._overfill)
-            except InvalidValue as error:
-                found.append(error)
-            else:
-                found.append(await self._ledger.hand_in(intent))
-        futures = [one for one in found if isinstance(one, asyncio.Future)]
-        if futures:
-            await asyncio.wait(futures)
-        return [_outcome(one) if isinstance(one, asyncio.Future) else one for one in found]
+        found: list[InvalidValue | asyncio.Future[Applied]] = []
+        futures: list[asyncio.Future[Applied]] = []
+        try:
+            for report in reports:
+                self._check_open()
+                try:
+                    intent = Apply(self._books, checked_report(report, now), self._overfill)
+                except InvalidValue as error:
+                    found.append(error)
+                else:
+                    futures.append(await self._ledger.hand_in(intent))
+                    found.append(futures[-1])
+            if futures:
+                await asyncio.wait(futures)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        outcomes = [_outcome(one) for one in found]
+        for outcome in outcomes:
+            if not isinstance(outcome, Applied | TradingError):
+                raise outcome
+        return [one for one in outcomes if isinstance(one, Applied | TradingError)]
 
     async def replace(
         self,
@@ -371,11 +381,12 @@ class Orders:
         await self.close()
 
 
-def _outcome(future: asyncio.Future[Any]) -> Any:
-    error = future.exception()
-    if error is not None and not isinstance(error, TradingError):
-        raise error
-    return error or future.result()
+def _outcome(
+    one: InvalidValue | asyncio.Future[Applied],
+) -> Applied | BaseException:
+    if isinstance(one, InvalidValue):
+        return one
+    return one.exception() or one.result()
 
 
 def _check_one_of(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from redisutils import RedisPool
 from redisutils.trading.codec import Encoding
-from redisutils.trading.errors import InvalidValue, LedgerClosed
+from redisutils.trading.errors import InvalidValue, LedgerClosed, UnreadableRecord
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.ledger import Ledger
 from redisutils.trading.names import checked_name
@@ -77,12 +77,13 @@ class Portfolio:
         instruments = sorted(name.decode() for name in names)
         keys = [self._keys.position(name) for name in instruments]
         found = await self._scripts.run(self._read, keys, ["r"] * len(keys))
-        decode = self._books.kind.codec.decode
-        return {
-            name: decode(text, key)
-            for name, key, (_, text) in zip(instruments, keys, found, strict=True)
-            if text is not None
-        }
+        positions: dict[str, Position] = {}
+        for name, key, reply in zip(instruments, keys, found, strict=True):
+            if isinstance(reply, Exception):
+                raise UnreadableRecord(f"no Position of ours under {key}: {reply}")
+            if reply[1] is not None:
+                positions[name] = self._books.kind.codec.decode(reply[1], key)
+        return positions
 
     async def adjust(self, event: Adjustment) -> Position:
         """Make an adjustment. The same one again (by its id) changes nothing.
