@@ -243,6 +243,76 @@ async def test_every_cl_ord_id_of_a_chain_leads_to_one_order(
     assert figures(late) == ("4", "30", "0", "5")
 
 
+async def test_a_request_to_reopen_a_filled_order(orders: Orders, admin: redis.Redis) -> None:
+    await place(orders)
+    await orders.apply_all([report("X"), fill("X", 100, 1)])
+    await orders.replace("X", cl_ord_id="Y", order_qty=200)
+    for key in ("o:X", "c:X", "clid:Y"):
+        assert 0 < admin.ttl(f"ord:{{A}}:{key}") <= 7 * 86400
+    await orders.apply_reject(reject("Y"))
+    assert 0 < admin.ttl("ord:{A}:clid:Y") <= 7 * 86400
+    # Asked for, pending and accepted in one group: nothing of it is left to expire.
+    results = await asyncio.gather(
+        orders.replace("X", cl_ord_id="Z", order_qty=200),
+        orders.apply(report("Z", ExecType.PENDING_REPLACE, orig_cl_ord_id="X")),
+        orders.apply(report("Z", ExecType.REPLACED, orig_cl_ord_id="X")),
+    )
+    assert [one.status.value for one in results] == ["2", "E", "1"]
+    assert {admin.ttl(f"ord:{{A}}:{key}") for key in ("o:X", "h:X", "c:X", "clid:Y", "clid:Z")} == {
+        -1
+    }
+
+
+async def test_a_whole_life_in_one_group(orders: Orders, admin: redis.Redis) -> None:
+    await asyncio.gather(
+        place(orders),
+        orders.apply(report("X")),
+        orders.replace("X", cl_ord_id="Y", order_qty=50),
+        orders.apply(report("Y", ExecType.REPLACED, orig_cl_ord_id="X")),
+        orders.cancel("Y", cl_ord_id="Z"),
+    )
+    order = await orders.get("Z")
+    assert order is not None
+    assert (order.is_open, order.links, order.status) == (True, 2, OrdStatus.NEW)
+    assert admin.ttl("ord:{A}:clid:Y") == -1
+    await asyncio.gather(
+        place(orders, "P"),
+        orders.cancel("P", cl_ord_id="Q"),
+        orders.apply(report("Q", ExecType.CANCELED, orig_cl_ord_id="P")),
+    )
+    for key in ("o:P", "h:P", "c:P", "clid:Q"):
+        assert admin.ttl(f"ord:{{A}}:{key}") > 0
+    assert admin.zrange("ord:{A}:open", 0, -1) == ["X"]
+
+
+async def test_an_execution_is_busted_once_whoever_interferes(
+    clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two readings of one decision, another process busts the same execution."""
+    async with account(clean_server) as (_, mine), account(clean_server) as (_, theirs):
+        await place(mine)
+        await mine.apply(report("X"))  # which is what is remembered here
+        for name in ("T1", "T2"):
+            await theirs.apply(fill("X", 10, 1, exec_id=name))
+        ledger = mine._ledger
+        read, meanwhile = ledger._load, 0
+
+        async def load(view: Any, missing: Any) -> None:
+            nonlocal meanwhile
+            await read(view, missing)
+            if missing.fields and not meanwhile:
+                meanwhile += 1
+                await theirs.apply(report("X", ExecType.TRADE_CANCEL, exec_ref_id="T1"))
+
+        monkeypatch.setattr(ledger, "_load", load)
+        with pytest.raises(IllegalTransition, match="execution 'T1' was busted before"):
+            await mine.apply(report("X", ExecType.TRADE_CANCEL, exec_ref_id="T1"))
+        assert meanwhile == 1
+        order = await theirs.get("X")
+        assert order is not None
+        assert order.cum_qty == 10
+
+
 async def test_a_refused_request(orders: Orders) -> None:
     await place(orders)
     await orders.apply(report("X"))

@@ -63,6 +63,8 @@ def commit_of(view: View, keys: Keys, outbox: int) -> Commit:
     """
     for key, (base, record, _) in view.changed.items():
         view.kinds[key].indexed(view, key, base.record, record)
+    for (key, field), value in view.amended.items():
+        view.command("HSET", key, field, value)
     for key, names in view.appended.items():
         view.command("RPUSH", key, *names)
     for key, seconds in view.kept.items():

@@ -158,7 +158,8 @@ class Ledger:
                     _fail(group, error)
         finally:
             self._task = None
-            if self._waiting:  # who cancels all tasks does not leave those hanging who come after
+            # Who cancels all tasks does not leave those hanging who come after.
+            if any(not one.future.done() for one in self._waiting):
                 self._start()
 
     def _taken(self) -> list[_Waiting]:
@@ -245,6 +246,8 @@ class Ledger:
         keys += missing.lists
         words += ["l"] * len(missing.lists)
         found = iter(await self._scripts.run(self._read, keys, words))
+        if missing.records:
+            view.distrust()
         for (key, kind), reply in zip(missing.records, found, strict=False):
             stored = _stored(kind, key, reply)
             view.learn(key, stored)

@@ -109,12 +109,14 @@ class View:
     """
 
     __slots__ = (
+        "amended",
         "appended",
         "assumed",
         "changed",
         "commands",
         "events",
         "fields",
+        "held",
         "kept",
         "kinds",
         "lists",
@@ -135,6 +137,8 @@ class View:
         self.kinds: dict[str, Kind[Any]] = {}
         self.changed: dict[str, tuple[Stored, Any, bytes]] = {}
         self.named: dict[Field, bytes] = {}
+        self.amended: dict[Field, bytes] = {}
+        self.held: set[str] = set()
         self.opened: list[tuple[str, str]] = []
         self.appended: dict[str, list[str]] = {}
         self.kept: dict[str, int] = {}
@@ -179,13 +183,19 @@ class View:
         """A record was read."""
         self._fresh[key] = stored
 
+    def distrust(self) -> None:
+        """Records are read anew: what was read before them has to be, too. What is read after a
+        record is at least as new, and if it is newer, the record's version tells."""
+        self.fields.clear()
+        self.lists = {key: names for key, names in self.lists.items() if key in self.held}
+
     def field(self, key: str, field: str = "") -> bytes | None:
         """What stands in a field (see :data:`Field`), None if nothing does.
 
         :raises Missing: it has to be read first.
         """
         at = key, field
-        if named := self.named.get(at):
+        if named := self.named.get(at) or self.amended.get(at):
             return named
         if at not in self.fields:
             raise Missing(fields=[at])
@@ -210,6 +220,11 @@ class View:
         if key not in self.lists:
             raise Missing(lists=[key])
         return (*self.lists[key], *self.appended.get(key, ()))
+
+    def hold(self, key: str) -> None:
+        """Read a list, and keep what was read for the commit."""
+        self.list(key)
+        self.held.add(key)
 
     def hint(self, key: str) -> str | None:
         """A string that never changes, as it was seen last; it may be gone by now."""
@@ -252,8 +267,7 @@ class View:
         if (key, field) in self.named:
             self.named[key, field] = value
         else:
-            self.fields[key, field] = value
-            self.commands.append(("HSET", key, (field, value)))
+            self.amended[key, field] = value
 
     def remember(self, key: str, value: str) -> None:
         """Let :meth:`hint` know a string that never changes."""

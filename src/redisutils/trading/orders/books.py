@@ -94,14 +94,18 @@ class Books:
 
     def link(self, view: View, order: Order, cl_ord_id: str, content: str) -> Order:
         """Let another ClOrdID lead to an order. It is to be unused."""
-        view.name(self.keys.cl_ord_id(cl_ord_id), "", f"{order.id} {content}".encode())
-        view.append(self.keys.links(order.id), cl_ord_id)
+        key, links = self.keys.cl_ord_id(cl_ord_id), self.keys.links(order.id)
+        view.name(key, "", f"{order.id} {content}".encode())
+        view.append(links, cl_ord_id)
+        if not order.is_open:  # a filled one, which a larger replacement may open again
+            view.keep(key, self.retention)
+            view.keep(links, self.retention)
         return replace(order, links=order.links + 1)
 
     def before_closing(self, view: View, before: Order | None, after: Order) -> None:
         """Read what will have to be changed with an order that is opened or closed."""
         if after.links and before is not None and before.is_open is not after.is_open:
-            view.list(self.keys.links(after.id))
+            view.hold(self.keys.links(after.id))
 
     def tell(self, view: View, kind: str, message: bytes, order: Order, position: bytes) -> None:
         """Change the order, and tell so in its history and the outbox."""
@@ -116,19 +120,25 @@ class Books:
         if before is not None and before.is_open is after.is_open:
             return
         here = keys.open_in(after.instrument)
-        kept = [key, keys.history(after.id)]
-        if after.links:
-            kept.append(keys.links(after.id))
-            kept += map(keys.cl_ord_id, view.list(keys.links(after.id)))
         if after.is_open:
             view.open(keys.open, after.id)
             view.command("SADD", here, after.id)
             if before is not None:
-                for one in kept:
+                for one in self._kept_with(view, after):
                     view.command("PERSIST", one)
+                    view.kept.pop(one, None)
             return
         if before is not None:
             view.command("ZREM", keys.open, after.id)
             view.command("SREM", here, after.id)
-        for one in kept:
+        for one in self._kept_with(view, after):
             view.keep(one, self.retention)
+
+    def _kept_with(self, view: View, order: Order) -> list[str]:
+        """All keys of an order."""
+        keys = self.keys
+        found = [keys.order(order.id), keys.history(order.id)]
+        if order.links:
+            links = keys.links(order.id)
+            found += [links, *map(keys.cl_ord_id, view.list(links))]
+        return found

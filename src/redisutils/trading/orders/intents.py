@@ -242,8 +242,9 @@ class Ask:
         self.content = content_of(books.requests.encode(replace(message, ts_event=0, ts_recv=0)))
 
     def expected(self, view: View) -> Expected:
-        """The order."""
+        """The order; and what has the request's ClOrdID, to see that it is none."""
         yield self.books.probable_key(view, self.message.orig_cl_ord_id), self.books.orders
+        yield self.books.keys.order(self.message.cl_ord_id), self.books.orders
 
     def decide(self, view: View) -> Order:
         """The order with the request, or as it is if it had the request before."""
