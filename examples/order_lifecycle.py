@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from decimal import Decimal
+from typing import Any
 
 from redisutils import create_redis_pool
 from redisutils.trading import (
@@ -19,9 +20,7 @@ from redisutils.trading import (
 URL = os.environ.get("REDIS_URL", "embedded://")
 
 
-def report(
-    exec_id: str, kind: ExecType, cl_ord_id: str = "A-1", **fields: object
-) -> ExecutionReport:
+def report(exec_id: str, kind: ExecType, cl_ord_id: str = "A-1", **fields: Any) -> ExecutionReport:
     """What comes from the venue."""
     now = time.time_ns()
     return ExecutionReport(
@@ -54,10 +53,11 @@ async def main() -> None:
             cl_ord_id="A-1", instrument="AAPL", side=Side.BUY, order_qty=100, price="185.50"
         )
         show("acknowledged", await orders.apply(report("1", ExecType.NEW)))
-        show("executed", await orders.apply(trade("2", 40, "185.50")))
+        first = trade("2", 40, "185.50")
+        show("executed", await orders.apply(first))
 
         # The venue sends it again after a reconnect: the earlier answer, and nothing else.
-        again = await orders.apply(trade("2", 40, "185.50"))
+        again = await orders.apply(first)
         print("the same report again: duplicate =", again.duplicate)
 
         await orders.replace("A-1", cl_ord_id="A-2", order_qty=150)

@@ -32,7 +32,8 @@ class Keys:
         return f"{self.base}o:{order_id}"
 
     def history(self, order_id: str) -> str:
-        """A stream of what happened to an order; the ids are those of the outbox."""
+        """A list of what happened to an order: of each event its number, kind, message, and the
+        order after it."""
         return f"{self.base}h:{order_id}"
 
     def links(self, order_id: str) -> str:

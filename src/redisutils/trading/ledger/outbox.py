@@ -46,7 +46,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Outbox:
-    """Reads the streams of an account."""
+    """Reads what happened to an account."""
 
     __slots__ = ("_client", "_keys")
 
@@ -59,16 +59,31 @@ class Outbox:
         """The number of the last event; 0 before the first."""
         return int(await self._client.hget(self._keys.meta, "seq") or 0)
 
-    async def entries(self, stream: str, after: int = 0) -> AsyncGenerator[Entry, None]:
-        """What is in a stream, from after an event's number to its present end."""
+    async def entries(self, after: int = 0) -> AsyncGenerator[Entry, None]:
+        """What is kept, from after an event's number to its present end."""
         last = f"{after}-0"
         while True:
-            found: Any = await self._client.xrange(stream, min=f"({last}", count=PAGE)
+            found: Any = await self._client.xrange(self._keys.events, min=f"({last}", count=PAGE)
             for entry in _entries(found):
                 yield entry
             if len(found) < PAGE:
                 return
             last = found[-1][0].decode()
+
+    async def history(self, key: str, *fields: bytes) -> AsyncGenerator[Entry, None]:
+        """What is in a history, from its beginning to its present end.
+
+        :param fields: whose values it has, after the event's number.
+        """
+        size, at = len(fields) + 1, 0
+        while True:
+            found: Any = await self._client.lrange(key, at, at + PAGE * size - 1)
+            for first in range(0, len(found), size):
+                seq, *values = found[first : first + size]
+                yield Entry(int(seq), dict(zip(fields, values, strict=True)))
+            if len(found) < PAGE * size:
+                return
+            at += PAGE * size
 
     async def follow(self, after: int | None) -> AsyncGenerator[Entry | Gap, None]:
         """What happens, from after an event's number (None: from now) and without an end.

@@ -288,7 +288,8 @@ class View:
     def event(self, history: str, few: int, *words: bytes | str) -> None:
         """Tell something: fields and values.
 
-        :param history: also into this stream, but there only the first ``few`` words; or "".
+        :param history: also into this list, but there only the values among the first ``few``
+            words; or "".
         """
         self.events.append((history, few, words))
 

@@ -12,7 +12,8 @@
 --             An empty value is not written: what was decided rests on it not being there.
 --   events    (after the count, about how many the outbox keeps) history or 0, number of the words
 --             that go into the history, number of all words, words: fields and values of the
---             entry. Its id is <seq>-0 in both streams; seq has no gaps.
+--             entry. Its id is <seq>-0; seq has no gaps. The history, a list, gets seq and the
+--             values alone: a stream of a few entries takes 4 KB.
 --   opened    key, member. Added to a sorted set with the seq before this commit as its score.
 --   commands  number of words after the key, command, key, words. Done last; they cannot fail
 --             but for a key of another type.
@@ -70,7 +71,11 @@ for _ = 1, events do
   local id = string.format('%.0f-0', seq)
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', kept, id, unpack(ARGV, at + 3, at + 2 + all))
   if history > 0 then
-    redis.call('XADD', KEYS[history], id, unpack(ARGV, at + 3, at + 2 + few))
+    local values = {string.format('%.0f', seq)}
+    for value = at + 4, at + 2 + few, 2 do
+      values[#values + 1] = ARGV[value]
+    end
+    redis.call('RPUSH', KEYS[history], unpack(values))
   end
   at = at + 3 + all
 end

@@ -347,14 +347,14 @@ class Orders:
         order = await self.get(cl_ord_id)
         if order is None:
             raise UnknownOrder(f"no order has ClOrdID {cl_ord_id!r}")
-        async for entry in self._outbox.entries(self._keys.history(order.id)):
+        async for entry in self._outbox.history(self._keys.history(order.id), b"k", b"r", b"n"):
             yield self._reader.event(entry)
 
     async def replay(self, after: int = 0) -> AsyncGenerator[Event | Gap, None]:
         """What happened to the account, from after an event's number to now; with a word about what
         is not kept any more."""
         last = after
-        async for entry in self._outbox.entries(self._keys.events, after):
+        async for entry in self._outbox.entries(after):
             if entry.seq != last + 1:
                 yield Gap(last + 1, entry.seq)
             last = entry.seq
