@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -267,7 +268,7 @@ async def test_faults_while_orders_flow(
     settings = QUICK | {"command_timeout": 0.2, "max_retries": 2}
     names = [f"O{number}" for number in range(10)]
     dice = random.Random(7)
-    unknown = 0
+    applied = unknown = 0
     async with account(server, proxy, settings=settings) as (_, orders):
 
         async def surely(work: Any) -> Any:
@@ -279,23 +280,29 @@ async def test_faults_while_orders_flow(
                     unknown += outcome_of(error) is Outcome.UNKNOWN
 
         async def work(name: str) -> list[Applied]:
+            nonlocal applied
             await surely(
                 lambda: orders.place(cl_ord_id=name, instrument="ABC", side="1", order_qty=1000)
             )
             reports = [report(name), *(fill(name, n, n) for n in range(1, 21))]
-            return [await surely(lambda one=one: orders.apply(one)) for one in reports]
+            told = []
+            for one in reports:
+                told.append(await surely(lambda one=one: orders.apply(one)))
+                applied += 1
+            return told
 
         async def trouble() -> None:
-            while True:
-                await asyncio.sleep(0.005 + dice.random() * 0.01)
-                fault = dice.randrange(4)
+            """Again and again, each time after some reports were applied."""
+            for fault in itertools.cycle(range(4)):
+                wanted = applied + dice.randrange(2, 12)
+                await until(lambda: applied >= wanted, "progress", 60)  # noqa: B023
                 if fault <= 1:
                     then: Any = ("close", "reset")[fault]
                     proxy.swallow_replies(1, lambda data: b"EVAL" in data, then)
                 elif fault == 2:
                     proxy.reset()
-                else:
-                    proxy.swallow_replies(4, lambda data: b"EVAL" in data, "reset")
+                else:  # longer than a call may take
+                    proxy.swallow_replies(9, lambda data: b"EVAL" in data, "reset")
                     await asyncio.sleep(0.05)
                     proxy.restore()
 
@@ -308,6 +315,7 @@ async def test_faults_while_orders_flow(
             assert [one.cum_qty for one in told] == [n * (n + 1) // 2 for n in range(21)]
         seen = [event async for event in orders.replay()]
     assert swallowed > 5
+    assert unknown > 0
     assert all(isinstance(event, Event) for event in seen)
     ids = [
         event.message.exec_id
