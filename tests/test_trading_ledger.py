@@ -115,6 +115,41 @@ async def test_nobody_is_refused_by_what_is_only_remembered(clean_server: Embedd
             await mine.submit(Add("d", 1, limit=5))
 
 
+class Follow:
+    """Sets a tally to what a field says, whose every change changes the tally, too."""
+
+    def expected(self, view: View) -> Iterable[tuple[str, Kind[Any]]]:
+        return ()
+
+    def decide(self, view: View) -> int:
+        total = int(view.field(KEYS.base + "says", "total") or b"0")
+        view.record(TALLY, KEYS.base + "t")
+        view.put(TALLY, KEYS.base + "t", Tally(total=total))
+        view.event("", 2, "k", "follow")
+        return total
+
+
+async def test_what_was_read_before_a_record_is_read_again(
+    clean_server: EmbeddedServer, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin.hset(KEYS.base + "says", "total", "1")
+    async with pool_at(clean_server) as pool:
+        ledger = Ledger(pool, KEYS)
+        read, loads = ledger._load, 0
+
+        async def load(view: View, missing: Missing) -> None:
+            nonlocal loads
+            loads += 1
+            await read(view, missing)
+            if loads == 1:  # the field was read, the record not yet
+                admin.hset(KEYS.base + "says", "total", "2")
+                admin.hset(KEYS.base + "t", mapping={"n": "7", "r": '{"v":1}'})
+
+        monkeypatch.setattr(ledger, "_load", load)
+        assert await ledger.submit(Follow()) == 2
+        assert loads == 3
+
+
 async def test_a_refusal_is_its_callers_alone(
     clean_server: EmbeddedServer, admin: redis.Redis
 ) -> None:

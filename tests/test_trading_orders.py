@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from decimal import Decimal
 from time import time_ns
@@ -24,11 +24,13 @@ from redisutils.trading.errors import (
     UnknownExecution,
     UnknownOrder,
 )
+from redisutils.trading.ledger.ledger import Ledger
 from redisutils.trading.ledger.outbox import Gap
 from redisutils.trading.orders.events import Event
 from redisutils.trading.orders.records import Applied
 from redisutils.trading.orders.service import Orders
 from redisutils.trading.orders.terms import ExecType, OrdStatus, Side
+from redisutils.trading.scripts import Script
 
 from .ours import pool_at, until
 from .trading import DAY, account, figures, fill, reject, report
@@ -313,6 +315,32 @@ async def test_an_execution_is_busted_once_whoever_interferes(
         assert order.cum_qty == 10
 
 
+async def test_a_cl_ord_id_goes_to_whoever_writes_first(clean_server: EmbeddedServer) -> None:
+    """An order and a request of the same ClOrdID, each of which saw nothing of the other."""
+    async with account(clean_server) as (_, mine), account(clean_server) as (_, theirs):
+        await place(mine)
+        before_writing(mine._ledger, lambda: place(theirs, "Y"))
+        with pytest.raises(Conflict, match="ClOrdID 'Y' is that of an order"):
+            await mine.cancel("X", cl_ord_id="Y")
+        before_writing(mine._ledger, lambda: theirs.cancel("X", cl_ord_id="Z"))
+        with pytest.raises(Conflict, match="ClOrdID 'Z' is that of a later request"):
+            await place(mine, "Z")
+
+
+def before_writing(ledger: Ledger, interfere: Callable[[], Awaitable[object]]) -> None:
+    """Let somebody do something between a ledger's next decision and its being written."""
+    scripts = ledger._scripts
+
+    class Interfering:
+        async def run(self, script: Script, keys: Any, arguments: Any) -> Any:
+            if script.name == "ledger":
+                ledger._scripts = scripts
+                await interfere()
+            return await scripts.run(script, keys, arguments)
+
+    ledger._scripts = Interfering()  # type: ignore[assignment]  # it has the one method
+
+
 async def test_a_refused_request(orders: Orders) -> None:
     await place(orders)
     await orders.apply(report("X"))
@@ -485,10 +513,11 @@ async def test_closed_orders_are_kept_for_a_while(
         assert 100 < admin.ttl(f"ord:{{A}}:x:{DAY}") <= 200
         # Once it is gone it is unknown, whatever is remembered here.
         admin.delete("ord:{A}:o:X", "ord:{A}:h:X")
-        with pytest.raises(UnknownOrder):
-            await orders.apply(report("X", ExecType.TRADE_CANCEL, exec_ref_id="E0"))
         await place(orders)
         assert (await orders.apply(report("X"))).status is OrdStatus.NEW
+        admin.delete("ord:{A}:o:X", "ord:{A}:h:X")
+        with pytest.raises(UnknownOrder):
+            await orders.apply(report("X", ExecType.TRADE_CANCEL, exec_ref_id="E0"))
 
 
 async def test_two_accounts_and_two_prefixes_share_nothing(clean_server: EmbeddedServer) -> None:
