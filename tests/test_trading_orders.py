@@ -13,7 +13,7 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from redisutils.testing import EmbeddedServer
+from redisutils.testing import EmbeddedServer, FaultProxy
 from redisutils.trading.errors import (
     Conflict,
     IllegalTransition,
@@ -469,6 +469,30 @@ async def test_subscribers_miss_nothing(clean_server: EmbeddedServer) -> None:
             await until(lambda: len(seen) == 32, "all events")
             follower.cancel()
         assert seen == list(range(1, 33))
+
+
+async def test_subscribers_outlive_their_connections(
+    server: EmbeddedServer, proxy: FaultProxy
+) -> None:
+    async with account(server) as (_, orders), account(server, proxy) as (_, far):
+        await place(orders)
+        await orders.apply(report("X"))
+        seen: list[int] = []
+        async with aclosing(far.subscribe(0)) as told:
+            for number in range(10):
+                event = await anext(told)
+                assert isinstance(event, Event)
+                seen.append(event.seq)
+                if number > 0:
+                    waiting = asyncio.ensure_future(anext(told))
+                    await until(lambda: proxy.active > 0, "a connection")
+                    proxy.reset()
+                    await orders.apply(fill("X", 1, 1))
+                    event = await waiting
+                    assert isinstance(event, Event)
+                    seen.append(event.seq)
+                    await orders.apply(fill("X", 1, 1))
+        assert seen == list(range(1, 20))
 
 
 async def test_who_missed_something_is_told(

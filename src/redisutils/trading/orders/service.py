@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from decimal import Decimal
 from time import time_ns
 from typing import Any, Final, TypeVar, get_args
@@ -366,8 +367,10 @@ class Orders:
 
         It holds one connection of the pool while it waits.
         """
-        async for entry in self._outbox.follow(after):
-            yield entry if isinstance(entry, Gap) else self._reader.event(entry)
+        # Closed with this one, so that its connection goes back at once.
+        async with aclosing(self._outbox.follow(after)) as told:
+            async for entry in told:
+                yield entry if isinstance(entry, Gap) else self._reader.event(entry)
 
     async def close(self) -> None:
         """Take nothing more, and wait until what was taken is written."""
