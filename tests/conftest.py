@@ -39,6 +39,7 @@ _ONE_KIND = frozenset(
         *("cluster_checkouts", "cluster_faces", "cluster_keyspace", "cluster_pubsub"),
         *("cluster_scripts", "cluster_seeds", "reading_cluster", "reading_failover"),
         *("reading_sentinels", "sentinel_fence", "sentinel_hold", "sentinel_watch"),
+        *("trading_orders", "trading_portfolio", "trading_processes"),
     )
 )
 """What these look at is ours and not the servers': they run against the first kind alone, and with

@@ -6,7 +6,18 @@ from __future__ import annotations
 
 from redisutils.errors import Outcome, RedisUtilsError
 
-__all__ = ["InvalidValue", "TradingError", "UnreadableRecord"]
+__all__ = [
+    "Conflict",
+    "IllegalTransition",
+    "InvalidValue",
+    "LedgerClosed",
+    "Overfill",
+    "TradingError",
+    "UnknownExecution",
+    "UnknownOrder",
+    "UnknownPosition",
+    "UnreadableRecord",
+]
 
 
 class TradingError(RedisUtilsError):
@@ -24,3 +35,58 @@ class InvalidValue(TradingError, ValueError):
 
 class UnreadableRecord(TradingError, ValueError):
     """What is stored under a key is no record of ours, or one of another kind."""
+
+
+class UnknownOrder(TradingError, LookupError):
+    """No order has this id or ClOrdID: it was never placed here, or was closed for longer than it
+    is kept."""
+
+    outcome = Outcome.REJECTED
+
+
+class UnknownPosition(TradingError, LookupError):
+    """An adjustment of an instrument that is not held and never was."""
+
+    outcome = Outcome.REJECTED
+
+
+class UnknownExecution(TradingError, LookupError):
+    """A bust or a correction of an execution that was never applied."""
+
+    outcome = Outcome.REJECTED
+
+
+class IllegalTransition(TradingError):
+    """An event that an order in its status cannot have. Nothing was changed.
+
+    ``order_id`` is the order, ``status`` what it is in, ``event`` what came, ``why`` the reason.
+    """
+
+    outcome = Outcome.REJECTED
+
+    # The defaults are for unpickling, which gives only the message and sets the rest itself.
+    def __init__(
+        self, message: str, *, order_id: str = "", status: str = "", event: str = "", why: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.order_id = order_id
+        self.status = status
+        self.event = event
+        self.why = why
+
+
+class Conflict(TradingError):
+    """An id that was used before, for something else. Nothing was changed."""
+
+    outcome = Outcome.REJECTED
+
+
+class Overfill(IllegalTransition):
+    """An execution by which more than the order's quantity would be executed. Nothing was
+    changed."""
+
+
+class LedgerClosed(TradingError):
+    """The service was closed; what it had accepted before was written."""
+
+    outcome = Outcome.NOT_SENT
