@@ -6,7 +6,14 @@ from __future__ import annotations
 
 from redisutils.errors import Outcome, RedisUtilsError
 
-__all__ = ["InvalidValue", "TradingError", "UnreadableRecord"]
+__all__ = [
+    "Crossed",
+    "InvalidValue",
+    "ServiceClosed",
+    "TradingError",
+    "UnknownInstrument",
+    "UnreadableRecord",
+]
 
 
 class TradingError(RedisUtilsError):
@@ -18,6 +25,20 @@ class InvalidValue(TradingError, ValueError):
 
     The text names the argument, its value and what would be right.
     """
+
+    outcome = Outcome.NOT_SENT
+
+
+class Crossed(InvalidValue):
+    """A bid above the offer: one of them is wrong."""
+
+
+class UnknownInstrument(InvalidValue):
+    """Not one of the instruments that the service was told of."""
+
+
+class ServiceClosed(TradingError):
+    """The service was closed: nothing was sent."""
 
     outcome = Outcome.NOT_SENT
 

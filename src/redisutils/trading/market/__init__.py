@@ -1,0 +1,1 @@
+"""Market data: quotes, books, trades and bars."""

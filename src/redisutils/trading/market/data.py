@@ -1,0 +1,207 @@
+"""``MarketData``: what the markets say at this moment, for all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from time import time_ns
+from types import TracebackType
+from typing import Self
+
+from redisutils import RedisPool
+from redisutils.connection.alarm import FOREVER
+from redisutils.topology.plan import ReadFrom
+from redisutils.trading.codec import Codec, Encoding
+from redisutils.trading.errors import InvalidValue
+from redisutils.trading.market.applying import Applier, Channels, Keeping
+from redisutils.trading.market.instruments import Instrument, Instruments
+from redisutils.trading.market.latest import ABSENT, Latest, checked_age
+from redisutils.trading.market.quotes import Quote, check
+from redisutils.trading.market.together import Together
+
+__all__ = ["MarketData"]
+
+
+class MarketData:
+    """The newest quote of each instrument, its history, and its updates as they come.
+
+    A quote is the hash ``<prefix>md:{<instrument>}:q``; its field ``v`` is the record itself, for
+    any other program to read. Of two quotes the one with the later ``(ts_event, seq)`` is the
+    newer, in whatever order they arrive and whoever writes them.
+
+    Close it with :meth:`aclose`, or use ``async with``. Its methods may be called from any number
+    of tasks.
+
+    :param pool: an open pool, of one server, sentinels or a cluster.
+    :param prefix: what all keys begin with, such as ``"paper:"``.
+    :param encoding: ``"json"``, or ``"msgpack"``, which takes two thirds of the space.
+    :param instruments: those that may be written and read; others are refused. None for any.
+    :param lane: the shared connection that it uses.
+    :param read_from: where :meth:`quote` and :meth:`quotes` read; None for where the pool does.
+    :param ttl: seconds after which a quote without a newer one is absent.
+    :param history: quotes of each instrument that are kept, about; 0 keeps none but the newest.
+    :param history_ttl: seconds that an instrument's history outlives its last quote.
+    :param channels: by what updates are published: ``"sharded"`` (Redis 7 or Valkey),
+        ``"plain"`` or ``"none"``. Readers and writers must agree.
+    :param clock: the present, ns since 1970 UTC.
+    :raises InvalidValue: one of them is wrong.
+    :raises PoolClosed: the pool is not open.
+    """
+
+    def __init__(
+        self,
+        pool: RedisPool,
+        *,
+        prefix: str = "",
+        encoding: Encoding = "json",
+        instruments: Collection[str] | None = None,
+        lane: str = "market",
+        read_from: ReadFrom | None = None,
+        ttl: float = 60.0,
+        history: int = 0,
+        history_ttl: float = 7 * 86_400.0,
+        channels: Channels = "sharded",
+        clock: Callable[[], int] = time_ns,
+    ) -> None:
+        codec = Codec(Quote, encoding)
+        self._pool = pool
+        self._instruments = Instruments(prefix, instruments)
+        self._codec = codec
+        self._clock = clock
+        self._applier = Applier(
+            pool,
+            self._instruments,
+            codec,
+            lane=lane,
+            encoding=encoding,
+            keeping=Keeping(ttl, history, history_ttl),
+            channels=channels,
+        )
+        self._together = Together(self._applier)
+        # A read is as near to a bare GET as can be: what is sent is packed once for each
+        # instrument, and goes to the lane itself.
+        self._lane = pool.server.lane_for(lane, read_from)
+        self._client = pool.lane(lane, read_from=read_from)
+        self._timeout = min(pool.server.settings.command_timeout, FOREVER)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Write what was put, and close. The pool stays open."""
+        await self._together.close()
+
+    # -- writing -------------------------------------------------------------------------
+
+    async def put_quote(self, quote: Quote) -> bool:
+        """Keep a quote, if it is the newest of its instrument, and publish it.
+
+        What is put in one turn of the event loop, by whatever tasks, leaves as one call (in a
+        cluster one for each slot).
+
+        :returns: whether it was the newest, or is there already.
+        :raises InvalidValue: it cannot be meant; nothing was sent. See ``Quote``.
+        :raises redis.RedisError: it may not be there, as ``outcome`` says; put it again.
+        """
+        self._check((quote,))
+        return (await self._together.put((quote,)))[0]
+
+    async def put_quotes(self, quotes: Sequence[Quote]) -> list[bool]:
+        """Keep many, as :meth:`put_quote` does. One that is refused refuses all: nothing was sent.
+
+        :returns: of each, whether it was the newest when its turn came.
+        """
+        quotes = tuple(quotes)
+        self._check(quotes)
+        return await self._together.put(quotes)
+
+    def _check(self, quotes: Sequence[Quote]) -> None:
+        now, instruments = self._clock(), self._instruments
+        for quote in quotes:
+            given: object = quote
+            if not isinstance(given, Quote):
+                raise InvalidValue(f"quote={given!r} must be a Quote")
+            instruments[quote.instrument]
+            check(quote, now)
+
+    # -- reading -------------------------------------------------------------------------
+
+    async def quote(
+        self, instrument: str, max_age: float | None = None
+    ) -> Latest[Quote] | Latest[None]:
+        """The newest quote of an instrument. One round trip.
+
+        :param max_age: seconds since its ``ts_event`` beyond which it is stale; None: it never is.
+        :raises UnreadableRecord: what is there was written by something else.
+        :raises InvalidValue: the name or the age is none.
+        """
+        if max_age is not None:
+            checked_age(max_age)
+        known = self._instruments[instrument]
+        submit = self._lane.submit  # a slot that holds a function: load it, then call it
+        text = await submit(known.read, False, self._timeout)
+        if text is None:
+            return ABSENT
+        if text != known.text:  # what was read before is decoded, and never changed
+            self._read(known, text)
+        return self._told(known.value, max_age)
+
+    async def quotes(
+        self, instruments: Sequence[str], max_age: float | None = None
+    ) -> dict[str, Latest[Quote] | Latest[None]]:
+        """The newest quotes of many instruments, in one round trip (to each node of a cluster).
+
+        :param max_age: as :meth:`quote` has it.
+        """
+        checked_age(max_age)
+        known = [self._instruments[name] for name in dict.fromkeys(instruments)]
+        if not known:
+            return {}
+        payload = b"".join([one.read for one in known])
+        texts = await self._lane.submit_many(payload, len(known), False, self._timeout)
+        for text in texts:
+            if isinstance(text, Exception):
+                raise text
+        found: dict[str, Latest[Quote] | Latest[None]] = {}
+        for one, text in zip(known, texts, strict=True):
+            if text is None:
+                found[one.name] = ABSENT
+            else:
+                self._read(one, text)
+                found[one.name] = self._told(one.value, max_age)
+        return found
+
+    def _read(self, known: Instrument, text: bytes) -> None:
+        if text != known.text:
+            known.value = self._codec.decode(text, known.quote)
+            known.text = text
+
+    def _told(self, quote: Quote, max_age: float | None) -> Latest[Quote]:
+        age = max(0.0, (self._clock() - quote.ts_event) / 1e9)
+        return Latest(quote, age, "stale" if max_age is not None and age > max_age else "fresh")
+
+    async def quote_history(
+        self, instrument: str, *, since: int = 0, page: int = 1000
+    ) -> AsyncIterator[Quote]:
+        """What is kept of an instrument's quotes, in the order in which they arrived.
+
+        :param since: leave out what arrived before this moment, ns since 1970 UTC by the server's
+            clock.
+        :param page: read so many at once.
+        """
+        key = self._instruments[instrument].history
+        at = f"{since // 1_000_000}-0"
+        while True:
+            entries = await self._client.execute_command("XRANGE", key, at, "+", "COUNT", page)
+            for _, fields in entries or ():
+                yield self._codec.decode(fields[b"r"], key)
+            if not entries or len(entries) < page:
+                return
+            at = "(" + entries[-1][0].decode()
