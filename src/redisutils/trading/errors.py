@@ -9,6 +9,7 @@ from redisutils.errors import Outcome, RedisUtilsError
 __all__ = [
     "Crossed",
     "InvalidValue",
+    "NotWritten",
     "ServiceClosed",
     "TradingError",
     "UnknownInstrument",
@@ -35,6 +36,17 @@ class Crossed(InvalidValue):
 
 class UnknownInstrument(InvalidValue):
     """Not one of the instruments that the service was told of."""
+
+
+class NotWritten(TradingError):
+    """A service was closed, and could not write all that it held. ``count`` says how much it was;
+    of a part it may be unknown whether it was written."""
+
+    outcome = Outcome.UNKNOWN
+
+    def __init__(self, message: str, count: int = 0) -> None:
+        super().__init__(message)
+        self.count = count
 
 
 class ServiceClosed(TradingError):

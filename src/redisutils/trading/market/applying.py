@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, Literal
@@ -114,10 +114,13 @@ class Applier:
         else:
             yield from _cut(iter(groups.items()))
 
-    async def run(self, call: Call, *, each: bool) -> list[Applied | ResponseError]:
+    async def run(
+        self, call: Call, *, each: bool, again: bool = False
+    ) -> list[Applied | ResponseError]:
         """Apply them.
 
         :param each: publish each quote that is newer than those before, else only the newest.
+        :param again: they may have been applied already, by a run whose fate is unknown.
         :returns: for each instrument of the call a digit for each quote, or the server's refusal.
         :raises redis.RedisError: what became of the call as a whole, its ``outcome`` says.
         """
@@ -134,8 +137,12 @@ class Applier:
                 number = quote.ts_recv if quote.seq is None else quote.seq
                 arguments += (f"{quote.ts_event}:{number:019d}", encode(quote))
         head = self._heads[each]
+        repeated = (*head, "1", *arguments)
         replies = await self._scripts.run(
-            self._script, keys, [*head, "0", *arguments], again=[*head, "1", *arguments]
+            self._script,
+            keys,
+            repeated if again else (*head, "0", *arguments),
+            again=repeated,
         )
         return [
             _read(reply.decode(errors="replace"), instruments[name].quote)
@@ -153,12 +160,16 @@ def _cut(groups: Iterator[tuple[str, list[Quote]]]) -> Iterator[Call]:
     call: Call = []
     size = 0
     for name, quotes in groups:
-        for start in range(0, len(quotes), _SIZE):
-            part: Sequence[Quote] = quotes[start : start + _SIZE]
-            if size + len(part) > _SIZE:
-                yield call
-                call, size = [], 0
-            call.append((name, list(part)))
-            size += len(part)
+        start, rest = 0, len(quotes)
+        while size + rest > _SIZE:
+            room = _SIZE - size
+            if room:
+                call.append((name, quotes[start : start + room]))
+            yield call
+            call, size = [], 0
+            start, rest = start + room, rest - room
+        if rest:
+            call.append((name, quotes[start:] if start else quotes))
+            size += rest
     if call:
         yield call

@@ -17,6 +17,7 @@ from redisutils.trading.market.instruments import Instrument, Instruments
 from redisutils.trading.market.latest import ABSENT, Latest, checked_age
 from redisutils.trading.market.quotes import Quote, check
 from redisutils.trading.market.together import Together
+from redisutils.trading.market.writer import QuoteWriter, WriteFailure
 
 __all__ = ["MarketData"]
 
@@ -110,7 +111,7 @@ class MarketData:
         :raises InvalidValue: it cannot be meant; nothing was sent. See ``Quote``.
         :raises redis.RedisError: it may not be there, as ``outcome`` says; put it again.
         """
-        self._check((quote,))
+        self._check(quote)
         return (await self._together.put((quote,)))[0]
 
     async def put_quotes(self, quotes: Sequence[Quote]) -> list[bool]:
@@ -119,17 +120,48 @@ class MarketData:
         :returns: of each, whether it was the newest when its turn came.
         """
         quotes = tuple(quotes)
-        self._check(quotes)
+        for quote in quotes:
+            self._check(quote)
         return await self._together.put(quotes)
 
-    def _check(self, quotes: Sequence[Quote]) -> None:
-        now, instruments = self._clock(), self._instruments
-        for quote in quotes:
-            given: object = quote
-            if not isinstance(given, Quote):
-                raise InvalidValue(f"quote={given!r} must be a Quote")
-            instruments[quote.instrument]
-            check(quote, now)
+    def writer(
+        self,
+        *,
+        conflate: bool = True,
+        capacity: int = 50_000,
+        interval: float = 0.0,
+        on_failure: Callable[[WriteFailure], None] | None = None,
+    ) -> QuoteWriter:
+        """A writer for hot feeds, which takes quotes without waiting for each to be written.
+
+        Close it with its ``aclose()``, or use ``async with``: it writes what it holds.
+
+        :param conflate: of each instrument only the newest of what waits goes out and is published.
+            History, where this service keeps it, has them all. False: each goes out.
+        :param capacity: quotes held at most. While conflating without history those are one or two
+            for each instrument.
+        :param interval: seconds from one round of sending to the next at least; 0, the default:
+            a round begins when there is something to send and the last one has been handed over.
+        :param on_failure: called with each failure of a call. Without it the next ``put()``,
+            ``flush()`` or ``aclose()`` raises the first error after which quotes were lost.
+        :raises InvalidValue: one of them is wrong.
+        """
+        return QuoteWriter(
+            self._applier,
+            self._check,
+            conflate=conflate,
+            capacity=capacity,
+            interval=interval,
+            backoff=self._pool.server.settings.retry.backoff,
+            on_failure=on_failure,
+        )
+
+    def _check(self, quote: Quote) -> None:
+        given: object = quote
+        if not isinstance(given, Quote):
+            raise InvalidValue(f"quote={given!r} must be a Quote")
+        self._instruments[quote.instrument]
+        check(quote, self._clock())
 
     # -- reading -------------------------------------------------------------------------
 

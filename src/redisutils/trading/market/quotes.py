@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 from time import time_ns
 from typing import Final, Self
 
 from redisutils.trading.codec import Record
 from redisutils.trading.errors import Crossed, InvalidValue
-from redisutils.trading.money import number, size_number
+from redisutils.trading.money import ZERO, in_bounds, number, size_number
 from redisutils.trading.names import checked_name
 from redisutils.trading.times import moment
 
@@ -91,6 +91,38 @@ def check(quote: Quote, now: int) -> None:
         0 to 10**19 - 1. The instrument's name is not looked at.
     :raises Crossed: the bid is above the offer.
     """
+    if not _plain(quote):
+        _check_numbers(quote)
+    moment("ts_event", quote.ts_event, now)
+    moment("ts_recv", quote.ts_recv, now)
+    seq = quote.seq
+    if seq is not None and (type(seq) is not int or not 0 <= seq < _MOST):
+        raise InvalidValue(f"seq={seq!r} must be an int from 0 to 10**19 - 1, or None")
+
+
+def _plain(quote: Quote) -> bool:
+    """Whether there is nothing to say against the numbers of a quote with all four of them: most
+    are such, and this takes a third of the time."""
+    bid, bid_size, ask, ask_size = quote.bid, quote.bid_size, quote.ask, quote.ask_size
+    try:
+        return (
+            type(bid) is Decimal
+            and type(ask) is Decimal
+            and type(bid_size) is Decimal
+            and type(ask_size) is Decimal
+            and bid <= ask
+            and bid_size >= ZERO
+            and ask_size >= ZERO
+            and in_bounds(bid)
+            and in_bounds(ask)
+            and in_bounds(bid_size)
+            and in_bounds(ask_size)
+        )
+    except DecimalException:  # NaN
+        return False
+
+
+def _check_numbers(quote: Quote) -> None:
     bid, ask = quote.bid, quote.ask
     if bid is None:
         if quote.bid_size is not None:
@@ -110,11 +142,6 @@ def check(quote: Quote, now: int) -> None:
             raise Crossed(
                 f"the quote of {quote.instrument} is crossed: bid={bid} is above ask={ask}"
             )
-    moment("ts_event", quote.ts_event, now)
-    moment("ts_recv", quote.ts_recv, now)
-    seq = quote.seq
-    if seq is not None and (type(seq) is not int or not 0 <= seq < _MOST):
-        raise InvalidValue(f"seq={seq!r} must be an int from 0 to 10**19 - 1, or None")
 
 
 def _price(name: str, value: Decimal) -> None:
