@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from functools import partial
 from time import time_ns
 from types import TracebackType
 from typing import Self
@@ -13,9 +14,11 @@ from redisutils.topology.plan import ReadFrom
 from redisutils.trading.codec import Codec, Encoding
 from redisutils.trading.errors import InvalidValue
 from redisutils.trading.market.applying import Applier, Channels, Keeping
+from redisutils.trading.market.hub import Hub
 from redisutils.trading.market.instruments import Instrument, Instruments
 from redisutils.trading.market.latest import ABSENT, Latest, checked_age
 from redisutils.trading.market.quotes import Quote, check
+from redisutils.trading.market.subscription import Policy, Subscription
 from redisutils.trading.market.together import Together
 from redisutils.trading.market.writer import QuoteWriter, WriteFailure
 
@@ -78,6 +81,10 @@ class MarketData:
             channels=channels,
         )
         self._together = Together(self._applier)
+        self._hub: Hub | None = None
+        self._make_hub = partial(
+            Hub, pool, codec, lane=lane, encoding=encoding, channels=channels, ttl=ttl
+        )
         # A read is as near to a bare GET as can be: what is sent is packed once for each
         # instrument, and goes to the lane itself.
         self._lane = pool.server.lane_for(lane, read_from)
@@ -97,6 +104,8 @@ class MarketData:
 
     async def aclose(self) -> None:
         """Write what was put, and close. The pool stays open."""
+        if self._hub is not None:
+            await self._hub.close()
         await self._together.close()
 
     # -- writing -------------------------------------------------------------------------
@@ -218,6 +227,27 @@ class MarketData:
     def _told(self, quote: Quote, max_age: float | None) -> Latest[Quote]:
         age = max(0.0, (self._clock() - quote.ts_event) / 1e9)
         return Latest(quote, age, "stale" if max_age is not None and age > max_age else "fresh")
+
+    def subscribe(
+        self, instrument: str, policy: Policy = "conflate", *, capacity: int = 1000
+    ) -> Subscription:
+        """An instrument's quotes as they come, beginning with the newest there is.
+
+        All subscriptions of this service to one instrument share one of the server's.
+
+        :param policy: what becomes of updates while their reader is busy. ``"conflate"``: only the
+            newest is kept. ``"drop"``: the newest ``capacity`` are, and those that go are counted.
+            ``"block"``: all are, and nothing more is read for **any** subscription of this service
+            while ``capacity`` of them wait; a reader that stays away makes the server drop the
+            connection in the end, which is told as a gap.
+        :param capacity: of ``"drop"`` and ``"block"``.
+        :raises InvalidValue: one of them is wrong, or the service has no channels.
+        :raises UnknownInstrument: it is none of the service's.
+        :raises ServiceClosed: after :meth:`aclose`.
+        """
+        if self._hub is None:
+            self._hub = self._make_hub()
+        return self._hub.subscribe(self._instruments[instrument], policy, capacity)
 
     async def quote_history(
         self, instrument: str, *, since: int = 0, page: int = 1000
