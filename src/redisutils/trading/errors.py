@@ -7,6 +7,7 @@ from __future__ import annotations
 from redisutils.errors import Outcome, RedisUtilsError
 
 __all__ = [
+    "BookReplaced",
     "Crossed",
     "InvalidValue",
     "NotWritten",
@@ -28,6 +29,13 @@ class InvalidValue(TradingError, ValueError):
     """
 
     outcome = Outcome.NOT_SENT
+
+
+class BookReplaced(TradingError):
+    """Another writer has put a snapshot of this order book: ours is not the one that is read. A
+    snapshot of ours takes it back."""
+
+    outcome = Outcome.REJECTED
 
 
 class Crossed(InvalidValue):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from decimal import Decimal
 from functools import partial
 from time import time_ns
 from types import TracebackType
@@ -14,6 +15,8 @@ from redisutils.topology.plan import ReadFrom
 from redisutils.trading.codec import Codec, Encoding
 from redisutils.trading.errors import InvalidValue
 from redisutils.trading.market.applying import Applier, Channels, Keeping
+from redisutils.trading.market.book import Book, Checksum
+from redisutils.trading.market.books import BookReader, BookView, BookWriter, read_all
 from redisutils.trading.market.hub import Hub
 from redisutils.trading.market.instruments import Instrument, Instruments
 from redisutils.trading.market.latest import ABSENT, Latest, checked_age
@@ -21,6 +24,7 @@ from redisutils.trading.market.quotes import Quote, check
 from redisutils.trading.market.subscription import Policy, Subscription
 from redisutils.trading.market.together import Together
 from redisutils.trading.market.writer import QuoteWriter, WriteFailure
+from redisutils.trading.scripts import Scripts
 
 __all__ = ["MarketData"]
 
@@ -81,6 +85,8 @@ class MarketData:
             channels=channels,
         )
         self._together = Together(self._applier)
+        self._scripts = Scripts(pool, lane)
+        self._books = BookReader(self._scripts, clock)
         self._hub: Hub | None = None
         self._make_hub = partial(
             Hub, pool, codec, lane=lane, encoding=encoding, channels=channels, ttl=ttl
@@ -248,6 +254,50 @@ class MarketData:
         if self._hub is None:
             self._hub = self._make_hub()
         return self._hub.subscribe(self._instruments[instrument], policy, capacity)
+
+    # -- order books -----------------------------------------------------------------------
+
+    def book_writer(
+        self,
+        instrument: str,
+        tick: Decimal | int | str,
+        *,
+        depth: int | None = None,
+        checksum: Checksum | None = None,
+        ttl: float = 3600.0,
+    ) -> BookWriter:
+        """A writer of an instrument's order book, which begins with a snapshot.
+
+        :param tick: prices are whole multiples of it.
+        :param depth: levels of each side that are kept; None for all.
+        :param checksum: checks what the venue sends along:
+            :func:`redisutils.trading.market.checksums.kraken`, ``okx``, or a function of a book.
+        :param ttl: seconds after which a book that is not written any more is gone.
+        :raises InvalidValue: one of them is wrong.
+        """
+        Keeping(ttl)
+        book = Book(tick, depth=depth, checksum=checksum)
+        known = self._instruments[instrument]
+        return BookWriter(self._scripts, known, book, ttl=ttl, clock=self._clock)
+
+    async def book(
+        self, instrument: str, levels: int = 10, max_age: float | None = None
+    ) -> BookView:
+        """The best levels of an instrument's order book. One round trip.
+
+        :param levels: of each side, 1 to 1,000; 1 is the top of the book.
+        :param max_age: seconds since its last change beyond which it is stale; None: it never is.
+        :raises InvalidValue: one of them is wrong.
+        """
+        return await self._books.read(self._instruments[instrument], levels, max_age)
+
+    async def books(
+        self, instruments: Sequence[str], levels: int = 1, max_age: float | None = None
+    ) -> dict[str, BookView]:
+        """The best levels of many order books, in one round trip (to each node of a cluster).
+        Arguments as :meth:`book` has them."""
+        known = [self._instruments[name] for name in dict.fromkeys(instruments)]
+        return await read_all(self._books, known, levels, max_age)
 
     async def quote_history(
         self, instrument: str, *, since: int = 0, page: int = 1000

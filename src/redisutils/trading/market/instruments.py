@@ -20,14 +20,15 @@ _MOST: Final = 100_000
 class Instrument:
     """One instrument's keys, with the packed command that reads its quote."""
 
-    __slots__ = ("history", "name", "quote", "read", "slot", "tag", "text", "value")
+    __slots__ = ("book", "history", "name", "quote", "read", "slot", "text", "value")
 
     def __init__(self, prefix: str, name: str) -> None:
         self.name = name
-        self.tag = f"{prefix}md:{{{name}}}"
-        self.quote = f"{self.tag}:q"
+        self.quote = f"{prefix}md:{{{name}}}:q"
         """The hash of the newest quote, and the channel of its updates."""
-        self.history = f"{self.tag}:q:h"
+        self.history = f"{self.quote}:h"
+        self.book = tuple(f"{prefix}ob:{{{name}}}:{part}" for part in ("m", "b", "a", "bi", "ai"))
+        """Of its order book: see ``lua/book_snapshot.lua``."""
         self.slot = slot_of(self.quote.encode())
         self.read = pack(("HGET", self.quote, "v"))
         self.text: bytes | None = None
