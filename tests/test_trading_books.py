@@ -18,6 +18,7 @@ from redisutils.trading.errors import BookReplaced, Crossed, InvalidValue
 from redisutils.trading.market.book import BookDelta, BookSnapshot, Level
 from redisutils.trading.market.books import BookLevel, BookView, BookWriter
 from redisutils.trading.market.data import MarketData
+from redisutils.trading.scripts import Scripts, load
 from redisutils.trading.times import SECOND
 
 from .clusters import cluster_pool
@@ -204,7 +205,9 @@ async def test_many_books_at_once(market: MarketData, writer: BookWriter) -> Non
     assert shown(views["NQ"]) == ([("5.25", "1")], [("6.00", "1")])
 
 
-async def test_who_puts_a_snapshot_has_the_book(market: MarketData, writer: BookWriter) -> None:
+async def test_who_puts_a_snapshot_has_the_book(
+    market: MarketData, writer: BookWriter, admin: redis.Redis
+) -> None:
     other = market.book_writer("ES", "0.5")
     await other.snapshot(snapshot([("5", "1")], seq=10))
     for _ in range(2):
@@ -213,6 +216,11 @@ async def test_who_puts_a_snapshot_has_the_book(market: MarketData, writer: Book
     with pytest.raises(BookReplaced):
         await writer.stale("feed lost")
     await agrees(market, other)
+    admin.flushall()
+    with pytest.raises(BookReplaced):
+        await writer.apply(delta([("98", "1")], seq=11))
+    assert (await market.book("ES")).state == "absent"
+    await other.apply(delta(seq=11))
     await writer.snapshot(START)
     await agrees(market, writer)
     with pytest.raises(BookReplaced):
@@ -275,6 +283,42 @@ async def test_what_was_not_written_is_written_with_the_next_call(
         proxy.restore()
         assert await writer.apply(delta(seq=13)) == "stale"
         assert (await near.book("ES")).why == "gap"
+        await writer.snapshot(START)
+        proxy.refuse()
+        proxy.reset()
+        with pytest.raises(redis.RedisError):
+            await writer.apply(delta(seq=11))
+        other = near.book_writer("ES", "0.5")
+        await other.snapshot(START)
+        proxy.restore()
+        with pytest.raises(BookReplaced):  # what it makes good is its own, not another's
+            await writer.apply(delta([("98", "1")], seq=12))
+        await agrees(near, other)
+
+
+async def test_the_script_trusts_nobody(
+    pool: RedisPool, market: MarketData, writer: BookWriter, admin: redis.Redis
+) -> None:
+    keys = [f"ob:{{ES}}:{part}" for part in ("m", "b", "a", "bi", "ai")]
+
+    async def run(follows: int, seq: int, *words: Any, why: str = "") -> Any:
+        owner = admin.hget(keys[0], "o") or "somebody:1"
+        head = (owner, follows, seq, NOW, NOW, 60_000, why)
+        return await Scripts(pool, "test").run(load("book_delta"), keys, (*head, *words))
+
+    assert await run(10, 11, "b", 196, "98", "1") == b"good"
+    assert await run(10, 11, "b", 196, "98", "1") == b"good"  # once is enough
+    assert await run(10, 12, "b", 196, "98", "2") == b"lost"
+    view = await market.book("ES")
+    assert (view.state, view.why, view.bids) == ("stale", "lost", ())
+    assert await run(11, 12, "b", 196, "98", "2") == b"stale"
+    await writer.snapshot(START)
+    assert await run(10, 11, "b", 300, "150", "2") == b"stale"
+    view = await market.book("ES")
+    assert (view.state, view.why, view.bids) == ("stale", "crossed", ())
+    admin.delete(*keys)
+    assert await run(11, 12) == b"lost"
+    assert admin.keys() == []
 
 
 async def test_a_deep_book_in_one_snapshot(market: MarketData) -> None:

@@ -22,7 +22,7 @@ from redisutils.trading.market.quotes import Quote
 from redisutils.trading.market.subscription import Policy, Sink, Subscription, Update
 from redisutils.trading.times import SECOND
 
-from .clusters import cluster_pool
+from .clusters import cluster_pool, told
 from .ours import our_tasks, pool_at, until
 
 NOW = time_ns() - SECOND
@@ -59,7 +59,7 @@ async def next_update(subscription: Subscription) -> Update:
 # -- order and gaps, without a server ------------------------------------------------------------
 
 
-def told(policy: Policy = "block", capacity: int = 100) -> tuple[Feed, Sink]:
+def fed(policy: Policy = "block", capacity: int = 100) -> tuple[Feed, Sink]:
     feed, sink = Feed(), Sink(policy, capacity)
     feed.sinks = (sink,)
     return feed, sink
@@ -83,7 +83,7 @@ def taken(sink: Sink) -> list[tuple[int, int | str | None]]:
 
 
 def test_it_begins_with_the_state_and_goes_on_after_it() -> None:
-    feed, sink = told()
+    feed, sink = fed()
     feed.begun()
     feed.heard(said(4))
     feed.heard(said(6, 2))
@@ -96,7 +96,7 @@ def test_it_begins_with_the_state_and_goes_on_after_it() -> None:
 
 
 def test_it_may_begin_with_nothing() -> None:
-    feed, sink = told()
+    feed, sink = fed()
     feed.begun()
     feed.read(None)
     feed.heard(said(1))
@@ -104,7 +104,7 @@ def test_it_may_begin_with_nothing() -> None:
 
 
 def test_a_gap_is_told_with_its_size() -> None:
-    feed, sink = told()
+    feed, sink = fed()
     feed.begun()
     feed.read(state(5))
     feed.heard(said(9, 2))
@@ -132,7 +132,7 @@ def test_a_gap_is_told_with_its_size() -> None:
     ],
 )
 def test_after_a_loss(held: list[Message], at: State | None, expected: list[Any]) -> None:
-    feed, sink = told()
+    feed, sink = fed()
     feed.begun()
     feed.read(state(5))
     assert taken(sink) == [(5, "")]
@@ -145,8 +145,20 @@ def test_after_a_loss(held: list[Message], at: State | None, expected: list[Any]
     assert feed.live
 
 
+def test_who_comes_while_the_state_is_read_begins_with_it_too() -> None:
+    feed, sink = fed()
+    feed.begun()
+    feed.read(state(5))
+    assert taken(sink) == [(5, "")]
+    feed.begun()
+    newcomer = Sink("block", 100)
+    feed.sinks = (sink, newcomer)
+    feed.read(state(5))
+    assert (taken(sink), taken(newcomer)) == ([], [(5, "")])
+
+
 def test_a_new_count_on_a_connection_that_was_there_is_no_gap() -> None:
-    feed, sink = told()
+    feed, sink = fed()
     feed.begun()
     feed.read(state(5))
     feed.heard(said(2, 2, epoch=2))
@@ -159,7 +171,7 @@ def test_a_new_count_on_a_connection_that_was_there_is_no_gap() -> None:
 
 
 def test_what_is_held_is_bounded() -> None:
-    feed, sink = told()
+    feed, sink = fed()
     feed.begun()
     for number in range(1, 60):
         feed.heard(said(number * 500, 500))
@@ -168,7 +180,7 @@ def test_what_is_held_is_bounded() -> None:
 
 
 def test_conflating_keeps_the_newest_and_what_was_missed() -> None:
-    feed, sink = told("conflate")
+    feed, sink = fed("conflate")
     feed.begun()
     feed.read(state(5))
     feed.heard(said(8))
@@ -185,7 +197,7 @@ def test_conflating_keeps_the_newest_and_what_was_missed() -> None:
 
 
 def test_dropping_keeps_the_newest_some_and_counts() -> None:
-    feed, sink = told("drop", 3)
+    feed, sink = fed("drop", 3)
     feed.begun()
     feed.read(state(5))
     feed.heard(said(7))
@@ -263,6 +275,7 @@ async def test_blocking_loses_nothing(market: MarketData) -> None:
     assert await read(slow, 1) == await read(newest, 1) == await read(some, 1) == [0]
     for number in range(1, 501):
         await market.put_quote(quote(number))
+    await until(lambda: slow.pending == 10)
     found = await read(slow, 500)
     assert found == list(range(1, 501))
     assert (slow.gaps, slow.dropped, slow.conflated) == (0, 0, 0)
@@ -298,14 +311,20 @@ async def test_what_was_missed_while_the_connection_was_lost_is_told(
         subscription = far.subscribe("ES", "block")
         await near.put_quote(quote(1))
         assert await read(subscription, 1) == [1]
+        hub = far._hub
+        assert hub is not None
         for number in (5, 10):
             proxy.refuse()
             proxy.reset()
+            await until(lambda: not hub.connected)
+            newcomer = far.subscribe("ES")
+            assert newcomer.pending == 0  # what is known may not be the newest
             for missed in range(number - 3, number + 1):
                 await near.put_quote(quote(missed))
             proxy.restore()
             update = await next_update(subscription)
             assert (update.value, update.gap, update.missed) == (quote(number), True, 3)
+            assert await read(newcomer, 1) == [number]
             await near.put_quote(quote(number + 1))
             assert await next_update(subscription) == Update(quote(number + 1), update.number + 1)
         assert (subscription.gaps, subscription.missed) == (2, 6)
@@ -414,3 +433,14 @@ async def test_in_a_cluster(cluster: EmbeddedCluster) -> None:
         await market.put_quotes([quote(number, name) for name in names for number in (2, 3)])
         assert [await read(one, 2) for one in subscriptions] == [[2, 3]] * 30
         assert [one.gaps for one in subscriptions] == [0] * 30
+        for node in cluster.nodes:
+            told(node, "CLIENT", "KILL", "TYPE", "pubsub")
+        await market.put_quotes([quote(number, name) for name in names for number in (4, 5, 6)])
+        for one in subscriptions:
+            heard = 0
+            async with asyncio.timeout(5):
+                async for update in one.updates():
+                    heard += 1
+                    if update.value.seq == 6:
+                        break
+            assert heard + one.missed == 3

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from redisutils import RedisPool
+from redisutils import Outcome, RedisPool
+from redisutils.errors import outcome_of
 from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
 from redisutils.trading.errors import Crossed, InvalidValue, NotWritten, ServiceClosed
 from redisutils.trading.market.data import MarketData
@@ -172,6 +173,25 @@ async def test_an_outage_loses_and_doubles_nothing(far_pool: RedisPool, proxy: F
     assert stats.failures == len(failures) > 0
     assert (stats.lost, stats.held) == (0, 0)
     assert stats.written + stats.late == 3000
+
+
+async def test_a_call_of_unknown_fate_is_not_recorded_twice(
+    far_pool: RedisPool, proxy: FaultProxy
+) -> None:
+    failures: list[WriteFailure] = []
+    market = MarketData(far_pool, history=1000)
+    async with market.writer(on_failure=failures.append) as writer:
+        await writer.put(quote(0))
+        await writer.flush()
+        proxy.swallow_replies(1, lambda request: b"EVALSHA" in request)  # for good: no reset
+        await writer.put(quote(1))
+        await proxy.wait_until(lambda proxy: proxy.swallowed == 1)
+        proxy.refuse()
+        await until(lambda: failures)
+        assert outcome_of(failures[0].error) is Outcome.UNKNOWN
+        proxy.restore()
+        proxy.reset()
+    assert await seqs(market) == [0, 1]
 
 
 async def test_what_the_server_refuses_is_told(pool: RedisPool, admin: redis.Redis) -> None:

@@ -115,6 +115,10 @@ class Feed:
         for message in held:
             if state is None or message.epoch >= state.epoch:
                 self._pass(message, whole=False)
+        if state is not None and self.current is not None:
+            for sink in self.sinks:  # who came meanwhile, and would hear nothing if nothing is new
+                if not sink.begun:
+                    sink.extend((self.current.alone(),), gap=False)
 
     def _pass(self, message: Message, *, whole: bool) -> None:
         """Publish what is new in a message.

@@ -100,6 +100,8 @@ class Hub:
 
     def _current(self, channel: bytes, feed: Feed) -> Update | None:
         """The last update, if it is known that there is none after it, and it has not expired."""
+        if not self.connected:
+            return None
         alive = self._loop.time() - self._heard.get(channel, 0.0) < self._ttl
         return feed.current.alone() if feed.live and feed.current and alive else None
 
@@ -130,6 +132,12 @@ class Hub:
         for feed, _ in feeds.values():
             feed.end(error)
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection; in a cluster, whether there may be."""
+        connection: Any = None if self._pubsub is None else self._pubsub.connection
+        return connection is not None and bool(connection.is_connected)
+
     # -- asking ------------------------------------------------------------------------------
 
     async def _ask(self) -> None:
@@ -158,8 +166,7 @@ class Hub:
             return
         if self._pubsub is None:
             self._pubsub = self._client.pubsub()
-        connection: Any = self._pubsub.connection
-        if self._reading is not None and not connection.is_connected:
+        if self._reading is not None and not self.connected:
             return  # whoever reads makes another, and what it confirms sets the wish again
         pubsub = self._pubsub
         if surplus := self._asked - wanted:

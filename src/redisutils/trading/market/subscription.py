@@ -49,6 +49,7 @@ class Sink:
         "_items",
         "_room",
         "_waiter",
+        "begun",
         "blocks",
         "closed",
         "conflated",
@@ -71,6 +72,8 @@ class Sink:
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
+        self.begun = False
+        """Whether anything has come yet."""
         self.closed = False
         self.conflated = self.dropped = self.gaps = self.missed = 0
 
@@ -86,6 +89,7 @@ class Sink:
         :returns: whether the reader had better come to its turn before more do.
         """
         items = self._items
+        self.begun = True
         if gap:
             self._count(updates)
         if self._conflates:
