@@ -41,8 +41,8 @@ _TURN: Final = 256
 """Quotes that a caller puts without a pause before others, who do the sending, get their turn."""
 
 _PASSING: Final = TRANSIENT | {"MISCONF", "NOREPLICAS", "OOM"}
-"""Refusals that may have an end. https://redis.io/docs/latest/commands/set/ knows no list of them:
-these are of a full memory, of missing replicas, and of a disk that cannot be written to."""
+"""Refusals that may have an end: besides what any command meets, a full memory, too few replicas,
+and a disk that cannot be written to."""
 
 
 @dataclass(frozen=True, slots=True)
