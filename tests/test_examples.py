@@ -24,6 +24,14 @@ SAYS = {
         "position in the end: b'4'",
     ],
     "lanes": ["orders on their own lane:", "orders written: 200"],
+    "market_data": [
+        "newer than what was there: [True, False]",
+        "read: fresh 50000.10 / 50000.30",
+        "nobody quotes this: absent",
+        "put: 10000, overtaken before they were sent: True",
+        "live: 59999 / 60000 after 0 gaps",
+        "after a gap: stale gap ()",
+    ],
     "metrics": [
         "1000 commands, p99",
         "wire ",

@@ -7,13 +7,18 @@ from __future__ import annotations
 from redisutils.errors import Outcome, RedisUtilsError
 
 __all__ = [
+    "BookReplaced",
     "Conflict",
+    "Crossed",
     "IllegalTransition",
     "InvalidValue",
     "LedgerClosed",
+    "NotWritten",
     "Overfill",
+    "ServiceClosed",
     "TradingError",
     "UnknownExecution",
+    "UnknownInstrument",
     "UnknownOrder",
     "UnknownPosition",
     "UnreadableRecord",
@@ -29,6 +34,38 @@ class InvalidValue(TradingError, ValueError):
 
     The text names the argument, its value and what would be right.
     """
+
+    outcome = Outcome.NOT_SENT
+
+
+class BookReplaced(TradingError):
+    """Another writer has put a snapshot of this order book: ours is not the one that is read. A
+    snapshot of ours takes it back."""
+
+    outcome = Outcome.REJECTED
+
+
+class Crossed(InvalidValue):
+    """A bid above the offer: one of them is wrong."""
+
+
+class UnknownInstrument(InvalidValue):
+    """Not one of the instruments that the service was told of."""
+
+
+class NotWritten(TradingError):
+    """A service was closed, and could not write all that it held. ``count`` says how much it was;
+    of a part it may be unknown whether it was written."""
+
+    outcome = Outcome.UNKNOWN
+
+    def __init__(self, message: str, count: int = 0) -> None:
+        super().__init__(message)
+        self.count = count
+
+
+class ServiceClosed(TradingError):
+    """The service was closed: nothing was sent."""
 
     outcome = Outcome.NOT_SENT
 

@@ -20,7 +20,7 @@ from decimal import (
 
 from redisutils.trading.errors import InvalidValue
 
-__all__ = ["ARITHMETIC", "ZERO", "number", "positive_number", "size_number"]
+__all__ = ["ARITHMETIC", "ZERO", "in_bounds", "number", "positive_number", "size_number"]
 
 ZERO = Decimal(0)
 
@@ -75,6 +75,14 @@ def number(name: str, value: object) -> Decimal:
             f"{name}={exact} must have at most {WHOLE_DIGITS} digits before the point and "
             f"{DIGITS} in all"
         ) from None
+
+
+def in_bounds(value: Decimal) -> bool:
+    """Whether :func:`number` takes this one: quicker, and without a word."""
+    try:
+        return _BOUNDS.plus(value).is_finite()
+    except DecimalException:
+        return False
 
 
 def size_number(name: str, value: object) -> Decimal:

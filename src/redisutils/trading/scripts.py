@@ -59,12 +59,20 @@ class Scripts:
         self._pool = pool
         self._client = pool.lane(lane)
 
-    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Any],
+        *,
+        again: Sequence[Any] | None = None,
+    ) -> Any:
         """Run a script on the server that has its keys, again where that was in vain, as often and
         as long as the pool's settings say for commands (``REDIS_MAX_RETRIES``,
         ``REDIS_COMMAND_TIMEOUT``, ``REDIS_RETRY``).
 
         :param keys: all that it touches; in a cluster they are in one slot.
+        :param again: its arguments once it may have run, where they tell it to look whether it has.
         :returns: its reply; strings are bytes.
         :raises CommandTimeout, ConnectionLost, ConnectFailed: nothing helped. After
             ``Outcome.UNKNOWN`` it may have run: run it again to know.
@@ -83,6 +91,8 @@ class Scripts:
                 continue
             except RedisError as error:
                 unknown = unknown or outcome_of(error) is Outcome.UNKNOWN
+                if unknown and again is not None:
+                    arguments = again
                 retries += 1
                 pause = settings.retry.backoff.delay(retries)
                 rest = end - monotonic() - pause
