@@ -1,0 +1,1 @@
+"""Market data: what was traded, at which price, and when."""
