@@ -28,20 +28,7 @@ from redisutils.trading.market.intervals import Interval
 from redisutils.trading.market.trade import Trade, TradeBust, checked
 from redisutils.trading.times import SECOND
 
-NOON = 1_700_000_000 * SECOND - 1_700_000_000 * SECOND % (86_400 * SECOND) + 43_200 * SECOND
-
-
-def trade(seq: int, price: str = "100", quantity: str = "1", at: int = NOON, **more: Any) -> Trade:
-    """A trade ``at`` a moment."""
-    return Trade(
-        instrument="ES",
-        price=Decimal(price),
-        quantity=Decimal(quantity),
-        ts_event=at,
-        ts_recv=at,
-        seq=seq,
-        **more,
-    )
+from .trades import NOON, trade
 
 
 def bars_by_hand(trades: Iterable[Trade], interval: Interval) -> list[dict[str, Any]]:
@@ -94,9 +81,8 @@ def reduced(trades: list[Trade], interval: Interval, late: LatePolicy, size: int
     for begin in range(0, len(trades), size):
         series = Series(interval, late, newest)
         batch = trades[begin : begin + size]
-        for start in series.missing(trade.ts_event for trade in batch):
-            if start in store:
-                series.know(store[start])
+        for start in series.missing([each.ts_event for each in batch]):
+            series.know(start, store.get(start))
         for each in batch:
             key = each.ts_event, each.seq
             series.add(key, each.price, each.quantity, notional_of(each))

@@ -6,7 +6,14 @@ from __future__ import annotations
 
 from redisutils.errors import Outcome, RedisUtilsError
 
-__all__ = ["InvalidValue", "TradingError", "UnreadableRecord"]
+__all__ = [
+    "InvalidValue",
+    "TapeMismatch",
+    "TradesMissing",
+    "TradingError",
+    "UnknownInstrument",
+    "UnreadableRecord",
+]
 
 
 class TradingError(RedisUtilsError):
@@ -22,5 +29,35 @@ class InvalidValue(TradingError, ValueError):
     outcome = Outcome.NOT_SENT
 
 
+class UnknownInstrument(InvalidValue):
+    """Not one of the instruments that the service was told of."""
+
+
 class UnreadableRecord(TradingError, ValueError):
     """What is stored under a key is no record of ours, or one of another kind."""
+
+
+class TapeMismatch(TradingError):
+    """An instrument's trades are kept with other intervals, policy or encoding than these here:
+    nothing was written. Whoever writes to a tape has to say the same, or bars would have holes."""
+
+    outcome = Outcome.NOT_SENT
+
+
+class TradesMissing(TradingError):
+    """Trades that were given earlier are not in, and these here come after them: nothing was
+    written, for else the earlier ones would be taken for duplicates when they come again.
+
+    :param instrument: whose.
+    :param after: the place in the source up to which everything is in, -1 if nothing is: write
+        again what comes after it.
+    """
+
+    outcome = Outcome.NOT_SENT
+
+    def __init__(self, instrument: str, after: int, why: str) -> None:
+        super().__init__(
+            f"trades of {instrument} after seq {after} are missing ({why}): write again from there"
+        )
+        self.instrument = instrument
+        self.after = after

@@ -10,7 +10,7 @@ changes its bar; by ``drop`` it does not, and says so in ``Trade.left_out``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Literal
 
@@ -137,7 +137,7 @@ class Series:
     :param newest: the newest bar so far.
     """
 
-    __slots__ = ("_bars", "_changed", "interval", "late", "newest")
+    __slots__ = ("_absent", "_bars", "_changed", "interval", "late", "newest")
 
     def __init__(self, interval: Interval, late: LatePolicy, newest: Bar | None = None) -> None:
         self.interval = interval
@@ -145,33 +145,42 @@ class Series:
         self.newest = -1 if newest is None else newest.start
         """Where the newest bar begins; -1 without any."""
         self._bars: dict[int, Building] = {}
+        self._absent: set[int] = set()
         self._changed: set[int] = set()
         if newest is not None:
-            self.know(newest)
+            self.know(newest.start, newest)
 
-    def know(self, bar: Bar) -> None:
-        """Take an earlier bar as it was left."""
-        self._bars[bar.start] = Building.of(bar)
+    def know(self, start: int, bar: Bar | None) -> None:
+        """Take an earlier bar as it was left, or that there was none."""
+        if bar is None:
+            self._absent.add(start)
+        else:
+            self._bars[start] = Building.of(bar)
 
-    def missing(self, moments: Iterable[int]) -> set[int]:
-        """The beginnings of bars that trades of these moments change and that are not known.
+    def known(self, start: int, instrument: str) -> Bar | None:
+        """A bar as it is now, if there is one that is known."""
+        bar = self._bars.get(start)
+        return None if bar is None else bar.bar(instrument, self.interval.name)
 
-        They are to be given by :meth:`know`, if there are any, before :meth:`add` is called.
-        """
-        if self.late == "drop":
-            return set()
+    def missing(self, moments: Collection[int]) -> list[int]:
+        """The beginnings of bars that trades of these moments change, and of which nothing is
+        known; :meth:`know` is to be told before :meth:`add` is."""
+        if self.late == "drop" or min(moments) >= self.newest:
+            return []
         start, newest = self.interval.start, self.newest
-        return {at for at in map(start, moments) if at <= newest} - self._bars.keys()
+        late = {at for at in map(start, moments) if at < newest}
+        return sorted(late - self._bars.keys() - self._absent)
 
     def add(self, key: Key, price: Decimal, quantity: Decimal, notional: Decimal) -> bool:
         """Count a trade, of which ``notional`` is quantity times price.
 
-        :returns: False if it came late, and was dropped.
+        :returns: False if it came late; by policy ``drop`` it was not counted.
         """
         interval = self.interval
         moment = key[0]
         start = moment - (moment - interval.offset) % interval.length
-        if start < self.newest and self.late == "drop":
+        late = start < self.newest
+        if late and self.late == "drop":
             return False
         bar = self._bars.get(start)
         if bar is None:
@@ -179,13 +188,14 @@ class Series:
             self.newest = max(self.newest, start)
         self._changed.add(start)
         bar.add(key, price, quantity, notional)
-        return True
+        return not late
 
     def take_changed(self, instrument: str) -> list[Bar]:
         """The bars that have changed since, by time. Of those, only the newest stays known."""
         name, bars = self.interval.name, self._bars
         changed = [bars[start].bar(instrument, name) for start in sorted(self._changed)]
         self._changed.clear()
+        self._absent.clear()
         self._bars = {start: bar for start, bar in bars.items() if start == self.newest}
         return changed
 
