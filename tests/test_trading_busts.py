@@ -48,12 +48,12 @@ async def test_any_trade_can_be_taken_back(pool: RedisPool, late: float) -> None
     ticks = Ticks(pool, intervals=("5s", "1m", "1d"))
     trades = a_tape(300, late=late)
     newest = max(trades, key=lambda each: (each.ts_event, each.seq))
-    chosen = {*random.Random(7).sample(trades, 25), trades[0], trades[-1], newest}
-    gone = sorted(chosen, key=lambda each: each.seq)
+    chosen = [*random.Random(7).sample(trades, 25), trades[0], trades[-1], newest]
+    gone = list({each.seq: each for each in chosen}.values())
     busts = [bust(301 + number, each) for number, each in enumerate(gone)]
     result = await ticks.write([*trades, *busts, *busts[:1]])
     assert (result.written, result.unmatched) == (300 + len(gone), 0)
-    rest = [each for each in trades if each not in chosen]
+    rest = [each for each in trades if each not in gone]
     assert await all_of(ticks) == rest
     assert await all_of(ticks, busted=True) == trades
     assert await ticks.busts("ES") == busts
@@ -70,7 +70,8 @@ async def test_any_trade_can_be_taken_back(pool: RedisPool, late: float) -> None
 async def test_the_only_trade(pool: RedisPool) -> None:
     ticks = Ticks(pool)
     await ticks.write([trade(1), bust(2, trade(1))])
-    assert await ticks.bars("ES", "1m") == await all_of(ticks) == []
+    assert await ticks.bars("ES", "1m") == []
+    assert await all_of(ticks) == []
     assert (await ticks.latest("ES")).state == "absent"
     assert await ticks.reached("ES") == 2
     await ticks.write([trade(3, "7", at=NOON - MINUTE)])
@@ -123,7 +124,7 @@ async def test_when_history_does_not_reach_back(pool: RedisPool, admin: redis.Re
     assert bar.high == 10
     assert bar.doubtful
     # A bust lives no longer than its trade.
-    assert admin.hkeys("md:{ES}:t:x") == ["9", "10"]
+    assert set(admin.hkeys("md:{ES}:t:x")) == {"9", "10"}
 
 
 async def test_another_writer_between(clean_server: EmbeddedServer) -> None:

@@ -2,11 +2,13 @@
 -- source, all or nothing.
 --
 -- Contract: the writer has decided everything from the state it has seen (trades_state.lua). If that
--- is no longer the state, nothing is written. A run that repeats one that was carried out is
--- told so by its token. Numbers are strings here, and are not reckoned with.
+-- is no longer the state, nothing is written. Each run has a token of its own, by which the next one
+-- says what it has seen, and one that is repeated finds that it was carried out already.
+-- Numbers are strings here, and are not reckoned with.
 --
 -- KEYS  1 state (hash)      s  place in the source up to which everything is in
---                           b  token of the run that wrote it
+--                           b  token of the run that wrote it last
+--                           p  token of the run before
 --                           f  form: intervals, policy, encoding
 --                           i  time part of the newest id in the history, ms
 --                           l  how far at most an id's time is after its trade's, ms
@@ -16,7 +18,7 @@
 --       4 busts (hash)      place of the trade -> record of the bust
 --       5, 6, 7, 8, …       for each interval: beginnings of bars (sorted set by name; 20 digits),
 --                           and their records (hash)
--- ARGV  1 s as seen ("" none)  2 f  3 b  4 s to be  5 i to be  6 l to be
+-- ARGV  1 b as seen ("" none)  2 f  3 token  4 s to be  5 i to be  6 l to be
 --       7 entries that the history keeps, about (0 all)
 --       8 time that the history keeps, as its least id ("" all)
 --       9 k to be, or "" as it is, or "-" there is none any more  10 its record
@@ -33,15 +35,16 @@
 local KINDS = { "hash", "stream", "hash", "hash" }
 
 local state, history, latest, busts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local place = redis.call("HMGET", state, "s", "b", "f")
-if (place[1] or "") ~= ARGV[1] then
-    if place[2] == ARGV[3] then
+local seen = redis.call("HMGET", state, "b", "p", "f")
+if (seen[1] or "") ~= ARGV[1] then
+    -- Two runs may be under way, of which the first one is repeated.
+    if seen[1] == ARGV[3] or seen[2] == ARGV[3] then
         return 2
     end
     return 0
 end
-if place[1] and place[3] ~= ARGV[2] then
-    return { place[3] }
+if seen[1] and seen[3] ~= ARGV[2] then
+    return { seen[3] }
 end
 -- Nothing is undone when a command fails, so none may.
 for i, key in ipairs(KEYS) do
@@ -50,7 +53,7 @@ for i, key in ipairs(KEYS) do
     if found ~= kind and found ~= "none" then
         return redis.error_reply("WRONGTYPE " .. key .. " is a " .. found .. ", not a " .. kind)
     end
-    if i == 2 and found == kind and not place[1] then
+    if i == 2 and found == kind and not seen[1] then
         return redis.error_reply("ERR " .. key .. " is there without " .. state)
     end
 end
@@ -65,7 +68,7 @@ for _ = 1, tonumber(next_argument()) do
     local id = next_argument()
     redis.call("XADD", history, id, "r", next_argument())
 end
-redis.call("HSET", state, "s", ARGV[4], "b", ARGV[3], "f", ARGV[2], "i", ARGV[5], "l", ARGV[6])
+redis.call("HSET", state, "s", ARGV[4], "b", ARGV[3], "p", ARGV[1], "f", ARGV[2], "i", ARGV[5], "l", ARGV[6])
 if ARGV[7] ~= "0" then
     redis.call("XTRIM", history, "MAXLEN", "~", ARGV[7])
 end

@@ -2,11 +2,11 @@
 --
 -- KEYS  1 state, then for each interval: beginnings of bars, and their records (see trades.lua)
 -- ARGV  for each interval: how many further bars are wanted, then their beginnings
--- Reply {s, f, i, l, k}, then for each interval a list of records: the newest bar ("" if there is
+-- Reply {s, b, f, i, l, k}, then for each interval a list of records: the newest bar ("" if there is
 --       none), and the wanted ones ("" for each that is not there)
 -- O(intervals * log N + wanted bars)
 
-local reply = { redis.call("HMGET", KEYS[1], "s", "f", "i", "l", "k") }
+local reply = { redis.call("HMGET", KEYS[1], "s", "b", "f", "i", "l", "k") }
 local at = 0
 for i = 2, #KEYS, 2 do
     local newest = redis.call("ZRANGE", KEYS[i], -1, -1)[1]

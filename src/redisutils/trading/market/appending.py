@@ -1,8 +1,11 @@
 """Appends to one instrument's tape, exactly once whatever fails and whoever else does the same.
 
-What is written in one step (``lua/trades.lua``) says from which state it was decided: the place
-in the source up to which everything is in. If somebody else was quicker, nothing is written; the
-state is read anew, what is in by then are duplicates, and the rest is decided again.
+What is written in one step (``lua/trades.lua``) says from which state it was decided. If somebody
+else was quicker, nothing is written; the state is read anew, what is in by then are duplicates, and
+the rest is decided again.
+
+Each step's token is the tape's version: what was decided from one, is written onto that one alone.
+So the next step can be sent while one is under way.
 
 All calls of this process go through one queue per instrument, and those that wait are written
 together. After a failure, those behind fail too: were they written, the earlier ones could not be
@@ -14,15 +17,14 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from itertools import count
 from secrets import token_hex
-
-from msgspec.structs import replace
+from typing import Any
 
 from redisutils.trading.errors import TradesMissing
-from redisutils.trading.market.bars import notional_of
 from redisutils.trading.market.busts import Undoing
+from redisutils.trading.market.deciding import decide, wanted_bars
 from redisutils.trading.market.tape_form import TapeForm
 from redisutils.trading.market.tape_state import (
     Change,
@@ -30,18 +32,17 @@ from redisutils.trading.market.tape_state import (
     Written,
     load_state,
     mismatch,
-    name_of,
-    order_key,
 )
 from redisutils.trading.market.trade import Trade, TradeBust
 from redisutils.trading.scripts import Scripts, load
 
 __all__ = ["Appender"]
 
-MILLISECOND = 1_000_000
-
 MAX_TRADES = 512
 """Of one step: it keeps a server busy for 1 to 2 ms, in which it serves nobody else."""
+
+MAX_FLIGHTS = 2
+"""Steps under way: while a server carries one out, the next is decided, from what it will find."""
 
 MAX_WAITING = 65_536
 """Trades of one instrument that wait, before callers have to."""
@@ -73,6 +74,22 @@ class _Call:
 Work = list[tuple[_Call, Piece]]
 
 
+class _Flight:
+    """A step that is under way."""
+
+    __slots__ = ("reply", "results", "seq", "work")
+
+    def __init__(
+        self, work: Work, results: list[Written], seq: int, reply: asyncio.Task[bool] | None
+    ) -> None:
+        self.work = work
+        self.results = results
+        self.seq = seq
+        """The place in the source that is reached by it."""
+        self.reply = reply
+        """Whether it was written; None where there was no news."""
+
+
 class Appender:
     """Of one instrument, in one process."""
 
@@ -86,6 +103,7 @@ class Appender:
         self._reached = -1  # what the server has once said it has
         self._owed: list[int] = []  # places of what was given, failed, and was not given again
         self._queue: deque[tuple[_Call, Piece]] = deque()
+        self._flights: deque[_Flight] = deque()
         self._waiting = 0
         self._entrance = asyncio.Lock()
         self._room = asyncio.Event()
@@ -132,20 +150,22 @@ class Appender:
         self._state = None
 
     async def _run(self) -> None:
-        work: Work = []
         try:
-            while self._queue:
-                work = self._take()
-                results = await self._write(work)
-                for (call, piece), result in zip(work, results, strict=True):
-                    self._waiting -= len(_events_of(piece))
-                    call.done(result)
-                work = []
-                self._room.set()
+            while self._queue or self._flights:
+                if not self._queue or len(self._flights) == MAX_FLIGHTS:
+                    await self._land()
+                elif self._state is not None and self._launch(self._state):
+                    await asyncio.sleep(0)  # it leaves now, and the next is made up meanwhile
+                elif self._flights:
+                    await self._land()
+                else:
+                    await self._look()
         except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it is
-            self._fail([*work, *self._queue], error)
+            replies = (flight.reply for flight in self._flights if flight.reply)
+            await asyncio.gather(*replies, return_exceptions=True)
+            self._fail(error)
         except BaseException:
-            self._fail([*work, *self._queue], None)
+            self._fail(None)
             raise
         finally:
             self._task = None
@@ -164,8 +184,22 @@ class Appender:
             taken.append(self._queue.popleft())
         return taken
 
-    def _fail(self, work: Work, error: Exception | None) -> None:
+    def _untake(self, work: Work) -> None:
+        self._queue.extendleft(reversed(work))
+
+    def _done(self, work: Work, results: list[Written]) -> None:
+        for (call, piece), result in zip(work, results, strict=True):
+            self._waiting -= len(_events_of(piece))
+            call.done(result)
+        self._room.set()
+
+    def _fail(self, error: Exception | None) -> None:
+        work = [*(one for flight in self._flights for one in flight.work), *self._queue]
+        for flight in self._flights:
+            if flight.reply is not None:
+                flight.reply.cancel()
         self._state = None
+        self._flights.clear()
         self._queue.clear()
         self._waiting = 0
         self._room.set()
@@ -181,107 +215,91 @@ class Appender:
                 future.set_exception(error)
                 future.exception()  # its caller may have gone
 
-    # -- one step --------------------------------------------------------------------------
+    # -- steps -----------------------------------------------------------------------------
 
-    async def _write(self, work: Work) -> list[Written]:
-        first = work[0][1]
-        if isinstance(first, TradeBust):
-            return [await self._write_bust(first)]
-        return await self._write_trades([piece for _, piece in work if isinstance(piece, list)])
-
-    async def _write_trades(self, lists: list[list[Trade]]) -> list[Written]:
-        while True:
-            state = self._state or await self._load()
+    def _launch(self, state: State) -> bool:
+        """Send the next step off, if what is known is enough to decide it."""
+        if isinstance(self._queue[0][1], TradeBust):
+            return False
+        work = self._take()
+        lists = _trades_of(work)
+        try:
             self._admit(lists[0][0].seq, state)
-            news = _news_of(lists, state.seq)
-            moments = [trade.ts_event for some in news for trade in some]
-            if not moments:
-                return [Written(duplicates=len(trades)) for trades in lists]
-            wanted = [series.missing(moments) for series in state.series]
-            if any(wanted):
-                # It may be another state by now: all is looked at anew.
-                self._state = await self._load(wanted)
-                continue
-            change = Change(len(state.series))
-            late = [self._add(some, state, change) for some in news]
-            self._close(state, change)
-            if await self._commit(state, change):
-                return [
-                    Written(written=len(some), duplicates=len(trades) - len(some), late=came_late)
-                    for trades, some, came_late in zip(lists, news, late, strict=True)
-                ]
+            decision = decide(lists, state, self._form)
+        except BaseException:
+            self._untake(work)
+            raise
+        if isinstance(decision, list):
+            self._untake(work)
+            return False
+        reply = None
+        if decision.change is not None:
+            reply = asyncio.create_task(self._commit(state, decision.change))
+        self._flights.append(_Flight(work, decision.results, state.seq, reply))
+        return True
 
-    def _add(self, trades: list[Trade], state: State, change: Change) -> int:
-        """Decide what trades change, but for the bars; how many came late."""
-        encode, words, every = self._form.trades.encode, change.trades, state.series
-        drop = self._form.late == "drop"
-        top, slack, late = state.top, state.slack, 0
-        for trade in trades:
-            moment, seq = trade.ts_event, trade.seq
-            key = moment, seq
-            price, quantity, notional = trade.price, trade.quantity, notional_of(trade)
-            written = trade
-            missed: tuple[str, ...] = ()
-            for series in every:
-                if not series.add(key, price, quantity, notional):
-                    missed = (*missed, series.interval.name)
-            if missed:
-                late += 1
-                if drop:
-                    written = replace(trade, left_out=missed)
-            time = moment // MILLISECOND
-            if time > top:
-                top = time
-            elif top - time > slack:
-                slack = top - time
-            record = encode(written)
-            words.append(f"{top}-{seq}")
-            words.append(record)
-            if key > state.latest:
-                state.latest = key
-                change.latest = "", record
-        if trades:
-            state.top, state.slack, state.seq = top, slack, trades[-1].seq
-        return late
+    async def _land(self) -> None:
+        """Wait for the first step that is under way. If the state was another, decide it and those
+        behind again, which were decided from it."""
+        flight = self._flights[0]
+        if flight.reply is None or await flight.reply:
+            self._flights.popleft()
+            self._reached = max(self._reached, flight.seq)
+            self._done(flight.work, flight.results)
+            return
+        self._state = None
+        for behind in self._flights:
+            if behind.reply is not None:
+                await behind.reply
+        for behind in reversed(self._flights):
+            self._untake(behind.work)
+        self._flights.clear()
 
-    def _close(self, state: State, change: Change) -> None:
-        """Add what is written once a step: bars, and the latest trade's key."""
-        if change.latest[1]:
-            change.latest = order_key(state.latest), change.latest[1]
-        encode = self._form.bars.encode
-        for series, words in zip(state.series, change.bars, strict=True):
-            for bar in series.take_changed(self.instrument):
-                words.extend((name_of(bar.start), encode(bar)))
-
-    async def _write_bust(self, bust: TradeBust) -> Written:
-        while True:
-            state = self._state or await self._load()
-            self._admit(bust.seq, state)
-            if bust.seq <= state.seq:
-                return Written(duplicates=1)
-            change = await self._undoing.decide(bust, state, self._keys)
-            if change is None:
+    async def _look(self) -> None:
+        """With nothing under way, read what has to be known for the next step; a bust is done."""
+        state = self._state or await self._load()
+        first = self._queue[0][1]
+        if isinstance(first, TradeBust):
+            self._admit(first.seq, state)
+            result = await self._write_bust(first, state)
+            if result is None:
                 self._state = None
-                continue
-            matched = bool(change.busts)
-            state.seq = bust.seq
-            if await self._commit(state, change):
-                self._state = None  # it may have removed the newest bars
-                return Written(written=1, unmatched=not matched)
+            else:
+                self._done([self._queue.popleft()], [result])
+            return
+        work = self._take()
+        self._untake(work)
+        wanted = wanted_bars(_trades_of(work), state)
+        if any(wanted):
+            await self._load(wanted)
 
-    async def _commit(self, state: State, change: Change) -> bool:
-        """Write it, if the state is still the one from which it was decided."""
+    async def _write_bust(self, bust: TradeBust, state: State) -> Written | None:
+        """None: the state was another."""
+        if bust.seq <= state.seq:
+            return Written(duplicates=1)
+        change = await self._undoing.decide(bust, state, self._keys)
+        if change is None:
+            return None
+        state.seq = bust.seq
+        if not await self._commit(state, change):
+            return None
+        self._state = None  # it may have removed the newest bars
+        self._reached = bust.seq
+        return Written(written=1, unmatched=not change.busts)
+
+    def _commit(self, state: State, change: Change) -> Coroutine[None, None, bool]:
+        """Write it, if the state is still that from which it was decided. As soon as this is
+        called, ``state`` is what will be there then."""
         token = f"{self._token}:{next(self._runs)}"
         words = change.arguments(self._form, state, token)
+        state.token = token
+        return self._carry_out(words)
+
+    async def _carry_out(self, words: list[Any]) -> bool:
         reply = await self._scripts.run(_TRADES, self._keys.every, words)
         if isinstance(reply, list):
             raise mismatch(self._keys, reply[0], self._form)
-        if not reply:
-            self._state = None
-            return False
-        state.said = str(state.seq)
-        self._reached = state.seq
-        return True
+        return bool(reply)
 
     async def _load(self, wanted: Sequence[Sequence[int]] = ()) -> State:
         self._state = state = await load_state(self._scripts, self._form, self._keys, wanted)
@@ -323,14 +341,5 @@ def _events_of(piece: Piece) -> Sequence[Trade | TradeBust]:
     return [piece] if isinstance(piece, TradeBust) else piece
 
 
-def _news_of(lists: list[list[Trade]], reached: int) -> list[list[Trade]]:
-    """Of each list, what is not in yet; what does not come in order is no news."""
-    every = []
-    for trades in lists:
-        news = []
-        for trade in trades:
-            if trade.seq > reached:
-                reached = trade.seq
-                news.append(trade)
-        every.append(news)
-    return every
+def _trades_of(work: Work) -> list[list[Trade]]:
+    return [piece for _, piece in work if isinstance(piece, list)]

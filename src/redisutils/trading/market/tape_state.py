@@ -44,8 +44,8 @@ class Written:
 class State:
     """A tape as the server has it, and then as it will have it in a moment."""
 
-    said: str
-    """``seq`` as the server has it, ``""`` when it has nothing."""
+    token: str
+    """Of the step that made it so, ``""`` when there is nothing: the tape's version."""
     seq: int
     """The place in the source up to which everything is in, -1 when nothing is."""
     top: int
@@ -78,7 +78,7 @@ class Change:
         kept = form.retention
         oldest = "" if kept.trade_age is None else max(0, state.top - round(kept.trade_age * 1e3))
         words: list[Any] = [
-            *(state.said, form.text, token, state.seq, state.top, state.slack),
+            *(state.token, form.text, token, state.seq, state.top, state.slack),
             *(kept.trades or 0, oldest, *self.latest),
             *(round(1e3 * (kept.latest or 0)), round(1e3 * (kept.idle or 0))),
             len(self.trades) // 2,
@@ -119,7 +119,9 @@ async def load_state(
     for starts in wanted:
         words += (len(starts), *map(name_of, starts))
     names = [name for pair in keys.bars for name in pair]
-    (seq, text, top, slack, latest), *found = await scripts.run(_STATE, [keys.state, *names], words)
+    (seq, version, text, top, slack, latest), *found = await scripts.run(
+        _STATE, [keys.state, *names], words
+    )
     if text is not None and text.decode() != form.text:
         raise mismatch(keys, text, form)
     series = []
@@ -131,11 +133,10 @@ async def load_state(
         for start, bar in zip(starts, bars[1:], strict=True):
             one.know(start, bar)
         series.append(one)
-    said = "" if seq is None else seq.decode()
     moment, place = latest.split(b":") if latest else (-1, -1)
     return State(
-        said=said,
-        seq=int(said) if said else -1,
+        token=(version or b"").decode(),
+        seq=-1 if seq is None else int(seq),
         top=int(top or 0),
         slack=int(slack or 0),
         latest=(int(moment), int(place)),
