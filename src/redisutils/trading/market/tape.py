@@ -1,14 +1,16 @@
-"""Reads trades from files, as they are sold: lines of moment, price and volume."""
+"""Trades out of files, as they are sold: lines of moment, price and volume. Or made up."""
 
 from __future__ import annotations
 
 import csv
 import gzip
+import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import IO
 
 from redisutils.trading.errors import InvalidValue
@@ -17,7 +19,9 @@ from redisutils.trading.money import number, positive_number
 from redisutils.trading.names import checked_name
 from redisutils.trading.times import SECOND
 
-__all__ = ["read_tape"]
+__all__ = ["TAPE_VARIABLE", "find_tape", "read_tape", "simulate_tape"]
+
+TAPE_VARIABLE = "REDISUTILS_TAPE"
 
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?", re.ASCII)
 
@@ -80,6 +84,55 @@ def read_tape(
                 ts_recv=moment,
                 seq=seq,
             )
+
+
+def find_tape() -> Path | None:
+    """The file that the variable ``REDISUTILS_TAPE`` names; without it, None.
+
+    :raises InvalidValue: it names no file.
+    """
+    name = os.environ.get(TAPE_VARIABLE)
+    if not name:
+        return None
+    path = Path(name)
+    if not path.is_file():
+        raise InvalidValue(f"{TAPE_VARIABLE}={name} must be a file with a tape, and there is none")
+    return path
+
+
+def simulate_tape(
+    instrument: str,
+    count: int | None = None,
+    *,
+    seed: int = 1,
+    start: int = 1_378_072_800 * SECOND,
+    price: Decimal = Decimal("1640.25"),
+    tick: Decimal = Decimal("0.25"),
+) -> Iterator[Trade]:
+    """Trades that nobody made, the same for the same arguments: a walk of prices by ``tick``, in
+    bursts and pauses of about 1.3 trades a second, as a quiet future has them.
+
+    :param count: how many; None: without end.
+    :param start: when the first one is, ns since 1970 UTC. (2013-09-01 22:00 UTC.)
+    :raises InvalidValue: the name, a price or a tick is none.
+    """
+    checked_name("instrument", instrument)
+    steps = int(number("price", price) / positive_number("tick", tick))
+    random, now, seq = Random(seed), start, 0
+    while count is None or seq < count:
+        seq += 1
+        yield Trade(
+            instrument=instrument,
+            price=steps * tick,
+            quantity=Decimal(min(500, 1 + int(random.paretovariate(1.2)) // 2)),
+            ts_event=now,
+            ts_recv=now,
+            seq=seq,
+            side=random.choice(("buy", "sell")),
+        )
+        if random.random() < 0.4:
+            now += int(random.expovariate(1 / 1.9) * 1000) * 1_000_000
+            steps += random.choice((-1, 0, 0, 1))
 
 
 def _opened(path: Path) -> IO[str]:
