@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
@@ -57,6 +57,7 @@ def wait_for(client: redis.Redis, place: int, *processes: subprocess.Popen[bytes
         assert all(process.poll() is None for process in processes)
         assert monotonic() < deadline, f"only {reached} of {place} after a minute"
         reached = int(cast(Any, client.hget("md:{ES}:t:m", "s")) or 0)
+        sleep(0.002)  # a core for each of the others
 
 
 def as_by_hand(bars: list[Bar]) -> dict[int, tuple[Any, ...]]:
@@ -133,7 +134,7 @@ async def test_whatever_the_network_does(
                 continue
             reset += 1
             proxy.restore()
-            at = await ticks.reached("ES")
+            at = max(0, await ticks.reached("ES"))
         asked = proxy.swallowed
         proxy.restore()
         assert asked > 5
