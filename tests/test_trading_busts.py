@@ -93,6 +93,18 @@ async def test_what_was_not_in_a_bar_does_not_leave_it(pool: RedisPool) -> None:
     await ticks.write([*trades, bust(4, early)])
     assert await ticks.bars("ES", "5s") == bars_of(trades[:2], "5s")
     assert await ticks.bars("ES", "1m") == bars_of(trades[:2], "1m")
+    # Nor when a bar is made again.
+    ticks = Ticks(pool, prefix="again:", intervals=("5s",), late="drop")
+    trades.insert(0, trade(0, "9", at=NOON + 1))
+    await ticks.write([*trades, bust(4, trades[1])])
+    assert await ticks.bars("ES", "5s") == bars_of([trades[0], trades[2]], "5s")
+
+
+async def test_the_latest_of_a_millisecond(pool: RedisPool) -> None:
+    ticks = Ticks(pool)
+    trades = [trade(1, at=NOON + 5), trade(2, at=NOON + 3), trade(3, at=NOON + 9)]
+    await ticks.write([*trades, bust(4, trades[2])])
+    assert (await ticks.latest("ES")).value == trades[0]
 
 
 async def test_busts_of_nothing_are_told(pool: RedisPool) -> None:

@@ -24,7 +24,7 @@ from redisutils.trading.market.trade import Trade
 from redisutils.trading.times import SECOND
 
 from .clusters import cluster_pool
-from .ours import pool_at
+from .ours import pool_at, until
 from .trades import MINUTE, NOON, a_tape, bars_of, trade
 
 
@@ -108,7 +108,10 @@ async def test_what_is_no_news_is_told(pool: RedisPool, admin: redis.Redis) -> N
     assert await Ticks(pool).write(mixed) == Written(written=1, duplicates=12)
 
 
-async def test_two_writers_of_one_source(clean_server: EmbeddedServer) -> None:
+@pytest.mark.parametrize("sizes", [(70, 113), (1500, 1999)])
+async def test_two_writers_of_one_source(
+    clean_server: EmbeddedServer, sizes: tuple[int, int]
+) -> None:
     """Each with a pool of its own, in batches of different sizes, now one ahead, now the other."""
     trades = a_tape(3000, late=0.02)
     async with pool_at(clean_server) as one, pool_at(clean_server) as two:
@@ -120,9 +123,8 @@ async def test_two_writers_of_one_source(clean_server: EmbeddedServer) -> None:
                 written += (await ticks.write(trades[at : at + size])).written
             return written
 
-        written = await asyncio.gather(replay(writers[0], 70), replay(writers[1], 113))
+        written = await asyncio.gather(*map(replay, writers, sizes))
         assert sum(written) == len(trades)
-        assert all(written)
         for ticks in writers:
             await holds(ticks, trades, "5s", "1m")
 
@@ -305,6 +307,27 @@ async def test_an_idle_instrument_goes(pool: RedisPool, admin: redis.Redis) -> N
     assert admin.ttl("md:{ES}:last") == -1
 
 
+async def test_what_is_removed_as_idle_is_no_loss(pool: RedisPool, admin: redis.Redis) -> None:
+    ticks = Ticks(pool, retention=Retention(idle=0.02))
+    for seq in (5, 3):
+        await ticks.write([trade(seq)])
+        await until(lambda: not admin.exists("md:{ES}:t:m"))
+    assert await all_of(ticks) == []
+
+
+async def test_a_flood_of_names_fills_no_memory(
+    pool: RedisPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redisutils.trading.market.ticks.MAX_KNOWN", 10)
+    ticks = Ticks(pool)
+    for number in range(100):
+        await ticks.write([trade(number, instrument=f"I{number % 35}")])
+    assert len(ticks._appenders) <= 10
+    assert len(ticks._known) <= 10
+    bars = await ticks.bars_of([f"I{number}" for number in range(35)], "1m")
+    assert sum(bar.count for each in bars.values() for bar in each) == 100
+
+
 @pytest.mark.parametrize("wrong", [{"trades": 0}, {"latest": -1.0}, {"bars": {"1m": 0}}])
 async def test_no_retention_is_none(wrong: Any) -> None:
     with pytest.raises(InvalidValue, match="must be more than 0, or None"):
@@ -406,9 +429,11 @@ async def test_nothing_overtakes_what_failed(pool: RedisPool, admin: redis.Redis
     for later in ([trade(3)], [trade(5)], [trade(3), trade(2)]):
         with pytest.raises(TradesMissing, match=r"after seq 1 are missing .* write again"):
             await ticks.write(later)
-    await ticks.write([trade(2)])
+    two = asyncio.create_task(ticks.write([trade(2)] * 512))
+    four = asyncio.create_task(ticks.write([trade(4)]))
+    assert await two == Written(written=1, duplicates=511)
     with pytest.raises(TradesMissing) as caught:
-        await ticks.write([trade(4)])
+        await four
     assert (caught.value.instrument, caught.value.after) == ("ES", 2)
     assert (await ticks.write([trade(seq) for seq in range(1, 6)])).written == 3
     await holds(ticks, [trade(seq) for seq in range(1, 6)], "1m")
@@ -469,7 +494,7 @@ async def test_what_waits_is_bounded(pool: RedisPool, monkeypatch: pytest.Monkey
     assert Written(written=50) in results
     kept = [each for each in trades if not 250 < each.seq <= 300]
     await holds(ticks, kept, "1m")
-    await ticks.close()
+    await ticks.aclose()
 
 
 # -- in a cluster ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from redisutils.errors import Outcome, RedisUtilsError
 
 __all__ = [
     "InvalidValue",
+    "MissingLibrary",
     "TapeMismatch",
     "TradesMissing",
     "TradingError",
@@ -35,6 +36,12 @@ class UnknownInstrument(InvalidValue):
 
 class UnreadableRecord(TradingError, ValueError):
     """What is stored under a key is no record of ours, or one of another kind."""
+
+
+class MissingLibrary(TradingError, ImportError):
+    """What was asked for needs a library that is not installed; it says which."""
+
+    outcome = Outcome.NOT_SENT
 
 
 class TapeMismatch(TradingError):

@@ -20,12 +20,13 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from itertools import count
 from secrets import token_hex
+from time import monotonic
 from typing import Any
 
 from redisutils.trading.errors import TradesMissing
 from redisutils.trading.market.busts import Undoing
 from redisutils.trading.market.deciding import decide, wanted_bars
-from redisutils.trading.market.tape_form import TapeForm
+from redisutils.trading.market.tape_form import TapeForm, TapeKeys
 from redisutils.trading.market.tape_state import (
     Change,
     State,
@@ -77,7 +78,7 @@ Work = list[tuple[_Call, Piece]]
 class _Flight:
     """A step that is under way."""
 
-    __slots__ = ("reply", "results", "seq", "work")
+    __slots__ = ("reply", "results", "sent", "seq", "work")
 
     def __init__(
         self, work: Work, results: list[Written], seq: int, reply: asyncio.Task[bool] | None
@@ -86,6 +87,7 @@ class _Flight:
         self.results = results
         self.seq = seq
         """The place in the source that is reached by it."""
+        self.sent = monotonic()
         self.reply = reply
         """Whether it was written; None where there was no news."""
 
@@ -93,14 +95,22 @@ class _Flight:
 class Appender:
     """Of one instrument, in one process."""
 
-    def __init__(self, instrument: str, scripts: Scripts, undoing: Undoing, form: TapeForm) -> None:
+    def __init__(
+        self,
+        instrument: str,
+        keys: TapeKeys,
+        scripts: Scripts,
+        undoing: Undoing,
+        form: TapeForm,
+    ) -> None:
         self.instrument = instrument
         self._form = form
-        self._keys = form.keys(instrument)
+        self._keys = keys
         self._scripts = scripts
         self._undoing = undoing
         self._state: State | None = None
         self._reached = -1  # what the server has once said it has
+        self._said = 0.0  # when, at the earliest
         self._owed: list[int] = []  # places of what was given, failed, and was not given again
         self._queue: deque[tuple[_Call, Piece]] = deque()
         self._flights: deque[_Flight] = deque()
@@ -138,6 +148,11 @@ class Appender:
             self._task = asyncio.create_task(self._run(), name=f"tape of {self.instrument}")
         return future
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do, and nothing that somebody has to do first."""
+        return self._task is None and not self._owed
+
     async def drain(self) -> None:
         """Wait until the queue is empty."""
         while self._task is not None:
@@ -161,8 +176,7 @@ class Appender:
                 else:
                     await self._look()
         except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it is
-            replies = (flight.reply for flight in self._flights if flight.reply)
-            await asyncio.gather(*replies, return_exceptions=True)
+            await self._settle()
             self._fail(error)
         except BaseException:
             self._fail(None)
@@ -193,6 +207,17 @@ class Appender:
             call.done(result)
         self._room.set()
 
+    async def _settle(self) -> None:
+        """Let what is under way come to an end; what succeeds before the first that does not, has
+        succeeded."""
+        replies = (flight.reply for flight in self._flights if flight.reply)
+        await asyncio.gather(*replies, return_exceptions=True)
+        while self._flights:
+            reply = self._flights[0].reply
+            if reply is not None and (reply.cancelled() or reply.exception() or not reply.result()):
+                break
+            self._landed(self._flights.popleft())
+
     def _fail(self, error: Exception | None) -> None:
         work = [*(one for flight in self._flights for one in flight.work), *self._queue]
         for flight in self._flights:
@@ -219,8 +244,8 @@ class Appender:
 
     def _launch(self, state: State) -> bool:
         """Send the next step off, if what is known is enough to decide it."""
-        if isinstance(self._queue[0][1], TradeBust):
-            return False
+        if isinstance(self._queue[0][1], TradeBust) or (self._owed and self._flights):
+            return False  # what is owed is known when all has landed
         work = self._take()
         lists = _trades_of(work)
         try:
@@ -243,9 +268,7 @@ class Appender:
         behind again, which were decided from it."""
         flight = self._flights[0]
         if flight.reply is None or await flight.reply:
-            self._flights.popleft()
-            self._reached = max(self._reached, flight.seq)
-            self._done(flight.work, flight.results)
+            self._landed(self._flights.popleft())
             return
         self._state = None
         for behind in self._flights:
@@ -254,6 +277,10 @@ class Appender:
         for behind in reversed(self._flights):
             self._untake(behind.work)
         self._flights.clear()
+
+    def _landed(self, flight: _Flight) -> None:
+        self._reached, self._said = max(self._reached, flight.seq), flight.sent
+        self._done(flight.work, flight.results)
 
     async def _look(self) -> None:
         """With nothing under way, read what has to be known for the next step; a bust is done."""
@@ -280,11 +307,11 @@ class Appender:
         change = await self._undoing.decide(bust, state, self._keys)
         if change is None:
             return None
-        state.seq = bust.seq
+        state.seq, sent = bust.seq, monotonic()
         if not await self._commit(state, change):
             return None
         self._state = None  # it may have removed the newest bars
-        self._reached = bust.seq
+        self._reached, self._said = bust.seq, sent
         return Written(written=1, unmatched=not change.busts)
 
     def _commit(self, state: State, change: Change) -> Coroutine[None, None, bool]:
@@ -303,7 +330,10 @@ class Appender:
 
     async def _load(self, wanted: Sequence[Sequence[int]] = ()) -> State:
         self._state = state = await load_state(self._scripts, self._form, self._keys, wanted)
-        if state.seq < self._reached:  # a replica that took over had not heard of the rest
+        kept = self._form.retention.idle
+        gone = not state.token and kept is not None and monotonic() - self._said >= kept
+        if state.seq < self._reached and not gone:
+            # A replica that has taken over had not heard of the rest.
             self._owed = sorted({*self._owed, self._reached})
         self._reached = state.seq
         return state

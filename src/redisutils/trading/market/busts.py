@@ -61,7 +61,7 @@ class Undoing:
             for series in state.series
         ]
         known = await load_state(self._scripts, self._form, keys, starts)
-        if known.seq != state.seq:
+        if known.token != state.token:
             return None
         for series, wanted, words in zip(known.series, starts, change.bars, strict=True):
             for start in wanted:

@@ -27,6 +27,9 @@ __all__ = ["Ticks"]
 MAX_FILLED = 1_000_000
 """Bars of one answer that fills gaps."""
 
+MAX_KNOWN = 10_000
+"""Instruments whose keys and state are remembered: 5 kB each. Others are looked up again."""
+
 _BARS = load("bars")
 
 
@@ -72,8 +75,9 @@ class Ticks:
         self._client = pool.lane(lane)
         self._scripts = Scripts(pool, lane)
         self._undoing = Undoing(self._client, self._scripts, self._form)
-        self._known = None if instruments is None else frozenset(instruments)
+        self._only = None if instruments is None else frozenset(instruments)
         self._clock = clock
+        self._known: dict[str, TapeKeys] = {}
         self._appenders: dict[str, Appender] = {}
 
     def __repr__(self) -> str:
@@ -105,7 +109,7 @@ class Ticks:
             checked(event, now)
             group = groups.get(event.instrument)
             if group is None:
-                self._check(event.instrument)
+                self._keys(event.instrument)
                 group = groups[event.instrument] = []
             group.append(event)
         calls = [self._appender(name).append(group) for name, group in groups.items()]
@@ -129,8 +133,8 @@ class Ticks:
         if instrument in self._appenders:
             self._appenders[instrument].forget()
 
-    async def close(self) -> None:
-        """Wait until all that was given is written, or has failed."""
+    async def aclose(self) -> None:
+        """Wait until all that was given is written, or has failed. The pool stays open."""
         await asyncio.gather(*(each.drain() for each in self._appenders.values()))
 
     # -- the latest trade ----------------------------------------------------------------------
@@ -329,17 +333,19 @@ class Ticks:
 
     # -- names ---------------------------------------------------------------------------------
 
-    def _check(self, instrument: str) -> None:
-        checked_name("instrument", instrument)
-        if self._known is not None and instrument not in self._known:
-            raise UnknownInstrument(
-                f"instrument={instrument!r} is none of the {len(self._known)} that this service "
-                "was given: add it to instruments= if it is meant"
-            )
-
     def _keys(self, instrument: str) -> TapeKeys:
-        self._check(instrument)
-        return self._form.keys(instrument)
+        keys = self._known.get(instrument)
+        if keys is None:
+            checked_name("instrument", instrument)
+            if self._only is not None and instrument not in self._only:
+                raise UnknownInstrument(
+                    f"instrument={instrument!r} is none of the {len(self._only)} that this service "
+                    "was given: add it to instruments= if it is meant"
+                )
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            keys = self._known[instrument] = self._form.keys(instrument)
+        return keys
 
     def _pair(self, instrument: str, interval: Interval) -> tuple[str, str]:
         if interval not in self._form.intervals:
@@ -351,7 +357,11 @@ class Ticks:
     def _appender(self, instrument: str) -> Appender:
         appender = self._appenders.get(instrument)
         if appender is None:
+            if len(self._appenders) >= MAX_KNOWN:
+                self._appenders = {
+                    name: each for name, each in self._appenders.items() if not each.idle
+                }
             appender = self._appenders[instrument] = Appender(
-                instrument, self._scripts, self._undoing, self._form
+                instrument, self._keys(instrument), self._scripts, self._undoing, self._form
             )
         return appender
