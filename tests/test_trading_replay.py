@@ -71,12 +71,12 @@ def as_by_hand(bars: list[Bar]) -> dict[int, tuple[Any, ...]]:
 
 
 def test_killed_and_resumed_it_is_exact(tmp_path: Path) -> None:
-    """Five kills at places of the tape that nobody chose, one with two writers at work."""
+    """Killed four times at places of the tape that nobody chose, one with two writers at work."""
     tape = real_tape() or make_tape(tmp_path / "tape.csv", 200_000)
     rows = list(rows_of(tape))
     assert len(rows) == 200_000
     with EmbeddedServer() as server, redis.Redis.from_url(server.url) as client:
-        for place in (1, 20_000, 60_000, 110_000):
+        for place in (1, 40_000, 100_000):
             with replaying(server, tape, 700) as process:
                 wait_for(client, place, process)
         with replaying(server, tape, 700) as one, replaying(server, tape, 900) as two:
@@ -105,12 +105,9 @@ def test_killed_and_resumed_it_is_exact(tmp_path: Path) -> None:
         uvloop.run(check())
 
 
-@pytest.mark.parametrize("late", [0.0, 0.05])
-async def test_whatever_the_network_does(
-    clean_server: EmbeddedServer, proxy: FaultProxy, late: float
-) -> None:
+async def test_whatever_the_network_does(clean_server: EmbeddedServer, proxy: FaultProxy) -> None:
     """Replies that never come, connections that break: what was written is written once."""
-    trades = a_tape(3000, late=late)
+    trades = a_tape(3000, late=0.02)
     asked = reset = 0
     async with pool_at(
         clean_server, proxy, command_timeout=0.25, connection_timeout=1, max_retries=2

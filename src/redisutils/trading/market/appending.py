@@ -136,7 +136,7 @@ class Appender:
                 future = self._enqueue(events)
         else:
             future = self._enqueue(events)
-        return await asyncio.shield(future)
+        return await future  # which is this caller's alone
 
     def _enqueue(self, events: Sequence[Trade | TradeBust]) -> asyncio.Future[Written]:
         pieces = _pieces_of(events)
@@ -176,7 +176,8 @@ class Appender:
                 else:
                     await self._look()
         except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it is
-            await self._settle()
+            replies = (flight.reply for flight in self._flights if flight.reply)
+            await asyncio.gather(*replies, return_exceptions=True)
             self._fail(error)
         except BaseException:
             self._fail(None)
@@ -206,17 +207,6 @@ class Appender:
             self._waiting -= len(_events_of(piece))
             call.done(result)
         self._room.set()
-
-    async def _settle(self) -> None:
-        """Let what is under way come to an end; what succeeds before the first that does not, has
-        succeeded."""
-        replies = (flight.reply for flight in self._flights if flight.reply)
-        await asyncio.gather(*replies, return_exceptions=True)
-        while self._flights:
-            reply = self._flights[0].reply
-            if reply is not None and (reply.cancelled() or reply.exception() or not reply.result()):
-                break
-            self._landed(self._flights.popleft())
 
     def _fail(self, error: Exception | None) -> None:
         work = [*(one for flight in self._flights for one in flight.work), *self._queue]
@@ -268,7 +258,9 @@ class Appender:
         behind again, which were decided from it."""
         flight = self._flights[0]
         if flight.reply is None or await flight.reply:
-            self._landed(self._flights.popleft())
+            self._flights.popleft()
+            self._reached, self._said = max(self._reached, flight.seq), flight.sent
+            self._done(flight.work, flight.results)
             return
         self._state = None
         for behind in self._flights:
@@ -277,10 +269,6 @@ class Appender:
         for behind in reversed(self._flights):
             self._untake(behind.work)
         self._flights.clear()
-
-    def _landed(self, flight: _Flight) -> None:
-        self._reached, self._said = max(self._reached, flight.seq), flight.sent
-        self._done(flight.work, flight.results)
 
     async def _look(self) -> None:
         """With nothing under way, read what has to be known for the next step; a bust is done."""
@@ -305,8 +293,6 @@ class Appender:
         if bust.seq <= state.seq:
             return Written(duplicates=1)
         change = await self._undoing.decide(bust, state, self._keys)
-        if change is None:
-            return None
         state.seq, sent = bust.seq, monotonic()
         if not await self._commit(state, change):
             return None

@@ -37,13 +37,11 @@ class Undoing:
         self._scripts = scripts
         self._form = form
 
-    async def decide(self, bust: TradeBust, state: State, keys: TapeKeys) -> Change | None:
+    async def decide(self, bust: TradeBust, state: State, keys: TapeKeys) -> Change:
         """What a bust changes; no bust is in it if no trade was found.
 
-        All this is read after ``state`` was. If anything else is written meanwhile, the place in
-        the source is another, and what is decided here is not written.
-
-        :returns: None if that has been noticed here already.
+        All this is read after ``state`` was. If anything is written meanwhile, the state is
+        another, and what is decided here is not written.
         """
         change = Change(len(state.series))
         busted = await busted_in(self._client, keys)
@@ -61,8 +59,6 @@ class Undoing:
             for series in state.series
         ]
         known = await load_state(self._scripts, self._form, keys, starts)
-        if known.token != state.token:
-            return None
         for series, wanted, words in zip(known.series, starts, change.bars, strict=True):
             for start in wanted:
                 bar = series.known(start, trade.instrument)

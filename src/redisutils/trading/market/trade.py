@@ -15,6 +15,8 @@ __all__ = ["MAX_SEQ", "Side", "Trade", "TradeBust", "checked"]
 
 Side = Literal["", "buy", "sell"]
 
+_SIDES = frozenset(get_args(Side))
+
 MAX_SEQ = 2**63 - 1
 
 
@@ -86,7 +88,7 @@ def checked(event: Trade | TradeBust, now: int) -> None:
         raise InvalidValue(
             f"price={event.price!r} and quantity={event.quantity!r} must be Decimals"
         )
-    if event.side not in get_args(Side):
+    if event.side not in _SIDES:
         raise InvalidValue(f"side={event.side!r} must be 'buy', 'sell' or ''")
     if event.left_out:
         raise InvalidValue(f"left_out={event.left_out!r} is for the tape to say: leave it away")
