@@ -6,7 +6,7 @@ import csv
 import gzip
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from decimal import Decimal, Inexact, localcontext
+from decimal import Context, Decimal, Inexact, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def bars_by_hand(rows: list[Row], length: int, offset: int = 0) -> dict[int, tup
     for start, group in inside.items():
         prices = [price for _, price, _ in group]
         ends = prices[0], max(prices), min(prices), prices[-1]
-        with localcontext(prec=100, traps=[Inexact]):
+        with localcontext(Context(prec=100, traps=[Inexact])):
             volume = sum(volume for _, _, volume in group)
             notional = sum(price * volume for _, price, volume in group)
         bars[start] = (*ends, volume, notional, len(group))
