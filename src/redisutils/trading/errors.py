@@ -13,9 +13,12 @@ __all__ = [
     "IllegalTransition",
     "InvalidValue",
     "LedgerClosed",
+    "MissingLibrary",
     "NotWritten",
     "Overfill",
     "ServiceClosed",
+    "TapeMismatch",
+    "TradesMissing",
     "TradingError",
     "UnknownExecution",
     "UnknownInstrument",
@@ -127,3 +130,35 @@ class LedgerClosed(TradingError):
     """The service was closed; what it had accepted before was written."""
 
     outcome = Outcome.NOT_SENT
+
+
+class MissingLibrary(TradingError, ImportError):
+    """What was asked for needs a library that is not installed; it says which."""
+
+    outcome = Outcome.NOT_SENT
+
+
+class TapeMismatch(TradingError):
+    """An instrument's trades are kept with other intervals, policy or encoding than these here:
+    nothing was written. Whoever writes to a tape has to say the same, or bars would have holes."""
+
+    outcome = Outcome.NOT_SENT
+
+
+class TradesMissing(TradingError):
+    """Trades that were given earlier are not in, and these here come after them: nothing was
+    written, for else the earlier ones would be taken for duplicates when they come again.
+
+    :param instrument: whose.
+    :param after: the place in the source up to which everything is in, -1 if nothing is: write
+        again what comes after it.
+    """
+
+    outcome = Outcome.NOT_SENT
+
+    def __init__(self, instrument: str, after: int, why: str) -> None:
+        super().__init__(
+            f"trades of {instrument} after seq {after} are missing ({why}): write again from there"
+        )
+        self.instrument = instrument
+        self.after = after
