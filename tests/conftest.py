@@ -41,6 +41,8 @@ _ONE_KIND = frozenset(
         *("cluster_keyspace", "cluster_pubsub"),
         *("cluster_scripts", "cluster_seeds", "reading_cluster", "reading_failover"),
         *("reading_sentinels", "sentinel_fence", "sentinel_hold", "sentinel_watch"),
+        *("trading_busts", "trading_orders", "trading_portfolio", "trading_processes"),
+        "trading_replay",
     )
 )
 """What these look at is ours and not the servers': they run against the first kind alone, and with

@@ -1,0 +1,112 @@
+-- What was decided about an account, written as a whole or not at all.
+--
+-- Who decided had read records at certain versions, and taken certain names for unused. If one of
+-- these is otherwise, nothing is written, and the reply tells what is there instead. Run twice with
+-- the same arguments, it writes once: the second time, the versions are others.
+--
+-- KEYS: 1 the outbox, a stream; 2 the account's own hash, whose field seq counts the outbox; then
+--   all the others. Arguments name a key by its place in KEYS. All are in one slot.
+-- ARGV: for each section its count, then its entries:
+--   records   key, version that was read (0: none), record. Written as fields n and r of a hash.
+--   names     key, field, value. Not there yet; a field of a hash, or with "" as its field, a string.
+--             An empty value is not written: what was decided rests on it not being there.
+--   events    (after the count, about how many the outbox keeps) history or 0, number of the words
+--             that go into the history, number of all words, words: fields and values of the
+--             entry. Its id is <seq>-0; seq has no gaps. The history, a list, gets seq and the
+--             values alone: a stream of a few entries takes 4 KB.
+--   opened    key, member. Added to a sorted set with the seq before this commit as its score.
+--   commands  number of words after the key, command, key, words. Done last; they cannot fail
+--             but for a key of another type.
+-- Reply: {1, seq of the last event}, or {0, {place among the records, version, record}, ...,
+--   {-place among the names, value}, ...}.
+-- Complexity: O(log N) for what goes into sorted sets, else O(1) for each entry.
+
+local at = 1
+local function word()
+  local value = ARGV[at]
+  at = at + 1
+  return value
+end
+
+local found = {0}
+
+local records = tonumber(word())
+local records_at = at
+for place = 1, records do
+  local key, version = KEYS[tonumber(ARGV[at])], ARGV[at + 1]
+  at = at + 3
+  local stored = redis.call('HMGET', key, 'n', 'r')
+  if (stored[1] or '0') ~= version then
+    found[#found + 1] = {place, stored[1] or '0', stored[2] or ''}
+  end
+end
+
+local names = tonumber(word())
+local names_at = at
+for place = 1, names do
+  local key, field = KEYS[tonumber(ARGV[at])], ARGV[at + 1]
+  at = at + 3
+  local stored
+  if field == '' then
+    stored = redis.call('GET', key)
+  else
+    stored = redis.call('HGET', key, field)
+  end
+  if stored then
+    found[#found + 1] = {-place, stored}
+  end
+end
+
+if #found > 1 then
+  return found
+end
+
+-- The outbox goes first: a gap in what is told can be seen; a change that nobody was told cannot.
+local seq = tonumber(redis.call('HGET', KEYS[2], 'seq') or '0')
+local before = seq
+local events, kept = tonumber(word()), word()
+for _ = 1, events do
+  local history, few, all = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  seq = seq + 1
+  local id = string.format('%.0f-0', seq)
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', kept, id, unpack(ARGV, at + 3, at + 2 + all))
+  if history > 0 then
+    local values = {string.format('%.0f', seq)}
+    for value = at + 4, at + 2 + few, 2 do
+      values[#values + 1] = ARGV[value]
+    end
+    redis.call('RPUSH', KEYS[history], unpack(values))
+  end
+  at = at + 3 + all
+end
+if events > 0 then
+  redis.call('HSET', KEYS[2], 'seq', string.format('%.0f', seq))
+end
+
+for place = records_at, records_at + 3 * (records - 1), 3 do
+  local version = string.format('%.0f', tonumber(ARGV[place + 1]) + 1)
+  redis.call('HSET', KEYS[tonumber(ARGV[place])], 'n', version, 'r', ARGV[place + 2])
+end
+
+for place = names_at, names_at + 3 * (names - 1), 3 do
+  local key, field, value = KEYS[tonumber(ARGV[place])], ARGV[place + 1], ARGV[place + 2]
+  if value ~= '' then
+    if field == '' then
+      redis.call('SET', key, value)
+    else
+      redis.call('HSET', key, field, value)
+    end
+  end
+end
+
+for _ = 1, tonumber(word()) do
+  redis.call('ZADD', KEYS[tonumber(word())], 'NX', string.format('%.0f', before), word())
+end
+
+for _ = 1, tonumber(word()) do
+  local count = tonumber(word())
+  redis.call(ARGV[at], KEYS[tonumber(ARGV[at + 1])], unpack(ARGV, at + 2, at + 1 + count))
+  at = at + 2 + count
+end
+
+return {1, seq}

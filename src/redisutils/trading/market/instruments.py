@@ -1,0 +1,66 @@
+"""The instruments that a service has met, and what their keys are called."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from redisutils.connection.packing import pack
+from redisutils.topology.cluster.keys import slot_of
+from redisutils.trading.errors import UnknownInstrument
+from redisutils.trading.market.quotes import Quote
+from redisutils.trading.names import checked_name, checked_prefix
+
+__all__ = ["Instrument", "Instruments"]
+
+_MOST: Final = 100_000
+"""Met and remembered; then all are forgotten, so that a flood of odd names fills no memory."""
+
+
+class Instrument:
+    """One instrument's keys, with the packed command that reads its quote."""
+
+    __slots__ = ("book", "history", "name", "quote", "read", "slot", "text", "value")
+
+    def __init__(self, prefix: str, name: str) -> None:
+        self.name = name
+        self.quote = f"{prefix}md:{{{name}}}:q"
+        """The hash of the newest quote, and the channel of its updates."""
+        self.history = f"{self.quote}:h"
+        self.book = tuple(f"{prefix}ob:{{{name}}}:{part}" for part in ("m", "b", "a", "bi", "ai"))
+        """Of its order book: see ``lua/book_snapshot.lua``."""
+        self.slot = slot_of(self.quote.encode())
+        self.read = pack(("HGET", self.quote, "v"))
+        self.text: bytes | None = None
+        """What was read last, and ``value`` what it means: most reads find what the last one did,
+        and to decode it takes as long as all the rest of a read."""
+        self.value: Quote
+
+
+class Instruments(dict[str, Instrument]):
+    """By name; one that has not been met is checked, and then known.
+
+    :param prefix: what all keys begin with.
+    :param only: those that may be asked for; None for any.
+    :raises InvalidValue: the prefix, or a name when it is first met, is none.
+    :raises UnknownInstrument: when a name is first met, and is none of ``only``.
+    """
+
+    def __init__(self, prefix: str, only: Collection[str] | None = None) -> None:
+        super().__init__()
+        self._prefix = checked_prefix(prefix)
+        self._only = None if only is None else frozenset(only)
+        for name in self._only or ():
+            checked_name("instruments", name)
+
+    def __missing__(self, name: str) -> Instrument:
+        checked_name("instrument", name)
+        if self._only is not None and name not in self._only:
+            raise UnknownInstrument(
+                f"instrument={name!r} is none of the {len(self._only)} that this service was "
+                "given: add it to instruments= if it is meant"
+            )
+        if len(self) >= _MOST:
+            self.clear()
+        found = self[name] = Instrument(self._prefix, name)
+        return found

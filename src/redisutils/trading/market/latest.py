@@ -1,0 +1,45 @@
+"""What a read of the newest value says: the value, how old it is, and whether that is good."""
+
+from __future__ import annotations
+
+from typing import Final, Generic, Literal, TypeVar
+
+import msgspec
+
+from redisutils.trading.errors import InvalidValue
+
+__all__ = ["ABSENT", "Latest", "State", "checked_age"]
+
+T = TypeVar("T")
+
+State = Literal["fresh", "stale", "absent"]
+
+
+class Latest(msgspec.Struct, Generic[T], frozen=True, gc=False):
+    """The newest value there is.
+
+    ``value`` is None when there is none, as ``state`` says in words: ``"absent"``. ``age`` is in
+    seconds since the value's ``ts_event``, by this machine's clock; a venue's that is ahead gives
+    0. ``"stale"``: it is older than ``max_age``.
+    """
+
+    value: T | None
+    age: float | None
+    state: State
+
+    @property
+    def fresh(self) -> bool:
+        """Whether there is a value, not older than was asked for."""
+        return self.state == "fresh"
+
+
+ABSENT: Final = Latest[None](None, None, "absent")
+
+
+def checked_age(max_age: float | None) -> None:
+    """:raises InvalidValue: it is no number of seconds above 0."""
+    given: object = max_age
+    if given is not None and not (
+        isinstance(given, int | float) and not isinstance(given, bool) and given > 0
+    ):
+        raise InvalidValue(f"max_age={max_age!r} must be a number of seconds, more than 0")

@@ -1,0 +1,46 @@
+"""Names that become parts of keys: instruments, accounts, orders. And the keys' prefix.
+
+What is written in braces in a key decides its slot in a cluster, so none of these may have one.
+"""
+
+from __future__ import annotations
+
+import re
+
+from redisutils.trading.errors import InvalidValue
+
+__all__ = ["checked_name", "checked_prefix"]
+
+# No blank, quote, brace, glob character, backslash or control character: keys are typed by people
+# into redis-cli and ACL patterns.
+_NAME = re.compile(r"[A-Za-z0-9.:_/=+#@$&^~!%|,-]{1,64}", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9.:_/-]{0,64}", re.ASCII)
+
+
+def checked_name(name: str, value: object) -> str:
+    """A symbol, an account or an id, as venues write them: ``BTC/USD``, ``ESZ6``, ``BRK.B``,
+    ``^GSPC``, ``BINANCE:BTCUSDT``.
+
+    :param name: what the argument is called, for the error.
+    :raises InvalidValue: it is no string of 1 to 64 letters, digits or ``. : _ / = + # @ $ & ^ ~
+        ! % | , -``.
+    """
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        return value
+    raise InvalidValue(
+        f"{name}={value!r} must be 1 to 64 characters of letters, digits and . : _ / = + # @ $ & "
+        "^ ~ ! % | , - (no blanks, no braces)"
+    )
+
+
+def checked_prefix(value: object) -> str:
+    """What all keys of a service begin with: ``"paper:"``, or nothing.
+
+    :raises InvalidValue: it is no string of up to 64 letters, digits or ``. : _ / -``.
+    """
+    if isinstance(value, str) and _PREFIX.fullmatch(value):
+        return value
+    raise InvalidValue(
+        f"prefix={value!r} must be up to 64 characters of letters, digits and . : _ / - "
+        "(no blanks, no braces)"
+    )

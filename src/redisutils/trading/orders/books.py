@@ -1,0 +1,144 @@
+"""How an account's orders and executions are stored, found and indexed."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from itertools import count
+from os import getpid
+from secrets import token_hex
+
+from msgspec.structs import replace
+
+from redisutils.trading.codec import Codec, Encoding
+from redisutils.trading.ledger.keys import Keys
+from redisutils.trading.ledger.view import Kind, View
+from redisutils.trading.orders.records import (
+    CancelReject,
+    Executed,
+    ExecutionReport,
+    Order,
+    OrderRequest,
+)
+from redisutils.trading.portfolio.books import Positions
+
+__all__ = ["Books", "content_of", "token"]
+
+_process = getpid(), token_hex(6)
+_calls = count()
+
+
+def token() -> str:
+    """What tells this call from all others, here and elsewhere."""
+    global _process  # noqa: PLW0603  # a forked child is another process
+    if _process[0] != getpid():
+        _process = getpid(), token_hex(6)
+    return f"{_process[1]}{next(_calls):x}"
+
+
+def content_of(text: bytes) -> str:
+    """A short text by which to tell whether two records are the same."""
+    return blake2b(text, digest_size=12).hexdigest()
+
+
+class Books:
+    """The kinds of records, and where they are.
+
+    :param retention: seconds for which closed orders are kept.
+    """
+
+    def __init__(
+        self, keys: Keys, encoding: Encoding, retention: int, positions: Positions
+    ) -> None:
+        self.keys = keys
+        self.retention = retention
+        self.positions = positions
+        self.orders: Kind[Order] = Kind(Codec(Order, encoding), self._indexed)
+        self.executed = Codec(Executed, encoding)
+        self.reports = Codec(ExecutionReport, encoding)
+        self.rejects = Codec(CancelReject, encoding)
+        self.requests = Codec(OrderRequest, encoding)
+
+    # -- finding -------------------------------------------------------------------------
+
+    def probable_key(self, view: View, cl_ord_id: str) -> str:
+        """Where the order with this ClOrdID probably is."""
+        return self.keys.order(view.hint(self.keys.cl_ord_id(cl_ord_id)) or cl_ord_id)
+
+    def find(self, view: View, *cl_ord_ids: str) -> Order | None:
+        """The order that one of these ClOrdIDs leads to."""
+        for cl_ord_id in filter(None, cl_ord_ids):
+            order = view.record(self.orders, self.probable_key(view, cl_ord_id))
+            if order is None:
+                order = self._find_by_link(view, cl_ord_id)
+            if order is not None:
+                return order
+        return None
+
+    def _find_by_link(self, view: View, cl_ord_id: str) -> Order | None:
+        key = self.keys.cl_ord_id(cl_ord_id)
+        value = view.field(key)
+        if value is None:
+            # Without a link it can only be the first of a chain, if it is not that of a link that
+            # was remembered and is gone.
+            return view.record(self.orders, self.keys.order(cl_ord_id))
+        order_id = value.decode().partition(" ")[0]
+        view.remember(key, order_id)
+        return view.record(self.orders, self.keys.order(order_id))
+
+    @staticmethod
+    def executed_field(venue: str, exec_id: str) -> str:
+        """The field of a report in the hash of its trade date; names have no blanks."""
+        return f"{venue} {exec_id}"
+
+    # -- writing -------------------------------------------------------------------------
+
+    def link(self, view: View, order: Order, cl_ord_id: str, content: str) -> Order:
+        """Let another ClOrdID lead to an order. It is to be unused."""
+        key, links = self.keys.cl_ord_id(cl_ord_id), self.keys.links(order.id)
+        view.name(key, "", f"{order.id} {content}".encode())
+        view.append(links, cl_ord_id)
+        if not order.is_open:  # a filled one, which a larger replacement may open again
+            view.keep(key, self.retention)
+            view.keep(links, self.retention)
+        return replace(order, links=order.links + 1)
+
+    def before_closing(self, view: View, before: Order | None, after: Order) -> None:
+        """Read what will have to be changed with an order that is opened or closed."""
+        if after.links and before is not None and before.is_open is not after.is_open:
+            view.hold(self.keys.links(after.id))
+
+    def tell(self, view: View, kind: str, message: bytes, order: Order, position: bytes) -> None:
+        """Change the order, and tell so in its history and the outbox."""
+        after = view.put(self.orders, self.keys.order(order.id), order)
+        words: tuple[str | bytes, ...] = ("k", kind, "r", message, "n", after)
+        if position:
+            words += ("p", position)
+        view.event(self.keys.history(order.id), 6, *words)
+
+    def _indexed(self, view: View, key: str, before: Order | None, after: Order) -> None:
+        keys = self.keys
+        if before is not None and before.is_open is after.is_open:
+            return
+        here = keys.open_in(after.instrument)
+        if after.is_open:
+            view.open(keys.open, after.id)
+            view.command("SADD", here, after.id)
+            if before is not None:
+                for one in self._kept_with(view, after):
+                    view.command("PERSIST", one)
+                    view.kept.pop(one, None)
+            return
+        if before is not None:
+            view.command("ZREM", keys.open, after.id)
+            view.command("SREM", here, after.id)
+        for one in self._kept_with(view, after):
+            view.keep(one, self.retention)
+
+    def _kept_with(self, view: View, order: Order) -> list[str]:
+        """All keys of an order."""
+        keys = self.keys
+        found = [keys.order(order.id), keys.history(order.id)]
+        if order.links:
+            links = keys.links(order.id)
+            found += [links, *map(keys.cl_ord_id, view.list(links))]
+        return found

@@ -1,0 +1,74 @@
+"""What the outbox and the histories tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from redisutils.trading.ledger.outbox import Entry
+from redisutils.trading.orders.books import Books
+from redisutils.trading.orders.records import CancelReject, ExecutionReport, Order, OrderRequest
+from redisutils.trading.portfolio.records import Adjustment, Position
+
+__all__ = ["Event", "EventKind", "Reader"]
+
+EventKind = Literal[
+    "placed",
+    "executed",
+    "replace-requested",
+    "cancel-requested",
+    "cancel-rejected",
+    "adjusted",
+]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to an account.
+
+    ``seq`` counts from 1 without gaps. ``message`` is what came, by ``kind``: an Order, an
+    ExecutionReport, an OrderRequest, a CancelReject or an Adjustment. ``order`` and ``position``
+    are what they were after it; in an order's history there is no ``position``.
+    """
+
+    seq: int
+    kind: EventKind
+    message: Order | ExecutionReport | OrderRequest | CancelReject | Adjustment
+    order: Order | None = None
+    position: Position | None = None
+
+
+class Reader:
+    """Makes events of what is stored."""
+
+    __slots__ = ("_decode", "_order", "_position")
+
+    def __init__(self, books: Books) -> None:
+        self._order = books.orders.codec.decode
+        self._position = books.positions.kind.codec.decode
+        self._decode: Mapping[bytes, Callable[[bytes, str], Any]] = {
+            b"placed": books.orders.codec.decode,
+            b"executed": books.reports.decode,
+            b"replace-requested": books.requests.decode,
+            b"cancel-requested": books.requests.decode,
+            b"cancel-rejected": books.rejects.decode,
+            b"adjusted": books.positions.adjustments.decode,
+        }
+
+    def event(self, entry: Entry) -> Event:
+        """The event of an entry.
+
+        :raises UnreadableRecord: it is none of ours.
+        """
+        fields = entry.fields
+        where = f"event {entry.seq}"
+        kind: Any = fields[b"k"]
+        order, position = fields.get(b"n"), fields.get(b"p")
+        return Event(
+            seq=entry.seq,
+            kind=kind.decode(),
+            message=self._decode[kind](fields[b"r"], where),
+            order=None if order is None else self._order(order, where),
+            position=None if position is None else self._position(position, where),
+        )

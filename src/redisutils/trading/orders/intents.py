@@ -1,0 +1,327 @@
+"""What can be wanted of an order: each decides by what it reads, and writes what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec.structs import replace
+
+from redisutils.trading.errors import Conflict, UnknownExecution, UnknownOrder
+from redisutils.trading.ledger.view import Field, Kind, View
+from redisutils.trading.orders.books import Books, content_of, token
+from redisutils.trading.orders.drift import drift
+from redisutils.trading.orders.lifecycle import (
+    OPENING,
+    OverfillPolicy,
+    Step,
+    apply,
+    apply_reject,
+    request,
+)
+from redisutils.trading.orders.records import (
+    Applied,
+    CancelReject,
+    Executed,
+    ExecutionReport,
+    Order,
+    OrderRequest,
+    Pending,
+)
+from redisutils.trading.orders.terms import ExecType
+from redisutils.trading.portfolio.position import charged, traded
+
+__all__ = ["Apply", "Ask", "Place", "Reject"]
+
+_CORRECTING = (ExecType.TRADE_CANCEL, ExecType.TRADE_CORRECT)
+
+Expected = Iterable[tuple[str, Kind[Any]]]
+
+
+class Place:
+    """A new order; the same again is the same order."""
+
+    __slots__ = ("books", "order", "text")
+
+    def __init__(self, books: Books, order: Order) -> None:
+        text = books.orders.codec.encode(replace(order, ts_recv=0, ts_placed=0))
+        self.books = books
+        self.order = replace(order, content=content_of(text))
+        self.text = books.orders.codec.encode(self.order)
+
+    def expected(self, view: View) -> Expected:
+        """The order, to see that it is none."""
+        books = self.books
+        yield books.keys.order(self.order.id), books.orders
+        yield books.keys.position(self.order.instrument), books.positions.kind
+
+    def decide(self, view: View) -> Order:
+        """The order, as it was placed or as it is."""
+        books, order = self.books, self.order
+        stored = view.record(books.orders, books.keys.order(order.id))
+        if stored is not None:
+            if stored.content != order.content:
+                raise Conflict(f"ClOrdID {order.id!r} is that of another order")
+            return stored
+        if view.taken(books.keys.cl_ord_id(order.id)) is not None:
+            raise Conflict(f"ClOrdID {order.id!r} is that of a later request of another order")
+        # A fill that does not fit the position is better refused before there is one.
+        books.positions.of(view, order.instrument, order.currency, order.multiplier)
+        view.absent(books.keys.cl_ord_id(order.id))
+        books.tell(view, "placed", self.text, order, b"")
+        return order
+
+
+class Apply:
+    """An execution report."""
+
+    __slots__ = ("at", "books", "by", "content", "overfill", "report", "text")
+
+    def __init__(self, books: Books, report: ExecutionReport, overfill: OverfillPolicy) -> None:
+        self.books = books
+        self.report = report
+        self.overfill = overfill
+        self.text = books.reports.encode(report)
+        # The same report is received anew at another moment.
+        self.content = content_of(books.reports.encode(replace(report, ts_recv=0)))
+        self.by = token()
+        self.at: Field = (
+            books.keys.executions(report.trade_date),
+            books.executed_field(report.venue, report.exec_id),
+        )
+
+    def expected(self, view: View) -> Expected:
+        """The order; its position is not known before it is."""
+        books, report = self.books, self.report
+        key = books.probable_key(view, report.cl_ord_id)
+        yield key, books.orders
+        order = view.peek(key)
+        if isinstance(order, Order):
+            yield books.keys.position(order.instrument), books.positions.kind
+
+    def decide(self, view: View) -> Applied:
+        """What became of the order, now or when the report was first applied."""
+        books, report = self.books, self.report
+        if (seen := view.taken(*self.at)) is not None:
+            return self._applied_before(books.executed.decode(seen, " ".join(self.at)))
+        before = books.find(view, report.cl_ord_id, report.orig_cl_ord_id)
+        if before is None and report.exec_type not in OPENING:
+            raise UnknownOrder(
+                f"{report.exec_type.name} {report.exec_id!r}: no order has ClOrdID "
+                f"{report.cl_ord_id!r}"
+            )
+        if before is not None:
+            _check_same(before, report)
+        root, meant = None, None
+        if report.exec_type in _CORRECTING:
+            root, meant = self._root(view)
+        step = apply(before, report, None if meant is None else meant.fill, self.overfill)
+        return self._write(view, before, step, root, meant)
+
+    def _applied_before(self, seen: Executed) -> Applied:
+        if seen.content != self.content:
+            report = self.report
+            raise Conflict(
+                f"ExecID {report.exec_id!r} of venue {report.venue!r} on {report.trade_date} was "
+                f"used before, for another report, of order {seen.applied.order_id!r}"
+            )
+        return seen.applied if seen.by == self.by else replace(seen.applied, duplicate=True)
+
+    def _root(self, view: View) -> tuple[Field, Executed]:
+        """The execution that a bust or a correction is about: the first of its chain."""
+        books, report = self.books, self.report
+        at: Field = (
+            books.keys.executions(report.ref_trade_date or report.trade_date),
+            books.executed_field(report.venue, report.exec_ref_id),
+        )
+        for _ in range(2):
+            text = view.field(*at)
+            if text is None:
+                break
+            executed = books.executed.decode(text, " ".join(at))
+            if executed.root is None:
+                return at, executed
+            at = executed.root
+        raise UnknownExecution(
+            f"{report.exec_type.name} {report.exec_id!r}: venue {report.venue!r} reported no "
+            f"execution {report.exec_ref_id!r} on {report.ref_trade_date or report.trade_date} (of "
+            "another day: give ref_trade_date)"
+        )
+
+    def _write(
+        self,
+        view: View,
+        before: Order | None,
+        step: Step,
+        root: Field | None,
+        meant: Executed | None,
+    ) -> Applied:
+        books, report, order = self.books, self.report, step.order
+        position = self._position(view, step)
+        link = _new_link(books, view, before, order, report)
+        applied = Applied(
+            order_id=order.id,
+            status=order.status,
+            order_qty=order.order_qty,
+            cum_qty=order.cum_qty,
+            leaves_qty=order.leaves_qty,
+            notional=order.notional,
+            drift=drift(order, report),
+        )
+        executed = Executed(
+            content=self.content,
+            by=self.by,
+            applied=applied,
+            root=root,
+            fill=step.fill if root is None else None,
+        )
+        books.before_closing(view, before, order)
+
+        if root is not None and meant is not None:
+            view.amend(*root, books.executed.encode(replace(meant, fill=step.fill)))
+        view.name(*self.at, books.executed.encode(executed))
+        view.keep(self.at[0], 2 * books.retention)
+        if link:
+            order = books.link(view, order, link, "")
+        text = b"" if position is None else books.positions.put(view, position)
+        books.tell(view, "executed", self.text, order, text)
+        return applied
+
+    def _position(self, view: View, step: Step) -> Any:
+        order, report = step.order, self.report
+        if not step.trades and report.fee is None:
+            return None
+        position = self.books.positions.of(view, order.instrument, order.currency, order.multiplier)
+        for quantity, price in step.trades:
+            position = traded(position, quantity if order.buys else quantity.copy_negate(), price)
+        if report.fee is not None:
+            position = charged(position, report.fee, report.fee_currency or order.currency)
+        return replace(position, ts_event=report.ts_event, ts_recv=report.ts_recv)
+
+
+def _check_same(order: Order, report: ExecutionReport) -> None:
+    if report.instrument not in ("", order.instrument):
+        raise Conflict(
+            f"report {report.exec_id!r} is about {report.instrument}, order {order.id!r} about "
+            f"{order.instrument}"
+        )
+    if report.side is not None and report.side is not order.side:
+        raise Conflict(
+            f"report {report.exec_id!r} is for {report.side.name}, order {order.id!r} for "
+            f"{order.side.name}"
+        )
+
+
+def _new_link(
+    books: Books, view: View, before: Order | None, after: Order, report: ExecutionReport
+) -> str:
+    """A ClOrdID that the order did not have: of a request that was not sent from here."""
+    name = report.cl_ord_id
+    if before is None or name in (before.id, before.cl_ord_id):
+        return ""
+    if after.cl_ord_id != name and not any(one.cl_ord_id == name for one in after.pending):
+        return ""
+    return "" if view.field(books.keys.cl_ord_id(name)) is not None else name
+
+
+class Ask:
+    """A request to cancel or replace an order, which the caller sends to the venue."""
+
+    __slots__ = ("asked", "books", "content", "message", "text")
+
+    def __init__(self, books: Books, message: OrderRequest) -> None:
+        self.books = books
+        self.message = message
+        self.asked = Pending(
+            cl_ord_id=message.cl_ord_id,
+            replaces=message.replaces,
+            order_qty=message.order_qty,
+            price=message.price,
+        )
+        self.text = books.requests.encode(message)
+        self.content = content_of(books.requests.encode(replace(message, ts_event=0, ts_recv=0)))
+
+    def expected(self, view: View) -> Expected:
+        """The order; and what has the request's ClOrdID, to see that it is none."""
+        yield self.books.probable_key(view, self.message.orig_cl_ord_id), self.books.orders
+        yield self.books.keys.order(self.message.cl_ord_id), self.books.orders
+
+    def decide(self, view: View) -> Order:
+        """The order with the request, or as it is if it had the request before."""
+        books, message = self.books, self.message
+        order = books.find(view, message.orig_cl_ord_id)
+        if order is None:
+            raise UnknownOrder(f"no order has ClOrdID {message.orig_cl_ord_id!r}")
+        key = books.keys.cl_ord_id(message.cl_ord_id)
+        value = view.field(key)
+        if value is not None:
+            if value != f"{order.id} {self.content}".encode():
+                raise Conflict(f"ClOrdID {message.cl_ord_id!r} is that of another request")
+            return order
+        other = books.keys.order(message.cl_ord_id)
+        if view.record(books.orders, other) is not None:
+            raise Conflict(f"ClOrdID {message.cl_ord_id!r} is that of an order")
+        after = replace(request(order, self.asked), ts_recv=message.ts_recv)
+        books.before_closing(view, order, after)
+        after = books.link(view, after, message.cl_ord_id, self.content)
+        view.absent(other, "n")
+        kind = "replace-requested" if message.replaces else "cancel-requested"
+        books.tell(view, kind, self.text, after, b"")
+        return after
+
+
+class Reject:
+    """An OrderCancelReject."""
+
+    __slots__ = ("at", "books", "by", "content", "message", "text")
+
+    def __init__(self, books: Books, message: CancelReject) -> None:
+        self.books = books
+        self.message = message
+        self.text = books.rejects.encode(message)
+        self.content = content_of(books.rejects.encode(replace(message, ts_recv=0)))
+        self.by = token()
+        # It has no ExecID; a ClOrdID is refused once.
+        self.at: Field = (
+            books.keys.executions(message.trade_date),
+            f"{message.venue} {message.cl_ord_id} 9",
+        )
+
+    def expected(self, view: View) -> Expected:
+        """The order."""
+        yield self.books.probable_key(view, self.message.cl_ord_id), self.books.orders
+
+    def decide(self, view: View) -> Applied:
+        """What became of the order, now or when the reject was first applied."""
+        books, message = self.books, self.message
+        if (seen := view.taken(*self.at)) is not None:
+            executed = books.executed.decode(seen, " ".join(self.at))
+            if executed.content != self.content:
+                raise Conflict(
+                    f"the reject of {message.cl_ord_id!r} on {message.trade_date} was another one"
+                )
+            applied = executed.applied
+            return applied if executed.by == self.by else replace(applied, duplicate=True)
+        before = books.find(view, message.cl_ord_id, message.orig_cl_ord_id)
+        if before is None:
+            raise UnknownOrder(f"cancel reject: no order has ClOrdID {message.cl_ord_id!r}")
+        order = apply_reject(before, message)
+        told = message.ord_status
+        here = order.status
+        applied = Applied(
+            order_id=order.id,
+            status=here,
+            order_qty=order.order_qty,
+            cum_qty=order.cum_qty,
+            leaves_qty=order.leaves_qty,
+            notional=order.notional,
+            drift=()
+            if told in (None, here)
+            else (f"ord_status: {told} by the reject, {here.name} by its executions",),
+        )
+        books.before_closing(view, before, order)
+        executed = Executed(content=self.content, by=self.by, applied=applied)
+        view.name(*self.at, books.executed.encode(executed))
+        view.keep(self.at[0], 2 * books.retention)
+        books.tell(view, "cancel-rejected", self.text, order, b"")
+        return applied

@@ -1,0 +1,1 @@
+"""Positions: what an account holds, what it cost, and what was earned by it."""

@@ -1,0 +1,46 @@
+"""Moments: whole nanoseconds since 1970 UTC, as a float of seconds has no digits for."""
+
+from __future__ import annotations
+
+from time import time_ns
+
+from redisutils.trading.errors import InvalidValue
+
+__all__ = ["MAX_AHEAD", "SECOND", "moment"]
+
+SECOND = 1_000_000_000
+
+MAX_AHEAD = 5 * SECOND
+"""How far clocks of venues may be ahead of ours; what is later than that was not meant, and as the
+newest of all it would keep out everything that comes until then."""
+
+# Seconds, milliseconds and microseconds of this century are all below it: taken for one another,
+# they are the commonest wrong timestamps. (2001-09-09 in nanoseconds.)
+_EARLIEST = 1_000_000_000 * SECOND
+
+
+def moment(name: str, value: object, now: int | None = None) -> int:
+    """A moment in nanoseconds.
+
+    :param name: what the argument is called, for the error.
+    :param now: the present, ns; without it, this machine's clock is asked.
+    :raises InvalidValue: it is no int; is before 2001-09-09, as moments in other units are; or
+        more than 5 s in the future.
+    """
+    if type(value) is not int:
+        raise InvalidValue(
+            f"{name}={value!r} must be an int: nanoseconds since 1970 UTC, as time.time_ns() says"
+        )
+    if value < _EARLIEST:
+        raise InvalidValue(
+            f"{name}={value} is before 2001-09-09 as nanoseconds since 1970 UTC: is it in another "
+            "unit?"
+        )
+    if now is None:
+        now = time_ns()
+    if value > now + MAX_AHEAD:
+        raise InvalidValue(
+            f"{name}={value} is {(value - now) / SECOND:.3f} s in the future: at most "
+            f"{MAX_AHEAD // SECOND} s are taken for a clock that is ahead"
+        )
+    return value

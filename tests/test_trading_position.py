@@ -1,0 +1,190 @@
+"""Positions: average cost and first in, first out, exact whatever comes."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redisutils.trading.errors import InvalidValue
+from redisutils.trading.portfolio.position import MAX_LOTS, adjusted, charged, traded
+from redisutils.trading.portfolio.records import Adjustment, Lot, Method, Position
+
+NOW = 1_700_000_000_000_000_000
+METHODS: tuple[Method, ...] = ("average", "fifo")
+both = pytest.mark.parametrize("method", METHODS)
+
+
+def after(*trades: tuple[str, str], **fields: Any) -> Position:
+    position = Position(instrument="ABC", currency="USD", **fields)
+    for quantity, price in trades:
+        position = traded(position, Decimal(quantity), Decimal(price))
+        check(position)
+    return position
+
+
+def check(position: Position) -> None:
+    """What always holds."""
+    assert position.cash + position.cost == position.realised
+    if not position.qty:
+        assert (position.cost, position.lots) == (Decimal(0), ())
+    if position.method == "fifo":
+        assert sum(lot.qty for lot in position.lots) == position.qty
+        assert sum(lot.cost for lot in position.lots) == position.cost
+        assert len(position.lots) <= MAX_LOTS
+
+
+def figures(position: Position) -> tuple[str, str, str]:
+    return str(position.qty), str(position.cost), str(position.realised)
+
+
+def test_average_cost() -> None:
+    assert figures(after(("10", "100"), ("10", "110"))) == ("20", "2100", "0")
+    assert figures(after(("10", "100"), ("10", "110"), ("-5", "120"))) == ("15", "1575", "75")
+
+
+def test_first_in_first_out() -> None:
+    trades = (("10", "100"), ("10", "110"), ("-15", "120"))
+    position = after(*trades, method="fifo")
+    assert figures(position) == ("5", "550", "250")
+    assert position.lots == (Lot(Decimal(5), Decimal(550)),)
+
+
+@both
+def test_shorts_and_flips(method: Method) -> None:
+    short = after(("-10", "100"), ("4", "90"), method=method)
+    assert figures(short) == ("-6", "-600", "40")
+    long = after(("-10", "100"), ("4", "90"), ("8", "95"), method=method)
+    assert figures(long) == ("2", "190", "70")
+    assert figures(after(("2", "5"), ("-3", "7"), ("1", "6"), method=method)) == ("0", "0", "5")
+
+
+@both
+def test_thirds_are_not_lost(method: Method) -> None:
+    position = after(("3", "0.1"), ("4", "0.2"), method=method)
+    for _ in range(7):
+        position = traded(position, Decimal(-1), Decimal("0.3"))
+        check(position)
+    assert position.realised == Decimal("1.0")  # sold for 2.1, bought for 1.1
+    assert position.cost == 0
+
+
+def test_multipliers() -> None:
+    position = after(("2", "4500.25"), ("-1", "4510.25"), multiplier=Decimal(50))
+    assert position.realised == 500
+    assert position.avg_px == Decimal("4500.25")
+    assert position.cash == Decimal("-224512.50")
+
+
+def test_a_bust_is_the_opposite_trade() -> None:
+    position = after(("10", "100"), ("10", "110"), ("-10", "110"))
+    # The average is 105: taking one of the two back at 110 leaves ten at 105, and the 50 between.
+    assert figures(position) == ("10", "1050", "50")
+    assert figures(traded(position, Decimal(-10), Decimal(100))) == ("0", "0", "0")
+
+
+def test_fees_of_several_currencies() -> None:
+    position = charged(charged(after(("1", "5")), Decimal("0.10"), "USD"), Decimal(3), "BNB")
+    position = charged(position, Decimal("-0.04"), "USD")
+    assert position.fees == {"USD": Decimal("0.06"), "BNB": Decimal(3)}
+    check(position)
+
+
+def event(kind: Any, **fields: Any) -> Adjustment:
+    return Adjustment(id="1", kind=kind, instrument="ABC", ts_event=NOW, ts_recv=NOW, **fields)
+
+
+@both
+def test_adjustments(method: Method) -> None:
+    position = after(("10", "90"), ("5", "120"), method=method)
+    split = adjusted(position, event("split", numerator=3, denominator=2))
+    check(split)
+    assert figures(split) == ("22.5", "1500", "0")
+    paid = adjusted(split, event("dividend", amount=Decimal("11.25")))
+    check(paid)
+    assert paid.realised == Decimal("11.25")
+    into = adjusted(paid, event("transfer", qty=Decimal("2.5"), cost=Decimal(100)))
+    check(into)
+    assert figures(into) == ("25.0", "1600", "11.25")
+    out = adjusted(into, event("transfer", qty=Decimal(-5)))
+    check(out)
+    assert out.realised == Decimal("11.25")
+    assert out.cost == (1280 if method == "average" else 1300)
+    charge = adjusted(out, event("fee", amount=Decimal(2)))
+    assert charge.fees == {"USD": Decimal(2)}
+    assert charge.ts_event == NOW
+
+
+def test_adjustments_that_cannot_be() -> None:
+    position = after(("10", "90"))
+    with pytest.raises(InvalidValue, match="a split 1:3 of 10 ABC leaves a fraction without end"):
+        adjusted(position, event("split", numerator=1, denominator=3))
+    with pytest.raises(InvalidValue, match="a transfer of -11 ABC is more than there is, 10"):
+        adjusted(position, event("transfer", qty=Decimal(-11)))
+
+
+def test_lots_split_unevenly_add_up() -> None:
+    position = after(("1", "90"), ("2", "120"), method="fifo")
+    third = adjusted(position, event("split", numerator=1, denominator=3))
+    check(third)
+    assert figures(third) == ("1", "330", "0")
+
+
+def test_lots_are_bounded() -> None:
+    position = Position(instrument="ABC", method="fifo")
+    for number in range(MAX_LOTS + 20):
+        position = traded(position, Decimal(1), Decimal(number))
+    check(position)
+    assert len(position.lots) == MAX_LOTS
+    assert position.lots[0] == Lot(Decimal(21), Decimal(210))
+    same = after(*[("1", "5")] * 10, method="fifo")
+    assert same.lots == (Lot(Decimal(10), Decimal(50)),)
+
+
+quantities = st.decimals(-1000, 1000, places=4).filter(bool)
+prices = st.decimals(-100, 10**6, places=6)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("trade"), quantities, prices),
+        st.tuples(st.just("split"), st.integers(1, 5), st.sampled_from([1, 2, 4, 5])),
+        st.tuples(st.just("dividend"), prices, st.none()),
+        st.tuples(st.just("transfer"), quantities, prices),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps, st.sampled_from(METHODS), st.sampled_from(["1", "50", "0.001"]))
+def test_cost_and_cash_are_what_was_earned(
+    sequence: list[Any], method: Method, multiplier: str
+) -> None:
+    position = Position(instrument="ABC", method=method, multiplier=Decimal(multiplier))
+    cash = Decimal(0)
+    for kind, one, other in sequence:
+        before = position
+        try:
+            if kind == "trade":
+                position = traded(position, one, other)
+                cash -= one * other * Decimal(multiplier)
+                assert position.qty == before.qty + one
+                assert position.cash == cash
+            elif kind == "split":
+                position = adjusted(position, event("split", numerator=one, denominator=other))
+                assert position.cost == before.cost
+            elif kind == "dividend":
+                position = adjusted(position, event("dividend", amount=one))
+            else:
+                position = adjusted(position, event("transfer", qty=one, cost=other))
+                assert position.realised == before.realised
+        except InvalidValue:
+            assert kind == "transfer"
+        cash = position.cash
+        check(position)
+    if position.qty:
+        position = traded(position, -position.qty, Decimal(7))
+        check(position)
+        assert position.realised == position.cash
