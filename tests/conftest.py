@@ -31,7 +31,10 @@ from .surroundings import Setenv, clear, dotenv_in, env_of
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
 
-_MANY_SERVERS = ("test_cluster_", "test_reading_", "test_sentinel_", "test_check_cluster")
+_ONE_LOOP = (
+    *("test_cluster_", "test_reading_", "test_sentinel_", "test_check_cluster"),
+    "test_trading_",
+)
 """What these look at is above the event loop, and much of it: they run on uvloop alone."""
 
 _ONE_KIND = frozenset(
@@ -67,7 +70,7 @@ def pytest_asyncio_loop_factories(
         "uvloop": uvloop.new_event_loop,
     }
     named = [mark for mark in item.iter_markers("asyncio") if "loop_factories" in mark.kwargs]
-    if item.path.name.startswith(_MANY_SERVERS) and not named:
+    if item.path.name.startswith(_ONE_LOOP) and not named:
         del loops["asyncio"]
     return loops
 

