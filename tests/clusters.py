@@ -12,7 +12,7 @@ from redisutils.testing import ClusterProxies, EmbeddedCluster, EmbeddedServer
 
 from .servers import client_of
 
-__all__ = ["cluster_pool", "empty", "keys_of", "other_primary", "slots_of", "told"]
+__all__ = ["cluster_pool", "empty", "emptied", "keys_of", "other_primary", "slots_of", "told"]
 
 
 def cluster_pool(
@@ -65,3 +65,17 @@ def empty(cluster: EmbeddedCluster) -> None:
             except redis.ReadOnlyError:
                 pass  # a replica has what its primary has
             client.config_resetstat()
+
+
+async def emptied(cluster: EmbeddedCluster) -> EmbeddedCluster:
+    """The cluster, whole, empty and in sync, whatever the last test did to it.
+
+    Roles settle first: who is a primary only a moment later would keep its data, which the next
+    test, with the same names, would take for its own.
+    """
+    await cluster.wait_until_ok()
+    empty(cluster)
+    await cluster.wait_in_sync()
+    full = {node.port: size for node in cluster.nodes if (size := told(node, "DBSIZE"))}
+    assert not full, f"keys are left after FLUSHALL: {full}"
+    return cluster

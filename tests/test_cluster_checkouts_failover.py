@@ -15,7 +15,7 @@ import redis
 from redisutils import ConnectFailed, CrossSlot, NotSharable, RedisPool
 from redisutils.testing import EmbeddedCluster
 
-from .clusters import cluster_pool, empty, keys_of, told
+from .clusters import cluster_pool, emptied, keys_of, told
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,7 @@ def own_cluster(server_kind: str) -> Iterator[EmbeddedCluster]:
 @pytest.fixture
 async def guarded(own_cluster: EmbeddedCluster) -> EmbeddedCluster:
     """Three primaries with a replica each, empty and in sync. Tests leave it whole."""
-    empty(own_cluster)
-    await own_cluster.wait_until_ok()
-    await own_cluster.wait_in_sync()
-    return own_cluster
+    return await emptied(own_cluster)
 
 
 def own(pool: RedisPool, *args: Any, **places: Any) -> Any:

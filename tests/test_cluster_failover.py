@@ -16,7 +16,7 @@ from redisutils.testing import EmbeddedCluster, EmbeddedServer
 from redisutils.topology.cluster.cluster import Cluster
 
 from .cluster_load import Load, Worker
-from .clusters import cluster_pool, empty, keys_of, slots_of, told
+from .clusters import cluster_pool, emptied, keys_of, slots_of, told
 from .ours import until
 
 one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
@@ -34,10 +34,7 @@ def own_cluster(server_kind: str) -> Iterator[EmbeddedCluster]:
 @pytest.fixture
 async def guarded(own_cluster: EmbeddedCluster) -> EmbeddedCluster:
     """Three primaries with a replica each, empty and in sync. Tests leave it whole."""
-    empty(own_cluster)
-    await own_cluster.wait_until_ok()
-    await own_cluster.wait_in_sync()
-    return own_cluster
+    return await emptied(own_cluster)
 
 
 def names(cluster: EmbeddedCluster) -> list[str]:

@@ -22,7 +22,7 @@ from redisutils.client import branch
 from redisutils.client.branch import Subscription, may_be_event
 from redisutils.testing import EmbeddedCluster, EmbeddedServer
 
-from .clusters import cluster_pool, empty, keys_of, other_primary, told
+from .clusters import cluster_pool, emptied, keys_of, other_primary, told
 from .ours import until
 from .servers import client_of
 
@@ -66,10 +66,7 @@ def own_cluster(server_kind: str) -> Iterator[EmbeddedCluster]:
 @pytest.fixture
 async def guarded(own_cluster: EmbeddedCluster) -> EmbeddedCluster:
     """Three primaries with a replica each, which tell what happens to keys."""
-    empty(own_cluster)
-    await own_cluster.wait_until_ok()
-    await own_cluster.wait_in_sync()
-    return own_cluster
+    return await emptied(own_cluster)
 
 
 @asynccontextmanager

@@ -182,7 +182,7 @@ class Ledger:
             commit = commit_of(view, self.keys, self._outbox)
             try:
                 reply = await self._scripts.run(self._write, commit.keys, commit.arguments)
-            except BaseException:
+            except BaseException:  # cancelled, too: nobody knows what is stored under these keys
                 for key in view.changed:
                     self._cache.forget(key)
                 raise

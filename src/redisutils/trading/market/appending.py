@@ -175,11 +175,11 @@ class Appender:
                     await self._land()
                 else:
                     await self._look()
-        except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it is
+        except Exception as error:  # noqa: BLE001  # whoever waits is told, whatever it is
             replies = (flight.reply for flight in self._flights if flight.reply)
             await asyncio.gather(*replies, return_exceptions=True)
             self._fail(error)
-        except BaseException:
+        except BaseException:  # cancelled: whoever waits is told that nobody writes any more
             self._fail(None)
             raise
         finally:
@@ -241,7 +241,7 @@ class Appender:
         try:
             self._admit(lists[0][0].seq, state)
             decision = decide(lists, state, self._form)
-        except BaseException:
+        except BaseException:  # whatever it is: what was taken waits again
             self._untake(work)
             raise
         if isinstance(decision, list):

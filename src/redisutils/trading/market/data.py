@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from decimal import Decimal
 from functools import partial
 from time import time_ns
-from types import TracebackType
 from typing import Self
 
 from redisutils import RedisPool
@@ -100,12 +99,7 @@ class MarketData:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

@@ -176,7 +176,7 @@ class Hub:
             self._asked |= missing
             try:
                 await (pubsub.ssubscribe if self._sharded else pubsub.subscribe)(*missing)
-            except BaseException:
+            except BaseException:  # cancelled, too: what may not have been asked is asked again
                 self._asked -= missing
                 raise
         if self._reading is None:
@@ -225,7 +225,7 @@ class Hub:
                             if sink.blocks:
                                 await sink.room()
                 continue
-            await pubsub.handle_message(raw)  # type: ignore[no-untyped-call]
+            await pubsub.handle_message(raw)  # type: ignore[no-untyped-call]  # redis-py's
             if what in (b"ssubscribe", b"subscribe"):
                 self._confirmed(raw[1])
 

@@ -193,7 +193,7 @@ class Orders:
                     found.append(futures[-1])
             if futures:
                 await asyncio.wait(futures)
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody waits for these any more
             for future in futures:
                 future.cancel()
             raise
