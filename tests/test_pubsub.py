@@ -194,6 +194,22 @@ async def test_it_comes_back_and_subscribes_again(
             assert (message["type"], message["data"]) == ("pmessage", b"%d" % round_)
 
 
+async def test_who_notices_a_loss_together_connects_once(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    async with pool_at(clean_server, pool_max_size=5, client_name=NAME) as pool:
+        async with subscribed(pool.client, "a") as pubsub:
+            lost: Any = pubsub.connection
+            admin.client_kill_filter(_type="pubsub")
+            await until(lambda: not lost.is_connected)
+            await asyncio.gather(
+                pubsub.subscribe("b"), pubsub.subscribe("c"), pubsub.get_message(timeout=5)
+            )
+            await until(lambda: dict(admin.pubsub_numsub("a", "b", "c")) == dict.fromkeys("abc", 1))
+            assert pool.status().size == 1
+        assert pool.status().size == 0
+
+
 async def test_it_waits_for_a_server_that_is_away(
     clean_server: EmbeddedServer, proxy: FaultProxy, admin: redis.Redis
 ) -> None:

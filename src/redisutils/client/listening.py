@@ -5,6 +5,7 @@ They send, and read what comes; what comes is no answer to what was sent.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import weakref
 from abc import ABC, abstractmethod
@@ -62,6 +63,7 @@ class Listening(ABC, Generic[M]):
         self._parser = _Pushes()
         self._callbacks: list[weakref.WeakMethod[Callable[..., Any]]] = []
         self._mail: M | None = None
+        self._opening = asyncio.Lock()
         self._retired = False
 
     @property
@@ -93,10 +95,11 @@ class Listening(ABC, Generic[M]):
 
     async def connect(self) -> None:
         """Have something to read from if there is nothing, and call the connect callbacks."""
-        if self.is_connected:
-            return
-        self._mail = await self._open()
-        self._retired = False
+        async with self._opening:  # for all who notice a loss at the same time
+            if self.is_connected:
+                return
+            self._mail = await self._open()
+            self._retired = False
         for reference in list(self._callbacks):
             callback = reference()
             if callback is not None:

@@ -44,13 +44,20 @@ class Trying:
         policy: when.
         budget: seconds for all of it.
         metrics: where repetitions are counted.
+        began: when the first attempt did (``time.monotonic``); None for now.
     """
 
-    def __init__(self, policy: RetryPolicy, budget: float, metrics: PoolMetrics) -> None:
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        budget: float,
+        metrics: PoolMetrics,
+        began: float | None = None,
+    ) -> None:
         self._policy = policy
         self._budget = budget
         self._metrics = metrics
-        self._began = monotonic()
+        self._began = monotonic() if began is None else began
         self._reconnecting = Reconnecting()
         self._last: ConnectFailed | None = None
 
@@ -144,22 +151,31 @@ class Checkouts:
             CircuitOpen: the server is known dead, or turns out to be meanwhile, and no idle one
                 is fit. Otherwise what ``pool.get`` raises.
         """
-        budget = self._pool.timeouts.create if wait is None else wait
-        trying = Trying(self.policy, budget, self._metrics)
-        within = wait
+        began = monotonic()
         try:
             async with self._breaker.guard():
-                while True:
-                    try:
-                        return await self._take(within)
-                    except ConnectFailed as error:
-                        await trying.rest(error, error.elsewhere)
-                    except PoolTimeout as error:
-                        raise trying.told(error) from error.__cause__
-                    within = trying.left
+                try:
+                    return await self._take(wait)
+                except ConnectFailed as error:
+                    return await self._take_from_another(error, began, wait)
         except RedisUtilsError as error:
             self.failed(error, wait)
             raise
+
+    async def _take_from_another(
+        self, error: ConnectFailed, began: float, wait: float | None
+    ) -> Lease[Connection]:
+        """What :meth:`get` does after a first attempt, which began then and failed."""
+        budget = self._pool.timeouts.create if wait is None else wait
+        trying = Trying(self.policy, budget, self._metrics, began)
+        while True:
+            await trying.rest(error, error.elsewhere)
+            try:
+                return await self._take(trying.left)
+            except ConnectFailed as another:
+                error = another
+            except PoolTimeout as late:
+                raise trying.told(late) from late.__cause__
 
     async def once(self, wait: float | None = None) -> Lease[Connection]:
         """As :meth:`get`, but nobody else is waited for."""
