@@ -17,12 +17,16 @@ import redisutils.trading.market
 from redisutils import RedisPool
 from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
 from redisutils.trading import (
+    ExecType,
+    ExecutionReport,
     InvalidValue,
     MarketData,
+    Orders,
     Portfolio,
     Price,
     Quote,
     ServiceClosed,
+    Side,
     UnknownInstrument,
     UnreadableRecord,
     Written,
@@ -149,16 +153,35 @@ async def test_prices_take_one_round_trip(
 
 
 async def test_a_portfolio_is_valued_by_the_market(pool: RedisPool) -> None:
-    """By the protocol, without the market knowing of portfolios; what is none of its instruments
-    has no price."""
-    market = MarketData(pool, instruments=("ES",))
-    await market.put_trades([trade(1, "100.5")])
-    async with Portfolio(pool, account="a") as portfolio:
-        worth = await portfolio.value(market)
-        assert (worth.positions, worth.complete) == ({}, True)
-    assert await market.prices(["ES", "CL"]) == {
-        "ES": Price(price=Decimal("100.5"), ts_event=NOON, by="trade")
-    }
+    """What is none of the market's instruments has no price."""
+    market = MarketData(pool, instruments=("ES", "NQ"))
+    await market.put_trades([trade(1, "100.5", at=NOON - 2 * MINUTE)])
+    await market.put_quote(quote("NQ", "10.01", "10.02"))
+    async with (
+        Orders(pool, account="a") as orders,
+        Portfolio(pool, account="a", clock=lambda: NOON) as portfolio,
+    ):
+        for name in ("ES", "NQ", "CL"):
+            await orders.place(cl_ord_id=name, instrument=name, side=Side.BUY, order_qty=3)
+            await orders.apply(
+                ExecutionReport(
+                    exec_id=name,
+                    exec_type=ExecType.TRADE,
+                    cl_ord_id=name,
+                    trade_date="20231114",
+                    ts_event=NOON,
+                    ts_recv=NOON,
+                    last_qty=Decimal(3),
+                    last_px=Decimal(7),
+                )
+            )
+        worth = await portfolio.value(market, max_age=60)
+        found = {name: (one.state, str(one.value)) for name, one in worth.positions.items()}
+        assert found == {
+            "ES": ("stale", "301.5"),
+            "NQ": ("fresh", "30.045"),
+            "CL": ("missing", "None"),
+        }
 
 
 async def test_prices_in_a_cluster(cluster: EmbeddedCluster) -> None:

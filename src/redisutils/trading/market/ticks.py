@@ -14,7 +14,7 @@ from redisutils.trading.errors import InvalidValue, ServiceClosed
 from redisutils.trading.market.appending import Appender
 from redisutils.trading.market.bars import Bar, LatePolicy, fill, merge
 from redisutils.trading.market.busts import Undoing
-from redisutils.trading.market.history import MILLISECOND, PAGE, busted_in, forwards
+from redisutils.trading.market.history import MILLISECOND, PAGE, busted_in, checked_span, forwards
 from redisutils.trading.market.instruments import Instruments
 from redisutils.trading.market.intervals import Interval
 from redisutils.trading.market.latest import Latest
@@ -202,6 +202,7 @@ class Ticks:
         """
         if type(page) is not int or not 1 <= page <= 10_000:
             raise InvalidValue(f"page={page!r} must be an int from 1 to 10000")
+        checked_span(start, end)
         keys = self._keys(instrument)
         last = "+"
         if end is not None:
@@ -247,6 +248,7 @@ class Ticks:
             are; or ``filled`` would make more than 1,000,000 bars.
         """
         interval = Interval.of(interval)
+        checked_span(start, end)
         if end is not None and end <= start:
             return []
         # Whole bars alone: the first begins at or after start, the last before end.
@@ -298,38 +300,48 @@ class Ticks:
         interval = Interval.of(interval)
         names = list(dict.fromkeys(instruments))
         found = await asyncio.gather(
-            *(self._page(self._pair(name, interval), "<", "+", "-", count) for name in names)
+            *(self._page(name, interval, "<", "+", "-", count) for name in names)
         )
-        return {name: bars[::-1] for name, bars in zip(names, found, strict=True)}
+        return {name: bars[::-1] for name, (_, bars) in zip(names, found, strict=True)}
 
     async def _read(
         self, instrument: str, interval: Interval, start: int, end: int | None
     ) -> list[Bar]:
         kept = self._finest_for(interval)
-        pair = self._pair(instrument, kept)
         first = f"[{name_of(max(0, start))}"
         last = "+" if end is None else f"({name_of(max(0, end))}"
         found: list[Bar] = []
         while True:
-            page = await self._page(pair, ">", first, last, PAGE)
+            gone, page = await self._page(instrument, kept, ">", first, last, PAGE)
             found += page
             if len(page) < PAGE:
                 break
             first = f"({name_of(page[-1].start)}"
-        return found if kept == interval else list(merge(found, interval))
+        if kept == interval:
+            return found
+        # Of a bar that begins before what has gone, a part may have.
+        return [bar for bar in merge(found, interval) if bar.start >= gone]
 
     async def _before(self, instrument: str, interval: Interval, start: int) -> Bar | None:
         """The last bar that begins before ``start``; of it, the close."""
         kept = self._finest_for(interval)
-        pair = self._pair(instrument, kept)
-        found = await self._page(pair, "<", f"({name_of(max(0, start))}", "-", 1)
+        _, found = await self._page(instrument, kept, "<", f"({name_of(max(0, start))}", "-", 1)
         return next(merge(found, interval), None) if kept != interval else next(iter(found), None)
 
     async def _page(
-        self, pair: tuple[str, str], way: str, first: str, last: str, count: int
-    ) -> list[Bar]:
-        records: list[Any] = await self._scripts.run(_BARS, pair, (way, first, last, count))
-        return [self._form.bars.decode(record, pair[1]) for record in records]
+        self, instrument: str, kept: Interval, way: str, first: str, last: str, count: int
+    ) -> tuple[int, list[Bar]]:
+        """Bars of an interval that is kept, and the moment before which some have gone."""
+        if kept not in self._form.intervals:
+            raise InvalidValue(
+                f"interval={kept} is none of {', '.join(self._form.names)}, which are kept"
+            )
+        keys = self._keys(instrument)
+        starts, bars = keys.bars[self._form.intervals.index(kept)]
+        gone, records = await self._scripts.run(
+            _BARS, (keys.state, starts, bars), (way, first, last, count)
+        )
+        return int(gone or 0), [self._form.bars.decode(record, bars) for record in records]
 
     def _finest_for(self, interval: Interval) -> Interval:
         """Of the intervals that are kept, that of which to make these bars."""
@@ -351,13 +363,6 @@ class Ticks:
                 self._known.clear()
             keys = self._known[instrument] = self._form.keys(instrument)
         return keys
-
-    def _pair(self, instrument: str, interval: Interval) -> tuple[str, str]:
-        if interval not in self._form.intervals:
-            raise InvalidValue(
-                f"interval={interval} is none of {', '.join(self._form.names)}, which are kept"
-            )
-        return self._keys(instrument).bars[self._form.intervals.index(interval)]
 
     def _appender(self, instrument: str) -> Appender:
         appender = self._appenders.get(instrument)
