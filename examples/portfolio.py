@@ -3,9 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple
 
 from redisutils import create_redis_pool
 from redisutils.trading import (
@@ -13,9 +11,12 @@ from redisutils.trading import (
     ExecType,
     ExecutionReport,
     Holding,
+    MarketData,
     Orders,
     Portfolio,
+    Quote,
     Side,
+    Trade,
 )
 
 URL = os.environ.get("REDIS_URL", "embedded://")
@@ -27,28 +28,13 @@ TRADES = [
 ]
 
 
-class Price(NamedTuple):
-    """A price and when it was made."""
-
-    price: Decimal
-    ts_event: int
-
-
-class Market:
-    """Where prices come from: whatever has this one method."""
-
-    async def prices(self, instruments: Sequence[str]) -> Mapping[str, Price]:
-        """Those it has, of those that are asked for."""
-        known = {"AAPL": Price(Decimal("95.00"), time.time_ns() - 2_000_000_000)}
-        return {name: known[name] for name in instruments if name in known}
-
-
 async def main() -> None:
     now = time.time_ns()
     async with (
         create_redis_pool(url=URL) as pool,
         Orders(pool, account="demo") as orders,
         Portfolio(pool, account="demo") as portfolio,
+        MarketData(pool) as market,
     ):
         for number, (instrument, side, quantity, price, currency) in enumerate(TRADES):
             await orders.place(
@@ -90,10 +76,25 @@ async def main() -> None:
         for difference in await portfolio.reconcile(statement):
             print("the broker differs:", difference)
 
-        worth = await portfolio.value(Market(), max_age=1.0)
+        # By the last trade; where nothing was traded of late, by the middle of bid and offer.
+        old = time.time_ns() - 2_000_000_000
+        last = Trade(
+            instrument="AAPL",
+            price=Decimal("95.00"),
+            quantity=Decimal(100),
+            ts_event=old,
+            ts_recv=old,
+            seq=1,
+        )
+        await market.put_trades([last])
+        await market.put_quote(Quote.of("SAP", "139.90", "139.95"))
+
+        worth = await portfolio.value(market, max_age=1.0)
         dollars = worth.totals["USD"]
         print(f"worth {dollars.value} USD, profit {dollars.profit}, fees {dollars.fees}")
         print(f"no price: {worth.missing}; too old: {worth.stale}")
+        for name, found in (await market.prices(["AAPL", "SAP"])).items():
+            print(f"{name}: {found.price} by {found.by}")
 
         # A plain hash for others to read may stand beside it.
         await pool.client.hset("portfolio:user123", "BTCUSD", "10.5")

@@ -20,7 +20,7 @@ from redisutils.trading.market.bars import Bar
 from redisutils.trading.market.tape_form import Retention
 from redisutils.trading.market.tape_state import Written
 from redisutils.trading.market.ticks import Ticks
-from redisutils.trading.market.trade import Trade
+from redisutils.trading.market.trade import Trade, TradeBust
 from redisutils.trading.times import SECOND
 
 from .clusters import cluster_pool
@@ -193,6 +193,11 @@ async def test_history_by_time(pool: RedisPool) -> None:
     for wrong in (0, 10_001, 1.5):
         with pytest.raises(InvalidValue, match="page="):
             await all_of(ticks, page=wrong)
+    for name, span in {"start": (1.5e18,), "end": (0, "2023-11-14")}.items():
+        with pytest.raises(InvalidValue, match=f"{name}=.* must be an int: nanoseconds"):
+            await all_of(ticks, *span)
+        with pytest.raises(InvalidValue, match=f"{name}=.* must be an int: nanoseconds"):
+            await ticks.bars("ES", "1m", *span)  # type: ignore[arg-type]  # which is the point
 
 
 async def test_the_latest_trade_has_an_age(pool: RedisPool, admin: redis.Redis) -> None:
@@ -331,10 +336,48 @@ async def test_a_flood_of_names_fills_no_memory(
     assert sum(bar.count for each in bars.values() for bar in each) == 100
 
 
-@pytest.mark.parametrize("wrong", [{"trades": 0}, {"latest": -1.0}, {"bars": {"1m": 0}}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"trades": value} for value in (0, 1.5, "100", True, 2**63)),
+        *({"trade_age": value} for value in (0, float("inf"), float("nan"), "1d", True)),
+        *({"latest": value} for value in (-1.0, 0.0001, 1e30)),
+        *({"idle": value} for value in (0, 0.0004, 1e20)),
+        *({"bars": {"1m": value}} for value in (0, float("inf"), None)),
+        {"bars": ["1m"]},
+    ],
+)
 async def test_no_retention_is_none(wrong: Any) -> None:
-    with pytest.raises(InvalidValue, match="must be more than 0, or None"):
+    """What a server would refuse half way through a step, or would take for "never"."""
+    with pytest.raises(InvalidValue, match=f"^{next(iter(wrong))}"):
         Retention(**wrong)
+
+
+async def test_the_least_and_the_longest_retention(pool: RedisPool) -> None:
+    for retention in (
+        Retention(1, 0.001, {"1m": 0.001}, 0.001, 0.001),
+        Retention(2**53, 1e9, {"1m": 1e9}, 1e9, 1e9),
+    ):
+        written = await Ticks(pool, retention=retention).write([trade(1)])
+        assert written == Written(written=1)
+        await pool.client.flushdb()
+
+
+async def test_longer_bars_are_whole_or_not_there(pool: RedisPool) -> None:
+    """Made of shorter ones, of which the oldest have gone."""
+    ticks = Ticks(pool, intervals=("1s",), retention=Retention(bars={"1s": 90}))
+    trades = [trade(seq, at=NOON + seq * SECOND) for seq in range(400)]
+    await ticks.write(trades[:80])
+    assert await ticks.bars("ES", "1m") == bars_of(trades[:80], "1m")
+    for at in range(80, 400, 80):
+        await ticks.write(trades[at : at + 80])
+    # The newest is of second 399, so that what begins before 309 goes.
+    for reader in (ticks, Ticks(pool, intervals=("1s",))):
+        assert await reader.bars("ES", "1m") == bars_of(trades, "1m")[6:]
+        assert await reader.bars("ES", "1m", NOON + 5 * MINUTE) == bars_of(trades, "1m")[6:]
+        assert await reader.bars("ES", "1m", NOON, NOON + 6 * MINUTE) == []
+        assert (await reader.bars("ES", "10s"))[0].start == NOON + 310 * SECOND
+        assert (await reader.bars("ES", "1s"))[0].start == NOON + 309 * SECOND
 
 
 # -- refused -----------------------------------------------------------------------------------
@@ -347,9 +390,15 @@ async def test_one_that_is_refused_refuses_all(pool: RedisPool, admin: redis.Red
         trade(2, at=NOON + 6 * SECOND),
         trade(2, quantity="0"),
         msgspec.structs.replace(trade(2), price=1.5),
+        msgspec.structs.replace(trade(2), trade_id=7),
+        msgspec.structs.replace(trade(2), trade_id="\ud800"),
+        msgspec.structs.replace(trade(2), trade_id="x" * 1001),
+        msgspec.structs.replace(trade(2), v="1"),
+        {"instrument": "ES"},
+        None,
     ):
         with pytest.raises(InvalidValue):
-            await ticks.write([trade(1), wrong])
+            await ticks.write([trade(1), wrong])  # type: ignore[list-item]  # which is the point
     with pytest.raises(UnknownInstrument, match="instrument='CL' is none of the 2"):
         await ticks.write([trade(1), trade(2, instrument="CL")])
     with pytest.raises(UnknownInstrument):
@@ -414,6 +463,28 @@ async def test_a_history_whose_state_is_lost(pool: RedisPool, admin: redis.Redis
     with pytest.raises(redis.ResponseError, match=r"md:\{ES\}:t is there without md:\{ES\}:t:m"):
         await Ticks(pool).write([trade(2)])
     assert admin.dump("md:{ES}:t") == before
+
+
+async def test_what_a_newer_version_wrote_is_kept(pool: RedisPool, admin: redis.Redis) -> None:
+    """Fields that this one does not know are written again with the rest."""
+    ticks = Ticks(pool, intervals=("1m", "5m"))
+    await ticks.write([trade(1), trade(2, "99"), trade(3, "101")])
+    for interval in ("1m", "5m"):
+        record = str(admin.hget(f"md:{{ES}}:bar:{interval}:v", f"{NOON:020d}"))
+        newer = record.replace('"v":1', '"v":2,"mood":"glad"')
+        admin.hset(f"md:{{ES}}:bar:{interval}:v", f"{NOON:020d}", newer)
+    gone = TradeBust(
+        instrument="ES", ts_event=NOON, ts_recv=NOON, seq=5, trade_seq=3, trade_ts=NOON
+    )
+    later = Ticks(pool, intervals=("1m", "5m"))
+    await later.write([trade(4), gone, trade(6)])
+    for interval in ("1m", "5m"):
+        (bar,) = await later.bars("ES", interval)
+        assert (bar.count, bar.v) == (4, 2)
+        assert bar.high == 100
+        assert bar.extra == {"mood": msgspec.Raw(b'"glad"')}
+    (longer,) = await later.bars("ES", "10m")
+    assert longer.extra == {}
 
 
 # -- failures ----------------------------------------------------------------------------------
@@ -491,13 +562,78 @@ async def test_what_waits_is_bounded(pool: RedisPool, monkeypatch: pytest.Monkey
     calls = [asyncio.create_task(ticks.write(trades[at : at + 50])) for at in range(0, 1000, 50)]
     await asyncio.sleep(0)
     assert "100 waiting" in repr(ticks._appenders["ES"])
-    calls[5].cancel()  # it was never let in
+    calls[5].cancel()  # it was never let in, and is not overtaken
     results = await asyncio.gather(*calls, return_exceptions=True)
-    assert isinstance(results.pop(5), asyncio.CancelledError)
-    assert Written(written=50) in results
-    kept = [each for each in trades if not 250 < each.seq <= 300]
-    await holds(ticks, kept, "1m")
+    assert results[:5] == [Written(written=50)] * 5
+    assert isinstance(results[5], asyncio.CancelledError)
+    assert all(isinstance(result, TradesMissing) for result in results[6:])
+    await ticks.write(trades[250:])
+    await holds(ticks, trades, "1m")
+
+
+@pytest.mark.parametrize("events", [[[2], [4]], [[2, 4]], [[2], [3, 5]]])
+async def test_nothing_overtakes_what_failed_within_a_step(
+    pool: RedisPool, admin: redis.Redis, events: list[list[int]]
+) -> None:
+    ticks = Ticks(pool)
+    await ticks.write([trade(1)])
+    kept = contents(admin)["md:{ES}:bar:1m"]
+    admin.set("md:{ES}:bar:1m", "spoilt")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        await ticks.write([trade(seq) for seq in range(2, 6)])
+    admin.restore("md:{ES}:bar:1m", 0, kept, replace=True)
+    calls = [ticks.write([trade(seq) for seq in seqs]) for seqs in events]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(results[-1], TradesMissing)
+    assert await ticks.reached("ES") == (2 if len(events) > 1 else 1)
+    # What was refused is owed as well, though it is not what was missing.
+    with pytest.raises(TradesMissing):
+        await ticks.write([trade(6)])
+    with pytest.raises(TradesMissing):
+        await ticks.write([*(trade(seq) for seq in range(2, 6)), trade(7)])
+    await ticks.write([trade(seq) for seq in range(1, 8)])
+    await holds(ticks, [trade(seq) for seq in range(1, 8)], "1m")
+
+
+async def test_what_is_owed_is_bounded(
+    pool: RedisPool, admin: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who does not listen to errors fills no memory."""
+    monkeypatch.setattr("redisutils.trading.market.appending.MAX_WAITING", 10)
+    ticks = Ticks(pool)
+    admin.set("md:{ES}:t:m", "spoilt")
+    for seq in range(1, 50):
+        with pytest.raises(redis.ResponseError if seq <= 10 else TradesMissing):
+            await ticks.write([trade(seq)])
+    assert len(ticks._appenders["ES"]._owed) == 10
+    admin.delete("md:{ES}:t:m")
+    with pytest.raises(TradesMissing, match="after seq -1 are missing"):
+        await ticks.write([trade(50)])
+    await ticks.write([trade(seq) for seq in range(1, 51)])
+    await holds(ticks, [trade(seq) for seq in range(1, 51)], "1m")
+
+
+async def test_closing_waits_for_those_who_wait_to_be_let_in(
+    pool: RedisPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redisutils.trading.market.appending.MAX_WAITING", 10)
+    ticks = Ticks(pool)
+    calls = [asyncio.create_task(ticks.write([trade(seq)] * 10)) for seq in range(1, 30)]
+    await asyncio.sleep(0)
     await ticks.aclose()
+    assert await ticks.reached("ES") == 29
+    assert all(call.done() for call in calls)
+
+
+async def test_scripts_that_are_forgotten(pool: RedisPool, admin: redis.Redis) -> None:
+    ticks = Ticks(pool, intervals=("5s", "1m"))
+    trades = a_tape(3000)
+    calls = [asyncio.create_task(ticks.write(trades[at : at + 300])) for at in range(0, 3000, 300)]
+    for call in calls:
+        admin.script_flush()
+        assert (await call).written == 300
+    admin.script_flush()
+    await holds(ticks, trades, "5s", "1m")
 
 
 # -- in a cluster ------------------------------------------------------------------------------

@@ -1,18 +1,19 @@
 -- A page of an instrument's bars, by time.
 --
--- KEYS  1 beginnings of bars, 2 their records (see trades.lua)
+-- KEYS  1 state, 2 beginnings of bars, 3 their records (see trades.lua)
 -- ARGV  1 ">" from the earliest, "<" from the latest  2 where to begin  3 where to end, both as
 --       ZRANGEBYLEX has them: "[", "(" and a name, "-", "+"  4 how many at most
--- Reply records
+-- Reply {the beginning before which bars have gone, "" if none has; records}
 -- O(log N + bars)
 
 local starts
 if ARGV[1] == ">" then
-    starts = redis.call("ZRANGEBYLEX", KEYS[1], ARGV[2], ARGV[3], "LIMIT", 0, ARGV[4])
+    starts = redis.call("ZRANGEBYLEX", KEYS[2], ARGV[2], ARGV[3], "LIMIT", 0, ARGV[4])
 else
-    starts = redis.call("ZREVRANGEBYLEX", KEYS[1], ARGV[2], ARGV[3], "LIMIT", 0, ARGV[4])
+    starts = redis.call("ZREVRANGEBYLEX", KEYS[2], ARGV[2], ARGV[3], "LIMIT", 0, ARGV[4])
 end
+local gone = redis.call("HGET", KEYS[1], "o:" .. KEYS[2]) or ""
 if #starts == 0 then
-    return {}
+    return { gone, {} }
 end
-return redis.call("HMGET", KEYS[2], unpack(starts))
+return { gone, redis.call("HMGET", KEYS[3], unpack(starts)) }

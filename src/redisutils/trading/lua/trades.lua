@@ -13,6 +13,7 @@
 --                           i  time part of the newest id in the history, ms
 --                           l  how far at most an id's time is after its trade's, ms
 --                           k  order key of the latest trade
+--                           o:<key 5, 7, …>  where the bars begin that are all kept; older ones go
 --       2 history (stream)  id <ms>-<place in the source>; r record
 --       3 latest (hash)     k order key, v record
 --       4 busts (hash)      place of the trade -> record of the bust
@@ -114,6 +115,9 @@ for i = 5, #KEYS, 2 do
         if #old > 0 then
             redis.call("ZREM", starts, unpack(old))
             redis.call("HDEL", bars, unpack(old))
+            if (redis.call("HGET", state, "o:" .. starts) or "") < least then
+                redis.call("HSET", state, "o:" .. starts, least)
+            end
         end
     end
 end

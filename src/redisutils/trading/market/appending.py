@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from itertools import count
 from secrets import token_hex
 from time import monotonic
@@ -127,13 +127,20 @@ class Appender:
     # -- the queue -------------------------------------------------------------------------
 
     async def append(self, events: Sequence[Trade | TradeBust]) -> Written:
-        """Write what has been checked. Cancelling does not stop it once it is in the queue."""
+        """Write what has been checked. Cancelling does not stop it once it is in the queue; before,
+        it has failed, and is not overtaken either."""
+        if len(self._owed) >= MAX_WAITING and events[0].seq > self._owed[0]:
+            raise self._missing(events[0].seq)  # of more than this, nobody keeps account
         if self._waiting >= MAX_WAITING or self._entrance.locked():
-            async with self._entrance:  # they go in as they came
-                while self._waiting >= MAX_WAITING:
-                    self._room.clear()
-                    await self._room.wait()
-                future = self._enqueue(events)
+            try:
+                async with self._entrance:  # they go in as they came
+                    while self._waiting >= MAX_WAITING:
+                        self._room.clear()
+                        await self._room.wait()
+                    future = self._enqueue(events)
+            except asyncio.CancelledError:
+                self._owe(events)
+                raise
         else:
             future = self._enqueue(events)
         return await future  # which is this caller's alone
@@ -154,9 +161,12 @@ class Appender:
         return self._task is None and not self._owed
 
     async def drain(self) -> None:
-        """Wait until the queue is empty."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        """Wait until the queue is empty, and nobody waits to be let in."""
+        while self._task is not None or self._entrance.locked():
+            async with self._entrance:
+                task = self._task
+            if task is not None:
+                await asyncio.wait([task])
 
     def forget(self) -> None:
         """Go on without the trades that failed."""
@@ -186,9 +196,10 @@ class Appender:
             self._task = None
 
     def _take(self) -> Work:
-        """Lists of trades of together not too many; or one bust, which is a step of its own."""
+        """Lists of trades of together not too many; or one bust, which is a step of its own. Each
+        is one while something is owed: some may come in its place, and others too early."""
         taken = [self._queue.popleft()]
-        if isinstance(taken[0][1], TradeBust):
+        if isinstance(taken[0][1], TradeBust) or self._owed:
             return taken
         size = len(taken[0][1])
         while self._queue:
@@ -218,9 +229,7 @@ class Appender:
         self._queue.clear()
         self._waiting = 0
         self._room.set()
-        if not isinstance(error, TradesMissing):
-            places = {event.seq for _, piece in work for event in _events_of(piece)}
-            self._owed = sorted(places.union(self._owed))
+        self._owe([event for _, piece in work for event in _events_of(piece)])
         for future in {id(call): call.future for call, _ in work}.values():
             if future.done():
                 continue
@@ -239,7 +248,7 @@ class Appender:
         work = self._take()
         lists = _trades_of(work)
         try:
-            self._admit(lists[0][0].seq, state)
+            self._admit(lists[0], state)
             decision = decide(lists, state, self._form)
         except BaseException:  # whatever it is: what was taken waits again
             self._untake(work)
@@ -275,7 +284,7 @@ class Appender:
         state = self._state or await self._load()
         first = self._queue[0][1]
         if isinstance(first, TradeBust):
-            self._admit(first.seq, state)
+            self._admit([first], state)
             result = await self._write_bust(first, state)
             if result is None:
                 self._state = None
@@ -324,17 +333,30 @@ class Appender:
         self._reached = state.seq
         return state
 
-    def _admit(self, first: int, state: State) -> None:
+    def _owe(self, events: Iterable[Trade | TradeBust]) -> None:
+        self._owed = sorted({*self._owed, *(event.seq for event in events)})
+
+    def _admit(self, events: Sequence[Trade | TradeBust], state: State) -> None:
         """Let nothing overtake what has failed."""
         if not self._owed:
             return
         del self._owed[: bisect_right(self._owed, state.seq)]
-        if self._owed and first > self._owed[0]:
-            raise TradesMissing(
-                self.instrument,
-                state.seq,
-                f"seq {self._owed[0]} was given and is not in, seq {first} is what comes now",
-            )
+        expected = iter(self._owed)
+        owed = next(expected, None)
+        for event in events:
+            if owed is None:
+                return
+            if event.seq > owed:
+                raise self._missing(event.seq)
+            if event.seq == owed:
+                owed = next(expected, None)
+
+    def _missing(self, seq: int) -> TradesMissing:
+        return TradesMissing(
+            self.instrument,
+            self._reached,
+            f"seq {self._owed[0]} was given and is not in, seq {seq} is what comes now",
+        )
 
 
 def _pieces_of(events: Sequence[Trade | TradeBust]) -> list[Piece]:

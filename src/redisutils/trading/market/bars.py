@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Literal
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from redisutils.trading.codec import Record
@@ -72,7 +73,7 @@ class Building:
 
     __slots__ = (
         *("start", "open", "high", "low", "close", "volume", "notional", "count"),
-        *("first", "last", "doubtful"),
+        *("first", "last", "doubtful", "v", "extra"),
     )
 
     def __init__(self, start: int, key: Key, price: Decimal) -> None:
@@ -82,6 +83,8 @@ class Building:
         self.count = 0
         self.first = self.last = key
         self.doubtful = False
+        self.v = 1
+        self.extra: dict[str, Raw] = {}
 
     @classmethod
     def of(cls, bar: Bar) -> Building:
@@ -232,7 +235,7 @@ def merge(bars: Iterable[Bar], interval: Interval | str) -> Iterator[Bar]:
         if merged is None or merged.start != start:
             if merged is not None:
                 yield merged
-            merged = replace(bar, interval=interval.name, start=start)
+            merged = replace(bar, interval=interval.name, start=start, extra={})
         else:
             merged = replace(
                 merged,

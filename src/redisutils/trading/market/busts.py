@@ -7,8 +7,10 @@ one. History keeps the trade, and beside it that it was busted.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from redisutils import Redis
-from redisutils.trading.market.bars import Bar, Building, Series, bar_of
+from redisutils.trading.market.bars import Bar, Building, Series, notional_of
 from redisutils.trading.market.history import MILLISECOND, backwards, busted_in, forwards
 from redisutils.trading.market.tape_form import TapeForm, TapeKeys
 from redisutils.trading.market.tape_state import (
@@ -106,15 +108,18 @@ class Undoing:
             end = bar.start + interval.length
             first = str(bar.start // MILLISECOND)
             last = str((end - 1) // MILLISECOND + state.slack)
-            inside = [
-                each
-                async for _, each in forwards(self._client, self._form, keys, first, last)
-                if bar.start <= each.ts_event < end
-                and each.seq not in gone
-                and interval.name not in each.left_out
-            ]
-            if len(inside) == building.count:
-                return bar_of(inside, interval)
+            anew = Series(interval, "amend")
+            async for _, each in forwards(self._client, self._form, keys, first, last):
+                if (
+                    bar.start <= each.ts_event < end
+                    and each.seq not in gone
+                    and interval.name not in each.left_out
+                ):
+                    key = each.ts_event, each.seq
+                    anew.add(key, each.price, each.quantity, notional_of(each))
+            for whole in anew.take_changed(trade.instrument):
+                if whole.count == building.count:
+                    return replace(whole, v=bar.v, extra=bar.extra)
             building.doubtful = True
         return building.bar(trade.instrument, interval.name)
 

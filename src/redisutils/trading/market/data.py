@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from decimal import Decimal
 from functools import partial
 from time import time_ns
-from typing import Self
+from typing import Final, Self
 
 from redisutils import RedisPool
-from redisutils.connection.alarm import FOREVER
 from redisutils.topology.plan import ReadFrom
 from redisutils.trading.codec import Codec, Encoding
 from redisutils.trading.errors import InvalidValue
 from redisutils.trading.market.applying import Applier, Channels, Keeping
+from redisutils.trading.market.bars import Bar, LatePolicy
 from redisutils.trading.market.book import Book, Checksum
 from redisutils.trading.market.books import BookReader, BookView, BookWriter, read_all
 from redisutils.trading.market.hub import Hub
-from redisutils.trading.market.instruments import Instrument, Instruments
-from redisutils.trading.market.latest import ABSENT, Latest, checked_age
+from redisutils.trading.market.instruments import Instruments
+from redisutils.trading.market.intervals import Interval
+from redisutils.trading.market.latest import Latest
+from redisutils.trading.market.newest import Newest
+from redisutils.trading.market.prices import Price, PricedBy, checked_choice, price_of
 from redisutils.trading.market.quotes import Quote, check
 from redisutils.trading.market.subscription import Policy, Subscription
+from redisutils.trading.market.tape_form import Retention
+from redisutils.trading.market.tape_state import Written
+from redisutils.trading.market.ticks import Ticks
 from redisutils.trading.market.together import Together
+from redisutils.trading.market.trade import Trade, TradeBust
 from redisutils.trading.market.writer import QuoteWriter, WriteFailure
 from redisutils.trading.scripts import Scripts
 
@@ -29,7 +37,8 @@ __all__ = ["MarketData"]
 
 
 class MarketData:
-    """The newest quote of each instrument, its history, and its updates as they come.
+    """The newest quote and trade of each instrument, their history, bars, order books, and quotes
+    as they come. What there is of trades and bars beyond the methods here, :attr:`ticks` has.
 
     A quote is the hash ``<prefix>md:{<instrument>}:q``; its field ``v`` is the record itself, for
     any other program to read. Of two quotes the one with the later ``(ts_event, seq)`` is the
@@ -43,12 +52,13 @@ class MarketData:
     :param encoding: ``"json"``, or ``"msgpack"``, which takes two thirds of the space.
     :param instruments: those that may be written and read; others are refused. None for any.
     :param lane: the shared connection that it uses.
-    :param read_from: where :meth:`quote` and :meth:`quotes` read; None for where the pool does.
+    :param read_from: where the newest quotes and trades are read; None for where the pool does.
     :param ttl: seconds after which a quote without a newer one is absent.
     :param history: quotes of each instrument that are kept, about; 0 keeps none but the newest.
     :param history_ttl: seconds that an instrument's history outlives its last quote.
     :param channels: by what updates are published: ``"sharded"`` (Redis 7 or Valkey),
         ``"plain"`` or ``"none"``. Readers and writers must agree.
+    :param intervals, late, retention: of trades and their bars, as :class:`Ticks` has them.
     :param clock: the present, ns since 1970 UTC.
     :raises InvalidValue: one of them is wrong.
     :raises PoolClosed: the pool is not open.
@@ -67,6 +77,9 @@ class MarketData:
         history: int = 0,
         history_ttl: float = 7 * 86_400.0,
         channels: Channels = "sharded",
+        intervals: Sequence[str | Interval] = ("1m",),
+        late: LatePolicy = "amend",
+        retention: Retention | None = None,
         clock: Callable[[], int] = time_ns,
     ) -> None:
         codec = Codec(Quote, encoding)
@@ -90,11 +103,28 @@ class MarketData:
         self._make_hub = partial(
             Hub, pool, codec, lane=lane, encoding=encoding, channels=channels, ttl=ttl
         )
-        # A read is as near to a bare GET as can be: what is sent is packed once for each
-        # instrument, and goes to the lane itself.
-        self._lane = pool.server.lane_for(lane, read_from)
         self._client = pool.lane(lane, read_from=read_from)
-        self._timeout = min(pool.server.settings.command_timeout, FOREVER)
+        self._newest = Newest(
+            pool,
+            codec,
+            lambda name: self._instruments[name].quote,
+            lane=lane,
+            read_from=read_from,
+            clock=clock,
+        )
+        self.ticks: Final = Ticks(
+            pool,
+            prefix=prefix,
+            intervals=intervals,
+            late=late,
+            retention=retention,
+            encoding=encoding,
+            instruments=instruments,
+            lane=lane,
+            read_from=read_from,
+            clock=clock,
+        )
+        """The tapes of trades, and their bars."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,7 +136,7 @@ class MarketData:
         """Write what was put, and close. The pool stays open."""
         if self._hub is not None:
             await self._hub.close()
-        await self._together.close()
+        await asyncio.gather(self._together.close(), self.ticks.aclose())
 
     # -- writing -------------------------------------------------------------------------
 
@@ -183,16 +213,7 @@ class MarketData:
         :raises UnreadableRecord: what is there was written by something else.
         :raises InvalidValue: the name or the age is none.
         """
-        if max_age is not None:
-            checked_age(max_age)
-        known = self._instruments[instrument]
-        submit = self._lane.submit  # a slot that holds a function: load it, then call it
-        text = await submit(known.read, False, self._timeout)
-        if text is None:
-            return ABSENT
-        if text != known.text:  # what was read before is decoded, and never changed
-            self._read(known, text)
-        return self._told(known.value, max_age)
+        return await self._newest.one(instrument, max_age)
 
     async def quotes(
         self, instruments: Sequence[str], max_age: float | None = None
@@ -201,32 +222,7 @@ class MarketData:
 
         :param max_age: as :meth:`quote` has it.
         """
-        checked_age(max_age)
-        known = [self._instruments[name] for name in dict.fromkeys(instruments)]
-        if not known:
-            return {}
-        payload = b"".join([one.read for one in known])
-        texts = await self._lane.submit_many(payload, len(known), False, self._timeout)
-        for text in texts:
-            if isinstance(text, Exception):
-                raise text
-        found: dict[str, Latest[Quote] | Latest[None]] = {}
-        for one, text in zip(known, texts, strict=True):
-            if text is None:
-                found[one.name] = ABSENT
-            else:
-                self._read(one, text)
-                found[one.name] = self._told(one.value, max_age)
-        return found
-
-    def _read(self, known: Instrument, text: bytes) -> None:
-        if text != known.text:
-            known.value = self._codec.decode(text, known.quote)
-            known.text = text
-
-    def _told(self, quote: Quote, max_age: float | None) -> Latest[Quote]:
-        age = max(0.0, (self._clock() - quote.ts_event) / 1e9)
-        return Latest(quote, age, "stale" if max_age is not None and age > max_age else "fresh")
+        return await self._newest.many(instruments, max_age)
 
     def subscribe(
         self, instrument: str, policy: Policy = "conflate", *, capacity: int = 1000
@@ -248,6 +244,57 @@ class MarketData:
         if self._hub is None:
             self._hub = self._make_hub()
         return self._hub.subscribe(self._instruments[instrument], policy, capacity)
+
+    # -- trades and bars --------------------------------------------------------------------
+
+    async def put_trades(self, events: Iterable[Trade | TradeBust]) -> Written:
+        """Write trades and busts, each once. See :meth:`Ticks.write`."""
+        return await self.ticks.write(events)
+
+    async def trade(
+        self, instrument: str, max_age: float | None = None
+    ) -> Latest[Trade] | Latest[None]:
+        """The latest trade of an instrument. See :meth:`Ticks.latest`."""
+        return await self.ticks.latest(instrument, max_age)
+
+    async def trades(
+        self, instruments: Iterable[str], max_age: float | None = None
+    ) -> dict[str, Latest[Trade] | Latest[None]]:
+        """The latest trades of many instruments, in one round trip (to each node of a cluster)."""
+        return await self.ticks.latest_of(instruments, max_age)
+
+    async def bars(
+        self,
+        instrument: str,
+        interval: str | Interval,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        filled: bool = False,
+    ) -> list[Bar]:
+        """Bars that begin from ``start`` and before ``end``, by time. See :meth:`Ticks.bars`."""
+        return await self.ticks.bars(instrument, interval, start, end, filled=filled)
+
+    async def prices(
+        self, instruments: Iterable[str], *, by: PricedBy = "trade"
+    ) -> dict[str, Price]:
+        """What one of each instrument is worth, in one round trip (to each node of a cluster); as
+        :meth:`Portfolio.value() <redisutils.trading.Portfolio.value>` asks for it.
+
+        A trade counts for as long as ``retention`` tells the latest one (60 s by default), a quote
+        for ``ttl``; each price says of when it is.
+
+        :param by: ``"trade"``: the price of the last trade, and where there is none the mid of the
+            quote; ``"mid"``: the mid, and where there is none the last trade. Of a quote with one
+            side there is no mid, nor of one that is crossed.
+        :returns: without those that have none; so are those that are none of ``instruments``.
+        :raises UnreadableRecord: what is there was written by something else.
+        """
+        checked_choice(by)
+        names = [name for name in dict.fromkeys(instruments) if self._instruments.may_have(name)]
+        quotes, trades = await asyncio.gather(self.quotes(names), self.trades(names))
+        found = {name: price_of(trades[name].value, quotes[name].value, by) for name in names}
+        return {name: price for name, price in found.items() if price is not None}
 
     # -- order books -----------------------------------------------------------------------
 

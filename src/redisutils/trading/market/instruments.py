@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from redisutils.connection.packing import pack
 from redisutils.topology.cluster.keys import slot_of
 from redisutils.trading.errors import UnknownInstrument
-from redisutils.trading.market.quotes import Quote
 from redisutils.trading.names import checked_name, checked_prefix
 
 __all__ = ["Instrument", "Instruments"]
@@ -18,9 +16,9 @@ _MOST: Final = 100_000
 
 
 class Instrument:
-    """One instrument's keys, with the packed command that reads its quote."""
+    """One instrument's keys."""
 
-    __slots__ = ("book", "history", "name", "quote", "read", "slot", "text", "value")
+    __slots__ = ("book", "history", "name", "quote", "slot")
 
     def __init__(self, prefix: str, name: str) -> None:
         self.name = name
@@ -30,11 +28,6 @@ class Instrument:
         self.book = tuple(f"{prefix}ob:{{{name}}}:{part}" for part in ("m", "b", "a", "bi", "ai"))
         """Of its order book: see ``lua/book_snapshot.lua``."""
         self.slot = slot_of(self.quote.encode())
-        self.read = pack(("HGET", self.quote, "v"))
-        self.text: bytes | None = None
-        """What was read last, and ``value`` what it means: most reads find what the last one did,
-        and to decode it takes as long as all the rest of a read."""
-        self.value: Quote
 
 
 class Instruments(dict[str, Instrument]):
@@ -54,13 +47,21 @@ class Instruments(dict[str, Instrument]):
             checked_name("instruments", name)
 
     def __missing__(self, name: str) -> Instrument:
-        checked_name("instrument", name)
-        if self._only is not None and name not in self._only:
-            raise UnknownInstrument(
-                f"instrument={name!r} is none of the {len(self._only)} that this service was "
-                "given: add it to instruments= if it is meant"
-            )
+        self.check(name)
         if len(self) >= _MOST:
             self.clear()
         found = self[name] = Instrument(self._prefix, name)
         return found
+
+    def check(self, name: str) -> None:
+        """:raises InvalidValue, UnknownInstrument: it may not be asked for."""
+        checked_name("instrument", name)
+        if not self.may_have(name):
+            raise UnknownInstrument(
+                f"instrument={name!r} is none of the {len(self._only or ())} that this service was "
+                "given: add it to instruments= if it is meant"
+            )
+
+    def may_have(self, name: str) -> bool:
+        """Whether it is one of those that may be asked for."""
+        return self._only is None or name in self._only

@@ -28,7 +28,7 @@ class Retention:
         next.
     :param idle: seconds without a trade after which all that an instrument has is removed, its
         place in the source as well; for contracts that expire. None: never.
-    :raises InvalidValue: one of them is not more than 0.
+    :raises InvalidValue: ``trades`` is not 1 to 2**53, or an age not 0.001 to 1e9 seconds.
     """
 
     trades: int | None = 1_000_000
@@ -38,11 +38,23 @@ class Retention:
     idle: float | None = None
 
     def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in ("trades", "trade_age", "latest", "idle")}
-        given |= {f"bars[{name!r}]": age for name, age in self.bars.items()}
-        for name, value in given.items():
-            if value is not None and not value > 0:
-                raise InvalidValue(f"{name}={value!r} must be more than 0, or None")
+        # What a server refuses, it would refuse when half of a step is done.
+        kept: object = self.trades
+        if kept is not None and not (type(kept) is int and 1 <= kept <= 2**53):
+            raise InvalidValue(f"trades={kept!r} must be an int from 1 to 2**53, or None")
+        for name in ("trade_age", "latest", "idle"):
+            if getattr(self, name) is not None:
+                _check_age(name, getattr(self, name), ", or None")
+        bars: object = self.bars
+        if not isinstance(bars, Mapping):
+            raise InvalidValue(f"bars={bars!r} must be a mapping: seconds by name of the interval")
+        for interval, age in bars.items():
+            _check_age(f"bars[{interval!r}]", age)
+
+
+def _check_age(name: str, value: object, more: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.001 <= value <= 1e9:
+        raise InvalidValue(f"{name}={value!r} must be a number of seconds from 0.001 to 1e9{more}")
 
 
 class TapeKeys:

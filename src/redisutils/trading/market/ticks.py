@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from time import time_ns
-from typing import Any
+from typing import Any, Self
 
 from redisutils import RedisPool
+from redisutils.topology.plan import ReadFrom
 from redisutils.trading.codec import Encoding
-from redisutils.trading.errors import InvalidValue, UnknownInstrument
+from redisutils.trading.errors import InvalidValue, ServiceClosed
 from redisutils.trading.market.appending import Appender
 from redisutils.trading.market.bars import Bar, LatePolicy, fill, merge
 from redisutils.trading.market.busts import Undoing
-from redisutils.trading.market.history import MILLISECOND, PAGE, busted_in, forwards
+from redisutils.trading.market.history import MILLISECOND, PAGE, busted_in, checked_span, forwards
+from redisutils.trading.market.instruments import Instruments
 from redisutils.trading.market.intervals import Interval
-from redisutils.trading.market.latest import ABSENT, Latest, checked_age
+from redisutils.trading.market.latest import Latest
+from redisutils.trading.market.newest import Newest
 from redisutils.trading.market.tape_form import Retention, TapeForm, TapeKeys
 from redisutils.trading.market.tape_state import Written, name_of
 from redisutils.trading.market.trade import Trade, TradeBust, checked
-from redisutils.trading.names import checked_name
 from redisutils.trading.scripts import Scripts, load
 
 __all__ = ["Ticks"]
@@ -54,6 +56,8 @@ class Ticks:
     :param encoding: of records, ``"json"`` or ``"msgpack"``; one of a tape for ever.
     :param instruments: those that there are; others are refused. None: any.
     :param lane: by which of the pool's shared connections.
+    :param read_from: where the latest trade is read; None for where the pool does. All else is read
+        where it is written.
     :param clock: the present, ns since 1970 UTC.
     :raises InvalidValue: one of these cannot be meant.
     """
@@ -69,16 +73,32 @@ class Ticks:
         encoding: Encoding = "json",
         instruments: Collection[str] | None = None,
         lane: str = "market",
+        read_from: ReadFrom | None = None,
         clock: Callable[[], int] = time_ns,
     ) -> None:
         self._form = TapeForm(prefix, intervals, late, retention or Retention(), encoding)
-        self._client = pool.lane(lane)
+        self._client = pool.lane(lane, read_from="primary")
         self._scripts = Scripts(pool, lane)
         self._undoing = Undoing(self._client, self._scripts, self._form)
-        self._only = None if instruments is None else frozenset(instruments)
+        self._instruments = Instruments(prefix, instruments)
+        self._newest = Newest(
+            pool,
+            self._form.trades,
+            lambda name: self._keys(name).latest,
+            lane=lane,
+            read_from=read_from,
+            clock=clock,
+        )
         self._clock = clock
         self._known: dict[str, TapeKeys] = {}
         self._appenders: dict[str, Appender] = {}
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     def __repr__(self) -> str:
         names = ", ".join(self._form.names)
@@ -97,12 +117,15 @@ class Ticks:
 
         :returns: what became of them.
         :raises InvalidValue: one of them cannot be meant; none of this call was written.
+        :raises ServiceClosed: after :meth:`aclose`.
         :raises TapeMismatch: a tape is kept with other intervals, policy or encoding.
         :raises TradesMissing: an earlier call failed, and its trades have not been written again.
         :raises CommandTimeout, ConnectionLost, ConnectFailed: for one of the instruments it could
             not be done, or it is not known; calls behind it fail too. Write them again, all or
             from :meth:`reached`: what was done are duplicates.
         """
+        if self._closed:
+            raise ServiceClosed("the tapes are closed: make another MarketData or Ticks")
         groups: dict[str, list[Trade | TradeBust]] = {}
         now = self._clock()
         for event in events:
@@ -134,7 +157,9 @@ class Ticks:
             self._appenders[instrument].forget()
 
     async def aclose(self) -> None:
-        """Wait until all that was given is written, or has failed. The pool stays open."""
+        """Take nothing more to write, and wait until what was given is written, or has failed. The
+        pool stays open, and reading goes on."""
+        self._closed = True
         await asyncio.gather(*(each.drain() for each in self._appenders.values()))
 
     # -- the latest trade ----------------------------------------------------------------------
@@ -148,28 +173,13 @@ class Ticks:
         :raises InvalidValue: ``max_age`` is not more than 0, or the instrument cannot be meant.
         :raises UnreadableRecord: what is there is not ours.
         """
-        checked_age(max_age)
-        key = self._keys(instrument).latest
-        record: Any = await self._client.hget(key, "v")
-        return self._told(record, key, max_age)
+        return await self._newest.one(instrument, max_age)
 
     async def latest_of(
         self, instruments: Iterable[str], max_age: float | None = None
     ) -> dict[str, Latest[Trade] | Latest[None]]:
         """The same of many, in one round trip (to each node of a cluster)."""
-        names = list(dict.fromkeys(instruments))
-        found = await asyncio.gather(*(self.latest(name, max_age) for name in names))
-        return dict(zip(names, found, strict=True))
-
-    def _told(
-        self, record: bytes | None, key: str, max_age: float | None
-    ) -> Latest[Trade] | Latest[None]:
-        if record is None:
-            return ABSENT
-        trade = self._form.trades.decode(record, key)
-        age = max(0.0, (self._clock() - trade.ts_event) / 1e9)
-        stale = max_age is not None and age > max_age
-        return Latest(trade, age, "stale" if stale else "fresh")
+        return await self._newest.many(instruments, max_age)
 
     # -- history -------------------------------------------------------------------------------
 
@@ -192,6 +202,7 @@ class Ticks:
         """
         if type(page) is not int or not 1 <= page <= 10_000:
             raise InvalidValue(f"page={page!r} must be an int from 1 to 10000")
+        checked_span(start, end)
         keys = self._keys(instrument)
         last = "+"
         if end is not None:
@@ -237,6 +248,7 @@ class Ticks:
             are; or ``filled`` would make more than 1,000,000 bars.
         """
         interval = Interval.of(interval)
+        checked_span(start, end)
         if end is not None and end <= start:
             return []
         # Whole bars alone: the first begins at or after start, the last before end.
@@ -288,38 +300,48 @@ class Ticks:
         interval = Interval.of(interval)
         names = list(dict.fromkeys(instruments))
         found = await asyncio.gather(
-            *(self._page(self._pair(name, interval), "<", "+", "-", count) for name in names)
+            *(self._page(name, interval, "<", "+", "-", count) for name in names)
         )
-        return {name: bars[::-1] for name, bars in zip(names, found, strict=True)}
+        return {name: bars[::-1] for name, (_, bars) in zip(names, found, strict=True)}
 
     async def _read(
         self, instrument: str, interval: Interval, start: int, end: int | None
     ) -> list[Bar]:
         kept = self._finest_for(interval)
-        pair = self._pair(instrument, kept)
         first = f"[{name_of(max(0, start))}"
         last = "+" if end is None else f"({name_of(max(0, end))}"
         found: list[Bar] = []
         while True:
-            page = await self._page(pair, ">", first, last, PAGE)
+            gone, page = await self._page(instrument, kept, ">", first, last, PAGE)
             found += page
             if len(page) < PAGE:
                 break
             first = f"({name_of(page[-1].start)}"
-        return found if kept == interval else list(merge(found, interval))
+        if kept == interval:
+            return found
+        # Of a bar that begins before what has gone, a part may have.
+        return [bar for bar in merge(found, interval) if bar.start >= gone]
 
     async def _before(self, instrument: str, interval: Interval, start: int) -> Bar | None:
         """The last bar that begins before ``start``; of it, the close."""
         kept = self._finest_for(interval)
-        pair = self._pair(instrument, kept)
-        found = await self._page(pair, "<", f"({name_of(max(0, start))}", "-", 1)
+        _, found = await self._page(instrument, kept, "<", f"({name_of(max(0, start))}", "-", 1)
         return next(merge(found, interval), None) if kept != interval else next(iter(found), None)
 
     async def _page(
-        self, pair: tuple[str, str], way: str, first: str, last: str, count: int
-    ) -> list[Bar]:
-        records: list[Any] = await self._scripts.run(_BARS, pair, (way, first, last, count))
-        return [self._form.bars.decode(record, pair[1]) for record in records]
+        self, instrument: str, kept: Interval, way: str, first: str, last: str, count: int
+    ) -> tuple[int, list[Bar]]:
+        """Bars of an interval that is kept, and the moment before which some have gone."""
+        if kept not in self._form.intervals:
+            raise InvalidValue(
+                f"interval={kept} is none of {', '.join(self._form.names)}, which are kept"
+            )
+        keys = self._keys(instrument)
+        starts, bars = keys.bars[self._form.intervals.index(kept)]
+        gone, records = await self._scripts.run(
+            _BARS, (keys.state, starts, bars), (way, first, last, count)
+        )
+        return int(gone or 0), [self._form.bars.decode(record, bars) for record in records]
 
     def _finest_for(self, interval: Interval) -> Interval:
         """Of the intervals that are kept, that of which to make these bars."""
@@ -336,23 +358,11 @@ class Ticks:
     def _keys(self, instrument: str) -> TapeKeys:
         keys = self._known.get(instrument)
         if keys is None:
-            checked_name("instrument", instrument)
-            if self._only is not None and instrument not in self._only:
-                raise UnknownInstrument(
-                    f"instrument={instrument!r} is none of the {len(self._only)} that this service "
-                    "was given: add it to instruments= if it is meant"
-                )
+            self._instruments.check(instrument)
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             keys = self._known[instrument] = self._form.keys(instrument)
         return keys
-
-    def _pair(self, instrument: str, interval: Interval) -> tuple[str, str]:
-        if interval not in self._form.intervals:
-            raise InvalidValue(
-                f"interval={interval} is none of {', '.join(self._form.names)}, which are kept"
-            )
-        return self._keys(instrument).bars[self._form.intervals.index(interval)]
 
     def _appender(self, instrument: str) -> Appender:
         appender = self._appenders.get(instrument)

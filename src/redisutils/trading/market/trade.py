@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Literal, get_args
+
+from msgspec import Raw
 
 from redisutils.trading.codec import Record
 from redisutils.trading.errors import InvalidValue
@@ -18,6 +21,9 @@ Side = Literal["", "buy", "sell"]
 _SIDES = frozenset(get_args(Side))
 
 MAX_SEQ = 2**63 - 1
+
+_LONGEST_ID = 1000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Trade(Record, frozen=True, kw_only=True):
@@ -42,7 +48,7 @@ class Trade(Record, frozen=True, kw_only=True):
     side: Side = ""
     """Who took what the other offered, where the venue says so."""
     trade_id: str = ""
-    """The venue's name for it."""
+    """The venue's name for it, at most 1000 characters."""
     left_out: tuple[str, ...] = ()
     """The intervals whose bars do not count it, since it came late and they ``drop`` such trades.
     Set when it is written."""
@@ -69,7 +75,11 @@ def checked(event: Trade | TradeBust, now: int) -> None:
     :param now: the present, ns.
     :raises InvalidValue: naming the field, its value and what would be right.
     """
+    if type(event) is not Trade and not isinstance(event, Trade | TradeBust):
+        raise InvalidValue(f"event={event!r} must be a Trade or a TradeBust")
     checked_name("instrument", event.instrument)
+    if type(event.v) is not int or event.extra != {}:
+        _check_version(event)
     moment("ts_event", event.ts_event, now)
     moment("ts_recv", event.ts_recv, now)
     _checked_seq("seq", event.seq)
@@ -90,8 +100,27 @@ def checked(event: Trade | TradeBust, now: int) -> None:
         )
     if event.side not in _SIDES:
         raise InvalidValue(f"side={event.side!r} must be 'buy', 'sell' or ''")
+    if event.trade_id:
+        _check_id(event.trade_id)
     if event.left_out:
         raise InvalidValue(f"left_out={event.left_out!r} is for the tape to say: leave it away")
+
+
+def _check_version(event: Trade | TradeBust) -> None:
+    if type(event.v) is not int:
+        raise InvalidValue(f"v={event.v!r} must be an int: leave it away")
+    extra: object = event.extra
+    if not isinstance(extra, dict) or not all(type(each) is Raw for each in extra.values()):
+        raise InvalidValue(f"extra={extra!r} must be as it was read: leave it away")
+
+
+def _check_id(value: object) -> None:
+    # Lone surrogates, as of broken UTF-8, cannot be written.
+    if not isinstance(value, str) or len(value) > _LONGEST_ID or _SURROGATE.search(value):
+        raise InvalidValue(
+            f"trade_id={value!r:.80} must be a str of at most {_LONGEST_ID} characters, none of "
+            "them a surrogate"
+        )
 
 
 def _checked_seq(name: str, value: object) -> None:
