@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from redisutils import RedisPool
-from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
+from redisutils.testing import EmbeddedServer, FaultProxy
 from redisutils.trading.errors import BookReplaced, Crossed, InvalidValue
 from redisutils.trading.market.book import BookDelta, BookSnapshot, Level
 from redisutils.trading.market.books import BookLevel, BookView, BookWriter
@@ -21,7 +21,6 @@ from redisutils.trading.market.data import MarketData
 from redisutils.trading.scripts import Scripts, load
 from redisutils.trading.times import SECOND
 
-from .clusters import cluster_pool
 from .ours import pool_at
 
 NOW = time_ns() - SECOND
@@ -298,7 +297,7 @@ async def test_a_snapshot_that_was_cancelled_is_written_with_the_next_call(
 async def test_a_server_that_has_not_heard_that_it_is_stale_is_told(
     market: MarketData, writer: BookWriter, admin: redis.Redis
 ) -> None:
-    before = admin.hgetall("ob:{ES}:m")
+    before: Any = admin.hgetall("ob:{ES}:m")
     assert await writer.apply(delta(seq=12)) == "stale"
     admin.hset("ob:{ES}:m", mapping=before)  # as where another server takes over, which was behind
     assert (await market.book("ES")).state == "fresh"
@@ -449,16 +448,3 @@ async def test_callers_keep_their_order(market: MarketData, writer: BookWriter) 
     )
     assert set(told) == {"applied"}
     await agrees(market, writer)
-
-
-@pytest.mark.asyncio(loop_factories=["uvloop"])
-async def test_in_a_cluster(cluster: EmbeddedCluster) -> None:
-    async with cluster_pool(cluster) as pool:
-        market = MarketData(pool, prefix="test:")
-        names = [f"I{number}" for number in range(20)]
-        for name in names:
-            writer = market.book_writer(name, "0.5")
-            await writer.snapshot(START)
-            assert await writer.apply(delta([("98.0", "1")], seq=11)) == "applied"
-        views = await market.books(names, levels=3)
-        assert [view.bids[2].price for view in views.values()] == [98] * 20

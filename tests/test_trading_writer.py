@@ -13,14 +13,13 @@ import redis
 
 from redisutils import Outcome, RedisPool
 from redisutils.errors import code_of, outcome_of
-from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
+from redisutils.testing import EmbeddedServer, FaultProxy
 from redisutils.trading.errors import Crossed, InvalidValue, NotWritten, ServiceClosed
 from redisutils.trading.market.data import MarketData
 from redisutils.trading.market.quotes import Quote
 from redisutils.trading.market.writer import WriteFailure
 from redisutils.trading.times import SECOND
 
-from .clusters import cluster_pool
 from .conftest import StartServer
 from .ours import our_tasks, pool_at, until
 
@@ -407,14 +406,3 @@ async def test_what_cannot_be_encoded_holds_up_nobody(pool: RedisPool) -> None:
         assert (writer.stats().written, writer.stats().lost, writer.stats().held) == (1, 1, 0)
     assert [(list(one.quotes), one.repeated) for one in failures] == [([bad], False)]
     assert isinstance(failures[0].error, TypeError)
-
-
-@pytest.mark.asyncio(loop_factories=["uvloop"])
-async def test_in_a_cluster(cluster: EmbeddedCluster) -> None:
-    async with cluster_pool(cluster) as pool:
-        market = MarketData(pool, history=1000)
-        async with market.writer(conflate=False) as writer:
-            for number in range(2000):
-                await writer.put(quote(number, f"I{number % 50}"))
-        assert await seqs(market, "I7") == list(range(7, 2000, 50))
-        assert writer.stats().written == 2000
