@@ -79,7 +79,8 @@ def test_changes_and_deletions() -> None:
         ({"prev": 10, "seq": 10}, "applied", 10),  # a sign of life
         ({"prev": 9, "seq": 10}, "old", 10),
         ({"prev": 11, "seq": 12}, "stale", 10),
-        ({"prev": 9, "seq": 11}, "stale", 10),
+        ({"prev": 9, "seq": 11}, "applied", 11),  # the snapshot is from between
+        ({"prev": 11, "seq": 3}, "old", 10),
         ({}, "applied", 11),
     ],
 )
@@ -94,6 +95,17 @@ def test_the_sequence(numbers: dict[str, int], expected: Applied, seq: int) -> N
         assert book.apply(delta(seq=11)) == "stale"
         assert book.reset(snapshot([("1", "1")], [], seq=50)) == "applied"
         assert (book.state, book.why, book.bids()) == ("good", "", [("1", "1")])
+
+
+def test_only_a_snapshot_may_be_from_between_two_linked_changes() -> None:
+    """OKX and Binance: of what came while the snapshot was asked for, the first change that counts
+    has the snapshot's number between its link and its own; then each links to the one before."""
+    book = good_book()
+    assert book.apply(delta([("97", "1")], prev=7, seq=9)) == "old"
+    assert book.apply(delta([("97", "1")], prev=9, seq=13)) == "applied"
+    assert book.apply(delta([("96", "1")], prev=13, seq=15)) == "applied"
+    assert book.apply(delta([("95", "1")], prev=14, seq=17)) == "stale"
+    assert book.why == "gap"
 
 
 def test_a_crossed_book_is_refused() -> None:

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from redisutils import RedisPool
-from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
+from redisutils.testing import EmbeddedServer, FaultProxy
 from redisutils.trading.errors import BookReplaced, Crossed, InvalidValue
 from redisutils.trading.market.book import BookDelta, BookSnapshot, Level
 from redisutils.trading.market.books import BookLevel, BookView, BookWriter
@@ -21,7 +21,6 @@ from redisutils.trading.market.data import MarketData
 from redisutils.trading.scripts import Scripts, load
 from redisutils.trading.times import SECOND
 
-from .clusters import cluster_pool
 from .ours import pool_at
 
 NOW = time_ns() - SECOND
@@ -228,6 +227,103 @@ async def test_who_puts_a_snapshot_has_the_book(
     await agrees(market, writer)
 
 
+async def test_a_sign_of_life_keeps_it_fresh(pool: RedisPool) -> None:
+    now = NOW
+    market = MarketData(pool, clock=lambda: now)
+    writer = market.book_writer("ES", "0.5")
+    await writer.snapshot(START)
+    now += 60 * SECOND
+    alive = delta(prev=10, seq=10, ts_event=now, ts_recv=now)
+    assert await writer.apply(alive) == "applied"
+    view = await market.book("ES", max_age=1)
+    assert (view.state, view.age, view.ts_recv) == ("fresh", 0.0, now)
+    await agrees(market, writer)
+
+
+async def test_who_begins_may_say_that_the_book_is_stale(
+    market: MarketData, writer: BookWriter
+) -> None:
+    """A program that was started again, and has not got its snapshot yet."""
+    other = market.book_writer("ES", "0.5", checksum=lambda book: 7)
+    assert await other.apply(delta(seq=11)) == "stale"  # it has no book to apply it to
+    await agrees(market, writer)
+    await other.stale("started")
+    view = await market.book("ES")
+    assert (view.state, view.why, view.bids, view.age) == ("stale", "started", (), None)
+    with pytest.raises(BookReplaced):
+        await writer.apply(delta(seq=11))
+    third = market.book_writer("ES", "0.5", checksum=lambda book: 7)
+    assert await third.snapshot(snapshot([("1.0", "1")], checksum=8)) == "stale"
+    view = await market.book("ES")
+    assert (view.state, view.why, view.bids) == ("stale", "checksum", ())
+    assert await third.snapshot(START) == "applied"
+    await agrees(market, third)
+
+
+async def test_who_could_not_take_the_book_takes_it_with_the_next_call(
+    clean_server: EmbeddedServer, proxy: FaultProxy, market: MarketData, writer: BookWriter
+) -> None:
+    async with pool_at(
+        clean_server, proxy, command_timeout=0.1, retry_delay_ms=5, retry_max_delay_ms=10
+    ) as far_pool:
+        proxy.refuse()
+        late = MarketData(far_pool).book_writer("ES", "0.5")
+        with pytest.raises(redis.RedisError):
+            await late.snapshot(snapshot([("5.0", "1")]))
+        proxy.restore()
+        assert await late.apply(delta([("6.0", "1")], seq=11)) == "applied"
+        await agrees(market, late)
+        with pytest.raises(BookReplaced):
+            await writer.apply(delta(seq=11))
+
+
+async def test_a_snapshot_that_was_cancelled_is_written_with_the_next_call(
+    clean_server: EmbeddedServer, proxy: FaultProxy, market: MarketData
+) -> None:
+    async with pool_at(clean_server, proxy) as far_pool:
+        writer = MarketData(far_pool).book_writer("ES", "0.5")
+        await writer.snapshot(START)
+        proxy.stall()
+        putting = asyncio.create_task(writer.snapshot(snapshot([("5.0", "1")])))
+        await asyncio.sleep(0.01)
+        putting.cancel()
+        await asyncio.wait([putting])
+        assert putting.cancelled()
+        proxy.restore()
+        assert await writer.apply(delta([("6.0", "1")], seq=11)) == "applied"
+        await agrees(market, writer)
+
+
+async def test_a_server_that_has_not_heard_that_it_is_stale_is_told(
+    market: MarketData, writer: BookWriter, admin: redis.Redis
+) -> None:
+    before: Any = admin.hgetall("ob:{ES}:m")
+    assert await writer.apply(delta(seq=12)) == "stale"
+    admin.hset("ob:{ES}:m", mapping=before)  # as where another server takes over, which was behind
+    assert (await market.book("ES")).state == "fresh"
+    assert await writer.apply(delta(seq=13)) == "stale"
+    assert (await market.book("ES")).why == "gap"
+
+
+async def test_a_book_is_never_read_half_swapped(market: MarketData, writer: BookWriter) -> None:
+    async def swap() -> None:
+        for seq in range(100, 140):
+            price = 100 + seq % 7
+            await writer.snapshot(
+                snapshot([(str(price), str(seq))], [(str(price + 1), str(seq))], seq=seq)
+            )
+
+    swapping = asyncio.create_task(swap())
+    while not swapping.done():
+        views = await asyncio.gather(*(market.book("ES") for _ in range(5)))
+        for view in views:
+            assert view.state == "fresh"
+            if view.seq >= 100:
+                assert {level.quantity for level in (*view.bids, *view.asks)} == {view.seq}
+                assert view.asks[0].price == view.bids[0].price + 1
+    await swapping
+
+
 @pytest.mark.parametrize("lost", ["all", "a delta"])
 async def test_what_the_database_has_lost_is_made_good(
     market: MarketData, writer: BookWriter, admin: redis.Redis, lost: str
@@ -352,16 +448,3 @@ async def test_callers_keep_their_order(market: MarketData, writer: BookWriter) 
     )
     assert set(told) == {"applied"}
     await agrees(market, writer)
-
-
-@pytest.mark.asyncio(loop_factories=["uvloop"])
-async def test_in_a_cluster(cluster: EmbeddedCluster) -> None:
-    async with cluster_pool(cluster) as pool:
-        market = MarketData(pool, prefix="test:")
-        names = [f"I{number}" for number in range(20)]
-        for name in names:
-            writer = market.book_writer(name, "0.5")
-            await writer.snapshot(START)
-            assert await writer.apply(delta([("98.0", "1")], seq=11)) == "applied"
-        views = await market.books(names, levels=3)
-        assert [view.bids[2].price for view in views.values()] == [98] * 20

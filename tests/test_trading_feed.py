@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator
 from time import time_ns
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import redis
 
 from redisutils import PoolClosed, RedisPool
-from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
+from redisutils.testing import EmbeddedServer, FaultProxy
 from redisutils.trading.codec import Encoding
 from redisutils.trading.errors import InvalidValue, ServiceClosed, UnreadableRecord
 from redisutils.trading.market.applying import Channels
@@ -22,7 +23,6 @@ from redisutils.trading.market.quotes import Quote
 from redisutils.trading.market.subscription import Policy, Sink, Subscription, Update
 from redisutils.trading.times import SECOND
 
-from .clusters import cluster_pool, told
 from .ours import our_tasks, pool_at, until
 
 NOW = time_ns() - SECOND
@@ -267,6 +267,84 @@ async def test_who_drops_a_subscription_has_ended_it(market: MarketData) -> None
     await until(lambda: not hub._feeds and hub._pubsub is None)
 
 
+async def test_ten_thousand_readers_of_a_thousand_instruments(market: MarketData) -> None:
+    names = [f"I{number}" for number in range(1000)]
+    await market.put_quotes([quote(1, name) for name in names])
+    readers = [market.subscribe(name) for name in names for _ in range(10)]
+    assert [await read(one, 1) for one in readers] == [[1]] * 10_000
+    await market.put_quotes([quote(2, name) for name in names])
+    assert [await read(one, 1) for one in readers] == [[2]] * 10_000
+    assert [one.gaps for one in readers] == [0] * 10_000
+    hub = market._hub
+    assert hub is not None
+    readers.clear()
+    gc.collect()
+    await until(lambda: not hub._feeds and hub._pubsub is None)
+
+
+async def test_no_update_is_missed_between_the_first_value_and_the_next(
+    market: MarketData,
+) -> None:
+    """Readers come and go while a writer writes: each hears all from where it begins."""
+
+    async def come_and_go() -> None:
+        for _ in range(40):
+            async with market.subscribe("ES", "block") as subscription:
+                found = await read(subscription, 4)
+                first = found[0] or 0
+                assert found == list(range(first, first + 4))
+                assert subscription.gaps == 0
+
+    coming = asyncio.gather(come_and_go(), come_and_go())
+    number = 0
+    while not coming.done():
+        number += 1
+        await market.put_quote(quote(number))
+    await coming
+
+
+async def test_two_event_loops(clean_server: EmbeddedServer, market: MarketData) -> None:
+    """One service for each loop; what one writes, the other hears."""
+    heard = market.subscribe("ES", "block")
+    ready = threading.Event()
+
+    async def other() -> list[int | None]:
+        async with pool_at(clean_server) as pool, MarketData(pool) as theirs:
+            subscription = theirs.subscribe("NQ", "block")
+            await theirs.put_quote(quote(1, "NQ"))
+            found = await read(subscription, 1)
+            ready.set()
+            await theirs.put_quotes([quote(number) for number in (1, 2, 3)])
+            return found + await read(subscription, 1)
+
+    theirs = asyncio.create_task(asyncio.to_thread(asyncio.run, other()))
+    await asyncio.to_thread(ready.wait)
+    await market.put_quote(quote(2, "NQ"))
+    assert await theirs == [1, 2]
+    assert await read(heard, 3) == [1, 2, 3]
+
+
+async def test_who_reads_and_writes_and_borrows_in_turns_is_not_held_up(
+    pool: RedisPool, market: MarketData
+) -> None:
+    """A full reader that blocks holds up the feed, and neither writers nor the pool."""
+    subscription = market.subscribe("ES", "block", capacity=1)
+    await market.put_quote(quote(0))
+    assert await read(subscription, 1) == [0]
+    async with market.writer(conflate=False) as writer:
+        for number in range(1, 200):
+            await writer.put(quote(number))
+        await writer.flush()
+        for number in range(1, 200):
+            assert await read(subscription, 1) == [number]
+            await writer.put(quote(number, "NQ"))
+            if number % 20 == 0:
+                await writer.flush()
+                async with pool.get() as connection:
+                    await connection.execute("PING")
+    assert subscription.gaps == 0
+
+
 async def test_blocking_loses_nothing(market: MarketData) -> None:
     slow = market.subscribe("ES", "block", capacity=10)
     newest = market.subscribe("ES")
@@ -354,15 +432,24 @@ async def test_what_is_not_ours(
     await market.put_quote(quote(1))
     subscription = market.subscribe("ES", "block")
     assert await read(subscription, 1) == [1]
-    for spoilt in (b"", b"hello", b"1:2 []", b"1:2 {}", b"x:y [1]", b"\xff"):
+    for spoilt in (b"", b"hello", b"1:2 []", b"1:2 {}", b"x:y [1]", b"\xff", b"1:2 " + b"[" * 9999):
         admin.spublish("md:{ES}:q", spoilt)
     await market.put_quote(quote(2))
     update = await next_update(subscription)
     assert (update.value, update.gap, update.missed) == (quote(2), True, None)
-    assert caplog.text.count("a message on md:{ES}:q is none of ours") == 6
+    assert caplog.text.count("a message on md:{ES}:q is none of ours") == 7
     admin.hset("md:{NQ}:q", mapping={"v": "7", "n": 1, "e": 1})
     with pytest.raises(UnreadableRecord, match=r"md:\{NQ\}:q"):
         await read(market.subscribe("NQ"), 1)
+    nested = '{"mood":' + "[" * 9999 + "]" * 9999 + "}"
+    good = f'{{"instrument":"ZN","ts_event":{NOW},"ts_recv":{NOW}}}'
+    for value, number in ((nested, "1"), (good, ""), (good, "one")):
+        admin.hset("md:{ZN}:q", mapping={"v": value, "e": 1})
+        if number:
+            admin.hset("md:{ZN}:q", "n", number)
+        with pytest.raises(UnreadableRecord, match=r"md:\{ZN\}:q"):
+            await read(market.subscribe("ZN"), 1)
+        admin.delete("md:{ZN}:q")
     admin.set("md:{YM}:q", "7")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         await read(market.subscribe("YM"), 1)
@@ -421,26 +508,3 @@ async def test_one_reader_at_a_time(market: MarketData) -> None:
     await market.put_quote(quote(1))
     assert await first == [1]
     assert "ES conflate open: 0 pending" in repr(subscription)
-
-
-@pytest.mark.asyncio(loop_factories=["uvloop"])
-async def test_in_a_cluster(cluster: EmbeddedCluster) -> None:
-    async with cluster_pool(cluster) as pool, MarketData(pool) as market:
-        names = [f"I{number}" for number in range(30)]
-        subscriptions = [market.subscribe(name, "block") for name in names]
-        await market.put_quotes([quote(1, name) for name in names])
-        assert [await read(one, 1) for one in subscriptions] == [[1]] * 30
-        await market.put_quotes([quote(number, name) for name in names for number in (2, 3)])
-        assert [await read(one, 2) for one in subscriptions] == [[2, 3]] * 30
-        assert [one.gaps for one in subscriptions] == [0] * 30
-        for node in cluster.nodes:
-            told(node, "CLIENT", "KILL", "TYPE", "pubsub")
-        await market.put_quotes([quote(number, name) for name in names for number in (4, 5, 6)])
-        for one in subscriptions:
-            heard = 0
-            async with asyncio.timeout(5):
-                async for update in one.updates():
-                    heard += 1
-                    if update.value.seq == 6:
-                        break
-            assert heard + one.missed == 3

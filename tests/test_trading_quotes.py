@@ -15,7 +15,7 @@ import redis
 
 from redisutils import Outcome, RedisPool
 from redisutils.errors import outcome_of
-from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
+from redisutils.testing import EmbeddedServer, FaultProxy
 from redisutils.trading.codec import Encoding
 from redisutils.trading.errors import (
     Crossed,
@@ -28,7 +28,6 @@ from redisutils.trading.market.data import MarketData
 from redisutils.trading.market.quotes import Quote
 from redisutils.trading.times import SECOND
 
-from .clusters import cluster_pool
 from .ours import pool_at
 
 NOW = time_ns()
@@ -320,18 +319,3 @@ async def test_a_server_that_forgets_its_scripts(market: MarketData, admin: redi
     assert await market.put_quote(quote())
     admin.script_flush()
     assert await market.put_quote(quote(ts=1))
-
-
-# -- a cluster -----------------------------------------------------------------------------------
-
-
-@pytest.mark.asyncio(loop_factories=["uvloop"])
-async def test_in_a_cluster_each_slot_has_its_call(cluster: EmbeddedCluster) -> None:
-    async with cluster_pool(cluster) as pool:
-        market = MarketData(pool, history=100)
-        names = [f"I{number}" for number in range(50)]
-        assert all(await market.put_quotes([quote(name) for name in names]))
-        found = await market.quotes(names)
-        assert all(found[name].fresh for name in names)
-        assert (await market.quote("I7")).value == quote("I7")
-        assert [one async for one in market.quote_history("I7")] == [quote("I7")]

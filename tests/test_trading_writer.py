@@ -7,20 +7,21 @@ from collections.abc import AsyncIterator
 from time import time_ns
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
 from redisutils import Outcome, RedisPool
-from redisutils.errors import outcome_of
-from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
+from redisutils.errors import code_of, outcome_of
+from redisutils.testing import EmbeddedServer, FaultProxy
 from redisutils.trading.errors import Crossed, InvalidValue, NotWritten, ServiceClosed
 from redisutils.trading.market.data import MarketData
 from redisutils.trading.market.quotes import Quote
 from redisutils.trading.market.writer import WriteFailure
 from redisutils.trading.times import SECOND
 
-from .clusters import cluster_pool
-from .ours import pool_at, until
+from .conftest import StartServer
+from .ours import our_tasks, pool_at, until
 
 NOW = time_ns() - SECOND
 
@@ -254,12 +255,154 @@ async def test_what_could_not_be_written_is_counted(far_pool: RedisPool, proxy: 
         await flushing
 
 
-@pytest.mark.asyncio(loop_factories=["uvloop"])
-async def test_in_a_cluster(cluster: EmbeddedCluster) -> None:
-    async with cluster_pool(cluster) as pool:
+@pytest.mark.parametrize("refusal", ["OOM", "NOREPLICAS"])
+@pytest.mark.parametrize("history", [0, 1000])
+async def test_a_refusal_that_passes_loses_nothing(
+    pool: RedisPool, admin: redis.Redis, refusal: str, history: int
+) -> None:
+    setting, value = {
+        "OOM": ("maxmemory", "1"),
+        "NOREPLICAS": ("min-replicas-to-write", "1"),
+    }[refusal]
+    failures: list[WriteFailure] = []
+    market = MarketData(pool, history=history)
+    async with market.writer(on_failure=failures.append) as writer:
+        await writer.put(quote(0))
+        await writer.flush()
+        admin.config_set(setting, value)
+        try:
+            await writer.put(quote(1))
+            await writer.put(quote(1, "NQ"))
+            await until(lambda: failures)
+        finally:
+            admin.config_set(setting, "0")
+        await writer.flush()
+        assert (writer.stats().written, writer.stats().lost) == (3, 0)
+    assert all(failure.repeated for failure in failures)
+    assert {code_of(failure.error) for failure in failures} == {refusal}
+    assert (await market.quote("ES")).value == quote(1)
+    if history:
+        assert await seqs(market) == [0, 1]
+
+
+async def test_a_server_that_is_killed_and_comes_back(start_server: StartServer) -> None:
+    server = await start_server()
+    async with pool_at(server, retry_delay_ms=5, retry_max_delay_ms=20) as pool:
         market = MarketData(pool, history=1000)
+        async with market.writer() as writer:
+            await writer.put(quote(0))
+            await writer.flush()
+            await server.kill()
+            for number in range(1, 300):
+                await writer.put(quote(number))
+            await until(lambda: writer.stats().failures)
+            await server.start()
+        stats = writer.stats()
+        assert (stats.written + stats.late, stats.lost, stats.held) == (300, 0, 0)
+        assert (await market.quote("ES")).value == quote(299)
+        assert await seqs(market) == list(range(1, 300))  # what it had, it has lost
+
+
+async def test_what_comes_after_a_call_in_doubt_waits_for_it(
+    clean_server: EmbeddedServer, proxy: FaultProxy, pool: RedisPool
+) -> None:
+    async with pool_at(
+        clean_server, proxy, max_retries=0, retry_delay_ms=400, retry_max_delay_ms=400
+    ) as far_pool:
+        market = MarketData(far_pool, history=100_000)
         async with market.writer(conflate=False) as writer:
-            for number in range(2000):
-                await writer.put(quote(number, f"I{number % 50}"))
-        assert await seqs(market, "I7") == list(range(7, 2000, 50))
-        assert writer.stats().written == 2000
+            await writer.put(quote(0))
+            await writer.flush()
+            proxy.swallow_replies(1, lambda request: b"EVALSHA" in request, then="reset")
+            await writer.put(quote(1))
+            await until(lambda: writer.stats().failures)
+            for number in range(2, 6000):
+                await writer.put(quote(number))
+        assert await seqs(market) == list(range(6000))
+
+
+async def test_several_writers_of_one_instrument(pool: RedisPool) -> None:
+    market = MarketData(pool, history=10_000)
+    writers = [market.writer() for _ in range(3)]
+    for number in range(900):
+        await writers[number % 3].put(quote(number))
+    for writer in writers:
+        await writer.aclose()
+    assert (await market.quote("ES")).value == quote(899)
+    assert sorted(one or 0 for one in await seqs(market)) == list(range(900))
+    stats = [writer.stats() for writer in writers]
+    assert sum(one.written + one.late for one in stats) == 900
+
+
+async def test_who_is_cancelled_while_waiting_has_put_nothing(
+    far_pool: RedisPool, proxy: FaultProxy
+) -> None:
+    market = MarketData(far_pool, history=1000)
+    async with market.writer(capacity=2) as writer:
+        await writer.put(quote(0))
+        await writer.flush()
+        proxy.stall()
+        await writer.put(quote(1))
+        await writer.put(quote(2))
+        putting = asyncio.create_task(writer.put(quote(3)))
+        flushing = asyncio.create_task(writer.flush())
+        await asyncio.sleep(0)
+        for task in (putting, flushing):
+            task.cancel()
+        await asyncio.wait([putting, flushing])
+        assert (putting.cancelled(), flushing.cancelled()) == (True, True)
+        proxy.restore()
+        await writer.put(quote(4))
+    assert await seqs(market) == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize("conflate", [True, False])
+async def test_closing_while_the_server_is_away_ends(
+    far_pool: RedisPool, proxy: FaultProxy, conflate: bool
+) -> None:
+    market = MarketData(far_pool)
+    writer = market.writer(conflate=conflate)
+    proxy.refuse()
+    proxy.reset()
+    for name in "ABC":
+        await writer.put(quote(1, name))
+    await until(lambda: writer.stats().failures)
+    flushing = asyncio.create_task(writer.flush())
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        with pytest.raises(NotWritten):
+            await writer.aclose(timeout=0.05)
+        with pytest.raises(NotWritten, match="3 quotes left"):
+            await flushing
+        with pytest.raises(NotWritten, match="3 quotes left"):
+            await writer.flush()
+    assert writer.stats().held == 3
+
+
+async def test_closing_may_be_cancelled(far_pool: RedisPool, proxy: FaultProxy) -> None:
+    market = MarketData(far_pool)
+    await market.put_quote(quote(0))
+    before = our_tasks()
+    writer = market.writer()
+    proxy.stall()
+    await writer.put(quote(1))
+    closing = asyncio.create_task(writer.aclose())
+    await asyncio.sleep(0.01)
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    assert our_tasks() == before
+
+
+async def test_what_cannot_be_encoded_holds_up_nobody(pool: RedisPool) -> None:
+    failures: list[WriteFailure] = []
+    market = MarketData(pool)
+    bad = msgspec.structs.replace(quote(1), extra={"mood": object()})
+    async with market.writer(on_failure=failures.append) as writer:
+        await writer.put(bad)
+        await until(lambda: failures)
+        await writer.put(quote(2))
+        await writer.flush()
+        assert (writer.stats().written, writer.stats().lost, writer.stats().held) == (1, 1, 0)
+    assert [(list(one.quotes), one.repeated) for one in failures] == [([bad], False)]
+    assert isinstance(failures[0].error, TypeError)

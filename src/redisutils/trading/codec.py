@@ -77,7 +77,7 @@ class Codec(Generic[R]):
             return self._decode(text)
         except msgspec.ValidationError:
             return self._decode_newer(text, where)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise self._unreadable(where, error) from error
 
     def _decode_newer(self, text: bytes, where: str) -> R:
@@ -86,7 +86,7 @@ class Codec(Generic[R]):
             found = self._decode_fields(text)
             extra = {name: found.pop(name) for name in found.keys() - self._fields}
             record = self._decode(self._encode(found))
-        except msgspec.DecodeError as error:  # of which ValidationError is one
+        except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is of the former
             raise self._unreadable(where, error) from error
         return msgspec.structs.replace(record, extra=extra)
 

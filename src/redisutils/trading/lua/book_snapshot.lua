@@ -1,13 +1,13 @@
 -- A whole order book takes the place of what was there.
 --
 -- The book is two hashes, price to quantity as the venue writes them; two sorted sets of the same
--- prices, by whole ticks; and a hash m: o "<writer>:<number>" of the last snapshot, e its count, n the sequence
--- of the last change, s good or stale, w why it is stale, t and r when that change came to be and
--- was received (ns), k the tick.
+-- prices, by whole ticks; and a hash m: o "<writer>:<number>" of the last snapshot, e its count, n
+-- the sequence of the last change, s good or stale, w why it is stale, t and r when that change came
+-- to be and was received (ns), k the tick.
 --
 -- KEYS  m, bids, asks, bids by ticks, asks by ticks
 -- ARGV  1 o, new for each snapshot  2 n  3 t  4 r  5 ttl, ms  6 k  7 whose book may
---       be replaced, a writer, or empty: anybody's  8 how many bids
+--       be replaced, a writer, or empty: anybody's  8 empty, or why it is stale  9 how many bids
 --       then of each bid, and of each ask: ticks, price, quantity
 -- Reply: e, or 0: it is another writer's. A repeated run changes nothing.
 -- O(levels * log(levels))
@@ -38,11 +38,11 @@ local function fill(prices, index, from, to)
   end
 end
 
-local last_bid = 8 + 3 * tonumber(ARGV[8])
-fill(KEYS[2], KEYS[4], 9, last_bid)
+local last_bid = 9 + 3 * tonumber(ARGV[9])
+fill(KEYS[2], KEYS[4], 10, last_bid)
 fill(KEYS[3], KEYS[5], last_bid + 1, #ARGV)
-redis.call('HSET', m, 'o', ARGV[1], 'e', epoch, 'n', ARGV[2], 's', 'good', 'w', '',
-  't', ARGV[3], 'r', ARGV[4], 'k', ARGV[6])
+redis.call('HSET', m, 'o', ARGV[1], 'e', epoch, 'n', ARGV[2], 's', ARGV[8] == '' and 'good' or 'stale',
+  'w', ARGV[8], 't', ARGV[3], 'r', ARGV[4], 'k', ARGV[6])
 for i = 1, 5 do
   redis.call('PEXPIRE', KEYS[i], ARGV[5])
 end

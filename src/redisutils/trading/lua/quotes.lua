@@ -14,8 +14,10 @@
 --       then of each instrument: how many quotes, and of each its order and its record
 -- A message goes to the channel that is named as the hash: "<e>:<n> <array>", n of the array's last.
 -- Reply: of each instrument one digit for each quote, 1 it was newer, 0 it was not, 2 it is there
---        already; or an error's text, and nothing was changed but history.
--- O(quotes); a repeated run also looks at the last 1,000 entries of each stream.
+--        already; or what is wrong with its keys, and nothing was changed but history. An error of
+--        any other kind is the reply as a whole, and nothing was changed.
+-- O(quotes); a repeated run also looks at the last 4,000 entries of each stream, unless it finds
+-- sooner what it looks for.
 
 local ttl, publish, kept, stream_ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local all, open, comma, close = ARGV[5] == 'all', ARGV[6], ARGV[7], ARGV[8]
@@ -28,26 +30,47 @@ local function array(records)
   return open .. table.concat(records, comma) .. close
 end
 
-local function entered(stream, count)
-  local found = {}
-  local entries = redis.pcall('XREVRANGE', stream, '+', '-', 'COUNT', count + 1000)
-  for _, entry in ipairs(entries) do
-    found[entry[2][2]] = true
+-- Which of the records the stream has.
+local function entered(stream, from, count)
+  local missing, found = {}, {}
+  for at = from, from + 2 * (count - 1), 2 do
+    missing[ARGV[at + 1]] = true
+  end
+  local last, left = '+', count + 4000
+  while next(missing) and left > 0 do
+    local entries = redis.pcall('XREVRANGE', stream, last, '-', 'COUNT', 200)
+    if entries.err or #entries == 0 then
+      break
+    end
+    for _, entry in ipairs(entries) do
+      local record = entry[2][2]
+      if missing[record] then
+        missing[record], found[record] = nil, true
+      end
+    end
+    last, left = '(' .. entries[#entries][1], left - #entries
   end
   return found
 end
 
 local function record_all(stream, from, count)
-  local had = again and entered(stream, count) or {}
+  local had = again and entered(stream, from, count) or {}
   for at = from, from + 2 * (count - 1), 2 do
     if not had[ARGV[at + 1]] then
       local reply = redis.pcall('XADD', stream, 'MAXLEN', '~', kept, '*', 'r', ARGV[at + 1])
       if reply.err then
-        return reply.err
+        return reply
       end
     end
   end
   redis.call('PEXPIRE', stream, stream_ttl)
+end
+
+-- Whether an error concerns the keys that were written to. Others, like READONLY and OOM, concern
+-- all: a server that gives one refuses the first write of a run already.
+local function of_key(refusal)
+  local code = string.match(refusal.err, '^%-?(%u+)')
+  return code == 'WRONGTYPE' or code == 'ERR'
 end
 
 local function apply(key, from, count, state)
@@ -87,11 +110,14 @@ local out, at = {}, 10
 for i = 1, #KEYS, history and 2 or 1 do
   local count = tonumber(ARGV[at])
   local state = redis.pcall('HMGET', KEYS[i], 'k', 'n', 'e')
-  local problem = state.err
-  if history and not problem then
-    problem = record_all(KEYS[i + 1], at + 1, count)
+  local refusal = state.err and state
+  if history and not refusal then
+    refusal = record_all(KEYS[i + 1], at + 1, count)
   end
-  out[#out + 1] = problem or apply(KEYS[i], at + 1, count, state)
+  if refusal and not of_key(refusal) then
+    return refusal
+  end
+  out[#out + 1] = refusal and refusal.err or apply(KEYS[i], at + 1, count, state)
   at = at + 1 + 2 * count
 end
 return out

@@ -68,7 +68,8 @@ class BookDelta(msgspec.Struct, frozen=True, kw_only=True):
 
     Venues number their changes in three ways: one by one (give ``seq``); as a range (``first`` to
     ``seq``); with a link to the change before (``prev``, and ``seq``). Some do not: give none, and
-    let checksums tell.
+    let checksums tell. The first change after a snapshot may begin before it: quantities are what
+    there is, and not what was added, so to make a change twice does no harm.
     """
 
     bids: Sequence[Level] = ()
@@ -143,6 +144,7 @@ class Book:
         """Why it is stale: gap, crossed, checksum, or what :meth:`spoil` was told."""
         self.seq = 0
         self.ts_event = self.ts_recv = 0
+        self._linked = False  # whether the last change is what the next one links to
 
     def __repr__(self) -> str:
         state = f"{self.state} ({self.why})" if self.why else self.state
@@ -199,7 +201,7 @@ class Book:
             raise Crossed(_crossed("snapshot", bids, asks))
         self._bids, self._asks = bids, asks
         self.state, self.why = "good", ""
-        self.seq = snapshot.seq
+        self.seq, self._linked = snapshot.seq, False
         self.ts_event, self.ts_recv = snapshot.ts_event, snapshot.ts_recv
         self._cut(None)
         return self._verified(snapshot.checksum)
@@ -237,6 +239,7 @@ class Book:
             raise Crossed(_crossed("change", bids, asks))
         self._cut(made)
         self.seq = self.seq + 1 if delta.seq is None else delta.seq
+        self._linked = True
         self.ts_event, self.ts_recv = delta.ts_event, delta.ts_recv
         if changed is not None:
             changed.update(made)
@@ -251,8 +254,11 @@ class Book:
         if delta.seq is None:
             return True
         if delta.prev is not None:
-            # One venue at least begins to count anew, and links that change as any other.
-            if delta.prev == self.seq:
+            # One venue at least begins to count anew, and links that change as any other. A
+            # snapshot that was asked for apart has any number: the change that it is from the
+            # midst of follows. https://www.okx.com/docs-v5/en/ ("How to manage a local order book
+            # correctly"), https://developers.binance.com/docs/derivatives/usds-margined-futures
+            if delta.prev == self.seq or (not self._linked and delta.prev < self.seq < delta.seq):
                 return True
         elif (delta.seq if delta.first is None else delta.first) <= self.seq + 1 <= delta.seq:
             return True

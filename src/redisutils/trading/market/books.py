@@ -54,7 +54,7 @@ class BookView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     epoch: int = 0
     """Counts its snapshots."""
     age: float | None = None
-    """Seconds since the ``ts_event`` of its last change."""
+    """Seconds since the ``ts_event`` of its last change; None if there was none."""
     ts_event: int = 0
     ts_recv: int = 0
 
@@ -98,9 +98,10 @@ class BookReader:
         if found is None:
             return BookView(state="absent")
         state, why, seq, epoch, ts_event, ts_recv, *sides = found
-        age = max(0.0, (self._clock() - int(ts_event)) / 1e9)
+        known_at = int(ts_event)
+        age = max(0.0, (self._clock() - known_at) / 1e9) if known_at else None
         good = state == b"good"
-        old = good and max_age is not None and age > max_age
+        old = good and max_age is not None and age is not None and age > max_age
         return BookView(
             state="fresh" if good and not old else "stale",
             why="age" if old else why.decode(),
@@ -109,7 +110,7 @@ class BookReader:
             seq=int(seq),
             epoch=int(epoch),
             age=age,
-            ts_event=int(ts_event),
+            ts_event=known_at,
             ts_recv=int(ts_recv),
         )
 
@@ -146,9 +147,10 @@ class BookWriter:
         self._name = token_hex(8)
         self._snapshots = 0
         self._token = ""  # of the last snapshot that we have tried to write
-        self._written = 0  # the sequence that the database has, unless it is behind
+        self._written = (0, 0, 0)  # up to where the database has it, unless it is behind
         self._behind = True
-        self._replaced = self._said_stale = False
+        self._taking = True  # whether it is still to be made ours, whosever it is
+        self._replaced = False
         self._turn = asyncio.Lock()
         self.book: Final = book
 
@@ -171,11 +173,8 @@ class BookWriter:
         self._check(snapshot)
         async with self._turn:
             told = self.book.reset(snapshot)
-            self._behind, self._replaced = True, False
-            if self.book.state == "good":
-                await self._write_all(owner="")
-            else:
-                await self._write_stale()
+            self._behind, self._taking, self._replaced = True, True, False
+            await self._write_all()
             return told
 
     async def apply(self, *deltas: BookDelta) -> Applied:
@@ -207,7 +206,11 @@ class BookWriter:
     async def stale(self, why: str) -> None:
         """Show the book no more until the next snapshot: its feed was lost, say.
 
+        Before our first snapshot it takes the book, as that does: a program that was started again
+        need not leave what it wrote before on show until it has another.
+
         :param why: a few words for those who read it.
+        :raises InvalidValue: they are none, or more than 64 characters.
         :raises BookReplaced: another writer has put a snapshot since ours.
         """
         if not why or not why.isprintable() or len(why) > 64:
@@ -216,8 +219,7 @@ class BookWriter:
             if self._replaced:
                 raise self._was_replaced()
             self.book.spoil(why)
-            self._said_stale = False
-            await self._write_stale()
+            await self._write({})
 
     def _check(self, given: BookSnapshot | BookDelta) -> None:
         now = self._clock()
@@ -227,22 +229,19 @@ class BookWriter:
     async def _write(self, changed: dict[tuple[bool, int], Change]) -> None:
         """Let the database have what the book here is."""
         book = self.book
-        if book.state != "good":
-            await self._write_stale()
-        elif self._behind:
-            await self._write_all(owner=self._name)
-        elif changed or book.seq != self._written:
+        if book.state == "empty":
+            return
+        if self._behind:
+            await self._write_all()
+        elif book.state == "stale":
+            await self._run_delta(())  # each time: the server may be one that has not heard of it
+        elif changed or _reached(book) != self._written:
             self._behind = True  # until we know better
             words = [word for change in changed.values() for word in _words(change)]
             if await self._run_delta(words):
-                self._behind, self._written = False, book.seq
+                self._behind, self._written = False, _reached(book)
             else:  # the database has lost a part of it
-                await self._write_all(owner=self._name)
-
-    async def _write_stale(self) -> None:
-        if self._token and not self._said_stale:
-            await self._run_delta(())
-            self._said_stale = True
+                await self._write_all()
 
     async def _run_delta(self, words: Sequence[Any]) -> bool:
         """Whether the database has followed.
@@ -250,7 +249,7 @@ class BookWriter:
         :raises BookReplaced: it is another's.
         """
         book = self.book
-        head = (self._token, self._written, book.seq, book.ts_event, book.ts_recv, self._ttl)
+        head = (self._token, self._written[0], *_reached(book), self._ttl)
         told = await self._scripts.run(
             load("book_delta"), self._known.book, (*head, book.why, *words)
         )
@@ -258,31 +257,30 @@ class BookWriter:
             raise self._was_replaced()
         return bool(told == b"good")
 
-    async def _write_all(self, owner: str) -> None:
+    async def _write_all(self) -> None:
         """Write the book as it is.
 
-        :param owner: whose book may be replaced; anybody's if empty.
-        :raises BookReplaced: it is another's.
+        :raises BookReplaced: it is another's, and we had it before.
         """
         book = self.book
         self._snapshots += 1
         self._token = f"{self._name}:{self._snapshots}"
-        changes = book.changes()
+        changes = book.changes() if book.state == "good" else []
+        reached = _reached(book)
         arguments: list[Any] = [
             self._token,
-            book.seq,
-            book.ts_event,
-            book.ts_recv,
+            *reached,
             self._ttl,
             f"{book.tick:f}",
-            owner,
+            "" if self._taking else self._name,
+            book.why,
             sum(change.bid for change in changes),
         ]
         for change in changes:
             arguments += change[1:]
         if not await self._scripts.run(load("book_snapshot"), self._known.book, arguments):
             raise self._was_replaced()
-        self._behind, self._said_stale, self._written = False, False, book.seq
+        self._behind, self._taking, self._written = False, False, reached
 
     def _was_replaced(self) -> BookReplaced:
         self._replaced = True
@@ -290,6 +288,10 @@ class BookWriter:
             f"another writer has put a snapshot of {self._known.name}: put one of ours to take the "
             "book back, or stop"
         )
+
+
+def _reached(book: Book) -> tuple[int, int, int]:
+    return book.seq, book.ts_event, book.ts_recv
 
 
 def _words(change: Change) -> tuple[Any, ...]:

@@ -26,6 +26,9 @@ def kraken(book: Book) -> int:
 
 def okx(book: Book) -> int:
     """OKX's, of 25 levels: bid, offer, bid, offer, with colons between, as a signed number.
+
+    Its JSON channels have sent 0 in the place of it since June 2026: leave ``checksum`` out there
+    and give ``prev``, the venue's ``prevSeqId``.
     https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-order-book-channel"""
     parts = [
         text

@@ -1,14 +1,16 @@
 """The subscriptions of one process: each instrument is subscribed to once, however many read it.
 
-Two tasks: one asks for what is wanted and is not there yet, the other reads what comes. All is on
-one connection (in a cluster one to each node), which is made when the first wants something, made
-again when it is lost, and given back when nobody wants anything.
+One task sees to it that what is wanted is asked for, another reads what comes. All is on one
+connection (in a cluster one to each node), which is made when the first wants something, made again
+when it is lost, and given back when nobody wants anything. What is asked of one node waits for no
+other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +22,7 @@ from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import pack
 from redisutils.errors import Outcome, PoolClosed, code_of, outcome_of
 from redisutils.retry import LONGEST_PAUSE, TRANSIENT
+from redisutils.topology.cluster.cluster import Cluster
 from redisutils.trading.codec import Codec, Encoding
 from redisutils.trading.errors import InvalidValue, ServiceClosed, UnreadableRecord
 from redisutils.trading.market.feed import Feed, Message, State
@@ -71,6 +74,7 @@ class Hub:
         self._pubsub: PubSub | None = None
         self._asking: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._requests: set[asyncio.Task[None]] = set()
         self._states: dict[bytes, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -121,7 +125,7 @@ class Hub:
         self._closed = True
         self._end(None)
         tasks = [task for task in (self._asking, self._reading) if task is not None]
-        tasks += self._states.values()
+        tasks += [*self._requests, *self._states.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -159,7 +163,7 @@ class Hub:
                 await asyncio.sleep(min(self._backoff.delay(failures), LONGEST_PAUSE))
 
     async def _settle(self) -> None:
-        """Subscribe to what is missing, unsubscribe from what nobody wants."""
+        """Ask for what is missing, unsubscribe from what nobody wants."""
         wanted = self._feeds.keys()
         if not wanted:
             await self._hang_up()
@@ -169,26 +173,54 @@ class Hub:
         if self._reading is not None and not self.connected:
             return  # whoever reads makes another, and what it confirms sets the wish again
         pubsub = self._pubsub
+        await pubsub.connect()  # type: ignore[no-untyped-call]  # redis-py's
         if surplus := self._asked - wanted:
             self._asked -= surplus
             await (pubsub.sunsubscribe if self._sharded else pubsub.unsubscribe)(*surplus)
-        if missing := wanted - self._asked:
-            self._asked |= missing
-            try:
-                await (pubsub.ssubscribe if self._sharded else pubsub.subscribe)(*missing)
-            except BaseException:  # cancelled, too: what may not have been asked is asked again
-                self._asked -= missing
-                raise
+        for channels in self._by_node(wanted - self._asked):
+            self._asked.update(channels)
+            request = self._loop.create_task(self._request(pubsub, channels))
+            self._requests.add(request)
+            request.add_done_callback(self._requests.discard)
         if self._reading is None:
             self._reading = self._loop.create_task(self._read(pubsub))
+
+    def _by_node(self, channels: Iterable[bytes]) -> Collection[list[bytes]]:
+        """Channels that one node has; all, if there is but one, or each has all."""
+        server = self._pool.server
+        owners = server.owners if self._sharded and isinstance(server, Cluster) else None
+        groups: dict[object, list[bytes]] = {}
+        for channel in channels:
+            owner = None if owners is None else owners[self._feeds[channel][1].slot]
+            groups.setdefault(owner, []).append(channel)
+        return groups.values()
+
+    async def _request(self, pubsub: PubSub, channels: Collection[bytes]) -> None:
+        """Subscribe to these; if that fails, later again."""
+        try:
+            await (pubsub.ssubscribe if self._sharded else pubsub.subscribe)(*channels)
+        except RedisError as error:
+            if _may_pass(error):
+                await asyncio.sleep(min(self._backoff.delay(1), LONGEST_PAUSE))
+            else:
+                logger.error("live quotes end: %s", error)
+                self._end(error)
+            self._asked.difference_update(channels)
+            self._wish.set()
+        else:
+            if not self._feeds.keys() >= set(channels):  # they were left while we asked
+                self._asked.update(channels)
+                self._wish.set()
 
     async def _hang_up(self) -> None:
         pubsub, self._pubsub = self._pubsub, None
         reading, self._reading = self._reading, None
         self._asked.clear()
-        if reading is not None:
-            reading.cancel()
-            await asyncio.wait([reading])
+        ending = [*self._requests] if reading is None else [*self._requests, reading]
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
         if pubsub is not None:
             await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's
 
@@ -200,13 +232,20 @@ class Hub:
             try:
                 raw: Any = await pubsub.parse_response(block=True)
             except RedisError as error:
-                for feed, _ in self._feeds.values():
-                    feed.lost()
                 if not _may_pass(error):
                     logger.error("live quotes end: %s", error)
                     self._end(error)
                     self._wish.set()
                     return
+                if self.connected:
+                    # A node of a cluster is away. What it has is confirmed again when it is back;
+                    # of what the others have, the states tell that nothing was missed.
+                    for channel in self._asked & self._feeds.keys():
+                        self._confirmed(channel)
+                    await asyncio.sleep(0)
+                    continue
+                for feed, _ in self._feeds.values():
+                    feed.lost()
                 failures += 1
                 await asyncio.sleep(min(self._backoff.delay(failures), LONGEST_PAUSE))
                 continue
@@ -233,7 +272,7 @@ class Hub:
         self._heard[channel] = self._loop.time()
         try:
             feed.heard(self._message(data, known))
-        except (UnreadableRecord, ValueError) as error:
+        except (UnreadableRecord, ValueError, RecursionError) as error:
             logger.warning("a message on %s is none of ours: %s", known.quote, error)
             feed.spoiled()
 
@@ -288,7 +327,12 @@ class Hub:
         value, number, epoch = await self._lane.submit(payload, False, self._timeout)
         if value is None:
             return None
-        return State(int(epoch), int(number), self._codec.decode(value, known.quote))
+        quote = self._codec.decode(value, known.quote)
+        if number is None or epoch is None or not (number.isdigit() and epoch.isdigit()):
+            raise UnreadableRecord(
+                f"no count of ours under {known.quote}: n={number!r}, e={epoch!r} must be numbers"
+            )
+        return State(int(epoch), int(number), quote)
 
 
 def _may_pass(error: RedisError) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final, Literal, Self, get_args
 
 import msgspec
@@ -46,6 +46,7 @@ class Sink:
         "_drops",
         "_error",
         "_items",
+        "_loop",
         "_room",
         "_waiter",
         "begun",
@@ -68,6 +69,8 @@ class Sink:
         self._drops = policy == "drop"
         self._capacity = 1 if self._conflates else capacity
         self._items: deque[Update] = deque()
+        # Asked for once: where Python looks whether the process has forked, that is a system call.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
@@ -139,7 +142,7 @@ class Sink:
         """Wait until it is not full."""
         while self.full:
             if self._room is None or self._room.done():
-                self._room = asyncio.get_running_loop().create_future()
+                self._room = self._future()
             await self._room
 
     def end(self, error: BaseException | None = None) -> None:
@@ -158,19 +161,36 @@ class Sink:
 
         :raises StopAsyncIteration: there will be none.
         """
-        items = self._items
-        while not items:
-            if self.closed:
-                if self._error is not None:
-                    raise self._error
-                raise StopAsyncIteration
-            if self._waiter is not None and not self._waiter.done():
-                raise RuntimeError("a subscription is read by one task at a time: make another")
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        update = items.popleft()
+        while not self._items:
+            await self._more()
+        return self._take()
+
+    async def value(self) -> Quote:
+        """Of the next one the quote. Raises as :meth:`next` does."""
+        while not self._items:
+            await self._more()
+        return self._take().value
+
+    def _more(self) -> asyncio.Future[None]:
+        """Done when there is something to look at."""
+        if self.closed:
+            if self._error is not None:
+                raise self._error
+            raise StopAsyncIteration
+        if self._waiter is not None and not self._waiter.done():
+            raise RuntimeError("a subscription is read by one task at a time: make another")
+        self._waiter = self._future()
+        return self._waiter
+
+    def _future(self) -> asyncio.Future[None]:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.create_future()
+
+    def _take(self) -> Update:
+        update = self._items.popleft()
         room = self._room
-        if room is not None and len(items) < self._capacity and not room.done():
+        if room is not None and len(self._items) < self._capacity and not room.done():
             room.set_result(None)
         return update
 
@@ -242,8 +262,8 @@ class Subscription:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Quote:
-        return (await self._sink.next()).value
+    def __anext__(self) -> Coroutine[Any, Any, Quote]:
+        return self._sink.value()
 
     async def updates(self) -> AsyncIterator[Update]:
         """The same, each with its number and what was missed before it."""

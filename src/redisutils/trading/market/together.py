@@ -69,18 +69,19 @@ class Together:
                 groups.setdefault(quote.instrument, []).append(quote)
                 places.setdefault(quote.instrument, []).append((caller, place))
         answers = [[False] * len(quotes) for quotes, _ in waiting]
-        errors: dict[int, BaseException] = {}
+        errors: dict[int, Exception] = {}
         calls = list(self._applier.calls(groups))
-        ran = await asyncio.gather(
-            *(self._applier.run(call, each=True) for call in calls), return_exceptions=True
-        )
+        if len(calls) == 1:  # as most are: without a task of its own
+            ran = [await self._result(calls[0])]
+        else:
+            ran = await asyncio.gather(*map(self._result, calls))
         at = dict.fromkeys(groups, 0)
         for call, results in zip(calls, ran, strict=True):
             for (name, quotes), result in zip(call, _each(call, results), strict=True):
                 mine = places[name][at[name] : at[name] + len(quotes)]
                 at[name] += len(quotes)
                 for index, (caller, place) in enumerate(mine):
-                    if isinstance(result, BaseException):
+                    if isinstance(result, Exception):
                         errors.setdefault(caller, result)
                     else:
                         answers[caller][place] = result[index] != "0"
@@ -92,9 +93,13 @@ class Together:
             else:
                 answer.set_result(answers[caller])
 
+    async def _result(self, call: Call) -> list[str | ResponseError] | Exception:
+        try:
+            return await self._applier.run(call, each=True)
+        except Exception as error:  # noqa: BLE001  whatever it is, its callers are told
+            return error
 
-def _each(
-    call: Call, results: list[str | ResponseError] | BaseException
-) -> Sequence[str | BaseException]:
+
+def _each(call: Call, results: list[str | ResponseError] | Exception) -> Sequence[str | Exception]:
     """Of each instrument of a call its result, if the call has failed as a whole, too."""
-    return [results] * len(call) if isinstance(results, BaseException) else results
+    return [results] * len(call) if isinstance(results, Exception) else results

@@ -8,6 +8,9 @@ meanwhile waits for the next round, and of each instrument only the newest, unle
 A round waits for the answers to the one before, then: so the slower the servers, the more is
 overtaken, and the fresher is what goes out.
 
+While a call is repeated nothing new is sent. So what may have come between its first run and the
+next is bounded, and the script finds in history what was entered already.
+
 What is held, waiting or unanswered, is bounded. At the bound :meth:`QuoteWriter.put` waits and
 :meth:`QuoteWriter.offer` refuses. A call that fails for a reason that may pass is repeated until it
 succeeds, so it is the bound that tells the feed of an outage.
@@ -110,7 +113,7 @@ class QuoteWriter:
         self._on_failure = on_failure
         self._newest: dict[str, Quote] = {}
         self._lists: dict[str, list[Quote]] = {}
-        self._held = self._flying = 0
+        self._held = self._flying = self._repeating = 0
         self._put = self._conflated = self._written = self._late = self._lost = 0
         self._failures = 0
         self._turn = 0
@@ -121,6 +124,7 @@ class QuoteWriter:
         self._answered = asyncio.Event()
         self._hurry = asyncio.Event()
         self._marks: list[asyncio.Future[None]] = []
+        self._flushing: set[asyncio.Future[None]] = set()
         self._calls: set[asyncio.Task[None]] = set()
         self._marking: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -193,11 +197,15 @@ class QuoteWriter:
         """Wait until all that was put before has been written, or refused for good.
 
         :raises redis.RedisError: a quote was refused for good, and there is no ``on_failure``.
-        :raises NotWritten: the writer was closed meanwhile, and could not write it all.
+        :raises NotWritten: the writer was closed, and could not write it all.
         """
         if self._held:
+            if self._sending.done():
+                raise self._left()
             mark: asyncio.Future[None] = self._loop.create_future()
             self._marks.append(mark)
+            self._flushing.add(mark)
+            mark.add_done_callback(self._flushing.discard)
             self._some.set()
             self._hurry.set()
             await mark
@@ -232,11 +240,12 @@ class QuoteWriter:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for mark in self._marks:
+        for mark in self._flushing:
             if not mark.done():
-                mark.set_exception(
-                    NotWritten(f"the writer was closed with {self._held} quotes left", self._held)
-                )
+                mark.set_exception(self._left())
+
+    def _left(self) -> NotWritten:
+        return NotWritten(f"the writer was closed with {self._held} quotes left", self._held)
 
     def stats(self) -> WriterStats:
         """Counts since it was made."""
@@ -270,7 +279,7 @@ class QuoteWriter:
             marks, self._marks = self._marks, []
             for call in self._applier.calls(groups):
                 size = sum(len(quotes) for _, quotes in call)
-                while self._flying and self._flying + size > _FLYING:
+                while self._repeating or (self._flying and self._flying + size > _FLYING):
                     self._answered.clear()
                     await self._answered.wait()
                 self._flying += size
@@ -303,16 +312,21 @@ class QuoteWriter:
                 results = await self._applier.run(call, each=not self._conflate, again=unknown)
             except RedisError as error:
                 unknown = unknown or outcome_of(error) is Outcome.UNKNOWN
-                attempts += 1
                 if not _may_pass(error):
                     self._tell(error, call, repeated=False)
                     break
+                attempts += 1
                 self._failures += 1
                 self._tell(error, call, repeated=True)
                 if attempts == 1:
+                    self._repeating += 1
                     logger.warning("%d quotes are not written yet: %s", size, error)
                 await asyncio.sleep(self._backoff.delay(attempts))
                 continue
+            except Exception as error:  # noqa: BLE001  whatever it is, it is told
+                # A record that cannot be encoded, say: no repetition helps, and the others go on.
+                self._tell(error, call, repeated=False)
+                break
             for entry, result in zip(call, results, strict=True):
                 if isinstance(result, str):
                     late = result.count("0")
@@ -321,6 +335,8 @@ class QuoteWriter:
                 else:
                     self._tell(result, [entry], repeated=False)
             break
+        if attempts:
+            self._repeating -= 1
         self._held -= size
         self._flying -= size
         self._answered.set()
