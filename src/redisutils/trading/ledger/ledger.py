@@ -187,8 +187,8 @@ class Ledger:
                     self._cache.forget(key)
                 raise
             if reply[0] == 1:
-                for key, (base, record, _) in view.changed.items():
-                    self._cache.put(key, Stored(base.version + 1, record))
+                for key, (_, record, _) in view.changed.items():
+                    self._cache.put(key, Stored(commit.name, record))
                 break
             fresh, found = commit.conflicts(reply)
             known |= found  # a name that is taken stays so
@@ -267,14 +267,14 @@ class _Refusal(NamedTuple):
 
 def _stored(kind: Kind[Any], key: str, reply: Any) -> Stored:
     if isinstance(reply, Exception):
-        return Stored(0, UnreadableRecord(f"no record of ours under {key}: {reply}"))
+        return Stored(b"", UnreadableRecord(f"no record of ours under {key}: {reply}"))
     version, text = reply
     if version is None:
         return ABSENT
     try:
-        return Stored(int(version), kind.codec.decode(text or b"", key))
+        return Stored(version, kind.codec.decode(text or b"", key))
     except UnreadableRecord as error:  # only those who need it shall hear of it
-        return Stored(0, error)
+        return Stored(b"", error)
 
 
 def _fail(group: Iterable[_Waiting], error: BaseException) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from itertools import count
-from os import getpid
-from secrets import token_hex
 
 from msgspec.structs import replace
 
@@ -21,19 +18,7 @@ from redisutils.trading.orders.records import (
 )
 from redisutils.trading.portfolio.books import Positions
 
-__all__ = ["Books", "content_of", "token"]
-
-_process = getpid(), token_hex(6)
-_calls = count()
-
-
-def token() -> str:
-    """What tells this call from all others, here and elsewhere."""
-    global _process  # noqa: PLW0603  # a forked child is another process
-    if _process[0] != getpid():
-        _process = getpid(), token_hex(6)
-    return f"{_process[1]}{next(_calls):x}"
-
+__all__ = ["Books", "content_of"]
 
 def content_of(text: bytes) -> str:
     """A short text by which to tell whether two records are the same."""

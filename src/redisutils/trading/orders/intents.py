@@ -8,8 +8,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from redisutils.trading.errors import Conflict, UnknownExecution, UnknownOrder
+from redisutils.trading.ledger.naming import unique_name
 from redisutils.trading.ledger.view import Field, Kind, View
-from redisutils.trading.orders.books import Books, content_of, token
+from redisutils.trading.orders.books import Books, content_of
 from redisutils.trading.orders.drift import drift
 from redisutils.trading.orders.lifecycle import (
     OPENING,
@@ -84,7 +85,7 @@ class Apply:
         self.text = books.reports.encode(report)
         # The same report is received anew at another moment.
         self.content = content_of(books.reports.encode(replace(report, ts_recv=0)))
-        self.by = token()
+        self.by = unique_name()
         self.at: Field = (
             books.keys.executions(report.trade_date),
             books.executed_field(report.venue, report.exec_id),
@@ -280,7 +281,7 @@ class Reject:
         self.message = message
         self.text = books.rejects.encode(message)
         self.content = content_of(books.rejects.encode(replace(message, ts_recv=0)))
-        self.by = token()
+        self.by = unique_name()
         # It has no ExecID; a ClOrdID is refused once.
         self.at: Field = (
             books.keys.executions(message.trade_date),

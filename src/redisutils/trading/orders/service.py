@@ -14,7 +14,7 @@ from redisutils.trading.codec import Encoding
 from redisutils.trading.errors import InvalidValue, LedgerClosed, TradingError, UnknownOrder
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.ledger import GROUP, Intent, Ledger
-from redisutils.trading.ledger.outbox import Gap, Outbox
+from redisutils.trading.ledger.outbox import Gap, Outbox, checked_mark
 from redisutils.trading.money import number, positive_number
 from redisutils.trading.names import checked_name
 from redisutils.trading.orders.books import Books
@@ -351,24 +351,29 @@ class Orders:
         async for entry in self._outbox.history(self._keys.history(order.id), b"k", b"r", b"n"):
             yield self._reader.event(entry)
 
-    async def replay(self, after: int = 0) -> AsyncGenerator[Event | Gap, None]:
-        """What happened to the account, from after an event's number to now; with a word about what
-        is not kept any more."""
-        last = after
-        async for entry in self._outbox.entries(after):
-            if entry.seq != last + 1:
-                yield Gap(last + 1, entry.seq)
-            last = entry.seq
-            yield self._reader.event(entry)
+    async def replay(self, after: int | str = 0) -> AsyncGenerator[Event | Gap, None]:
+        """What happened to the account, from after an event to now; with a word about what is not
+        kept any more.
 
-    async def subscribe(self, after: int | None = None) -> AsyncGenerator[Event | Gap, None]:
-        """What happens to the account, from after an event's number (None: from now), without an
-        end. Who applies every event and meets no gap has everything.
+        :param after: the event's ``mark``, or its ``seq``; 0 for all that is kept.
+        :raises InvalidValue: ``after`` is none of these.
+        """
+        async for entry in self._outbox.entries(checked_mark(after)):
+            yield entry if isinstance(entry, Gap) else self._reader.event(entry)
+
+    async def subscribe(self, after: int | str | None = None) -> AsyncGenerator[Event | Gap, None]:
+        """What happens to the account, without an end. Who applies every event and meets no gap has
+        everything.
 
         It holds one connection of the pool while it waits.
+
+        :param after: begin after the event with this ``mark`` or ``seq``; without it, now. Only the
+            mark tells of events that were lost and replaced by others while nobody listened.
+        :raises InvalidValue: ``after`` is none of these.
         """
+        mark = None if after is None else checked_mark(after)
         # Closed with this one, so that its connection goes back at once.
-        async with aclosing(self._outbox.follow(after)) as told:
+        async with aclosing(self._outbox.follow(mark)) as told:
             async for entry in told:
                 yield entry if isinstance(entry, Gap) else self._reader.event(entry)
 
