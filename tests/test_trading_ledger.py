@@ -419,8 +419,7 @@ async def test_others_came_as_far_after_the_server_forgot(
         lost = [fill("X", 4, 1), fill("X", 5, 1)]
         await mine.apply_all(lost)
         fall_back(clean_server, admin, before)
-        for quantity in (10, 20):
-            await theirs.apply(fill("X", quantity, 1))
+        await theirs.apply_all([fill("X", 10, 1), fill("X", 20, 1)])
         assert (await mine.apply(fill("X", 1, 1))).cum_qty == 31
         assert [getattr(one, "cum_qty", one) for one in await mine.apply_all(lost)] == [35, 40]
         assert '"qty":"40"' in str(admin.hget("ord:{A}:pos:ABC", "r"))
