@@ -86,7 +86,7 @@ async def test_a_group_is_one_round_trip(clean_server: EmbeddedServer, admin: re
         assert admin.hget(KEYS.base + "t", "n") == admin.hget(KEYS.meta, "tip") != first
         assert admin.hget(KEYS.meta, "seq") == str(GROUP + 1)
         last: Any = admin.xrevrange(KEYS.events, count=1)
-        tip = admin.hget(KEYS.meta, "tip")
+        tip: Any = admin.hget(KEYS.meta, "tip")
         assert last[0] == (f"{GROUP + 1}-0", {"c": f"{tip} {tip}", "k": f"n{GROUP - 1}"})
         assert repr(ledger) == "<Ledger ord:{A}: waiting=0 cached=1 idle>"
 

@@ -371,6 +371,45 @@ async def test_requests_that_were_sent_elsewhere(orders: Orders) -> None:
     assert (await orders.apply(fill("Y", 50, 1))).status is OrdStatus.FILLED
 
 
+async def test_a_cancel_that_was_sent_elsewhere_leads_here(
+    orders: Orders, admin: redis.Redis
+) -> None:
+    """Its ClOrdID is told by the report of the end, and late executions may come with it."""
+    await place(orders)
+    await orders.apply(report("X"))
+    await orders.apply(report("Y", ExecType.CANCELED, orig_cl_ord_id="X"))
+    assert (await orders.apply(fill("Y", 10, 1))).cum_qty == 10
+    order = await orders.get("Y")
+    assert order is not None
+    assert (order.id, order.cl_ord_id, order.links) == ("X", "X", 1)
+    for key in ("o:X", "c:X", "clid:Y"):
+        assert 0 < admin.ttl(f"ord:{{A}}:{key}") <= 7 * 86400
+    with pytest.raises(Conflict, match="ClOrdID 'Y' is that of a later request"):
+        await place(orders, "Y")
+
+
+async def test_a_status_is_compared_and_not_kept(orders: Orders, admin: redis.Redis) -> None:
+    """All reports of a status may have the ExecID 0."""
+    await place(orders)
+    await orders.apply_all([report("X"), fill("X", 40, 2)])
+    before = {key: admin.dump(key) for key in admin.scan_iter()}
+    status = report("X", ExecType.ORDER_STATUS, exec_id="0", cum_qty=Decimal(40))
+    for given, differs in (
+        (status, tuple[str, ...]()),
+        (
+            replace(status, cum_qty=Decimal(50)),
+            ("cum_qty: 50 by the report, 40 by its executions",),
+        ),
+    ):
+        told = await orders.apply(given)
+        assert (str(told.cum_qty), told.drift, told.duplicate) == ("40", differs, False)
+    with pytest.raises(UnknownOrder):
+        await orders.apply(replace(status, cl_ord_id="Y", ord_status=OrdStatus.REJECTED))
+    with pytest.raises(Conflict, match="is about DEF"):
+        await orders.apply(replace(status, instrument="DEF"))
+    assert {key: admin.dump(key) for key in admin.scan_iter()} == before
+
+
 async def test_an_order_that_nobody_placed_here(orders: Orders) -> None:
     with pytest.raises(UnknownOrder, match=r"TRADE 'E\d+': no order has ClOrdID 'T'"):
         await orders.apply(fill("T", 1, 1))
@@ -544,7 +583,7 @@ async def test_who_is_told_another_story_knows(
             fifth = await anext(following)
             assert isinstance(fifth, Event)
             assert fifth.seq == 5
-        assert [event async for event in orders.replay(mark)][0] == Gap(4, 4)
+        assert await anext(orders.replay(mark)) == Gap(4, 4)
         admin.flushall()
         await place(orders)
         await orders.apply_all([report("X"), fill("X", 1, 1)])
@@ -561,7 +600,7 @@ async def test_who_is_told_another_story_knows(
 @pytest.mark.parametrize("after", [-1, True, 1.5, "", "7", "7-X", "-7-a", b"1-a", 10**16])
 async def test_places_that_nobody_can_go_on_from(orders: Orders, after: Any) -> None:
     for told in (orders.replay(after), orders.subscribe(after)):
-        with pytest.raises(InvalidValue, match="^after="):
+        with pytest.raises(InvalidValue, match=r"^after="):
             await anext(told)
 
 
@@ -640,6 +679,24 @@ BAD_REPORTS: list[tuple[dict[str, Any], str]] = [
     ({"venue": "X Y"}, "venue='X Y'"),
     ({"fee": Decimal("Infinity")}, "fee=Infinity must be a finite number"),
     ({"text": 5}, "text=5 must be a string"),
+    ({"text": "\ud800"}, "encodable as UTF-8"),
+    ({"trade_date": "20240230"}, "trade_date='20240230' must be a date"),
+    # What is written must be read again, or no reader of the events gets beyond it.
+    ({"restatement_reason": 0}, "restatement_reason=0 must be a string"),
+    ({"ord_type": None}, "ord_type=None must be a string"),
+    ({"time_in_force": 1}, "time_in_force=1 must be a string"),
+    ({"venue": None}, "venue=None"),
+    ({"orig_cl_ord_id": 0}, "orig_cl_ord_id=0"),
+    ({"fee_currency": None}, "fee_currency=None"),
+    ({"ref_trade_date": None}, "ref_trade_date=None"),
+    ({"multiplier": None}, "multiplier=None"),
+]
+
+BAD_REJECTS: list[tuple[dict[str, Any], str]] = [
+    ({"trade_date": "1"}, "trade_date='1'"),
+    ({"ord_status": "5"}, "ord_status='5' must be one of"),
+    ({"reason": 1}, "reason=1 must be a string"),
+    ({"venue": None}, "venue=None"),
 ]
 
 
@@ -662,8 +719,13 @@ async def test_bad_input_is_named_and_nothing_is_written(
         assert text in str(caught.value)
     with pytest.raises(InvalidValue, match=r"price=0\.5 is a float"):
         await orders.replace("X", cl_ord_id="Y", price=0.5)  # type: ignore[arg-type]  # refused
-    with pytest.raises(InvalidValue, match="trade_date='1'"):
-        await orders.apply_reject(replace(reject("X"), trade_date="1"))
+    for fields, text in BAD_REJECTS:
+        with pytest.raises(InvalidValue) as caught:
+            await orders.apply_reject(replace(reject("X"), **fields))
+        assert text in str(caught.value)
+    for page in (0, -1, 1.5):
+        with pytest.raises(InvalidValue, match=r"^page="):
+            await anext(orders.open_orders(page=page))  # type: ignore[arg-type]  # refused
     assert admin.dbsize() == 0
 
 

@@ -7,13 +7,14 @@ written fields that this one does not know: they are kept, and written again wit
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Generic, Literal, TypeVar, get_args
 
 import msgspec
 
 from redisutils.trading.errors import InvalidValue, UnreadableRecord
 
-__all__ = ["Codec", "Encoding", "Record"]
+__all__ = ["Codec", "Encoding", "Record", "content_of"]
 
 Encoding = Literal["json", "msgpack"]
 
@@ -33,6 +34,11 @@ class Record(
 
 
 R = TypeVar("R", bound=Record)
+
+
+def content_of(text: bytes) -> str:
+    """A short text by which to tell whether two records are the same."""
+    return blake2b(text, digest_size=12).hexdigest()
 
 
 class Codec(Generic[R]):

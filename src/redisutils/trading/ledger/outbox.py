@@ -91,7 +91,8 @@ class Outbox:
 
     async def head(self) -> Mark:
         """Where the last event is; 0 before the first."""
-        seq, commit = await self._client.hmget(self._keys.meta, ["seq", "tip"])
+        found: Any = await self._client.hmget(self._keys.meta, ["seq", "tip"])
+        seq, commit = found
         return Mark(int(seq or 0), (commit or b"").decode())
 
     async def entries(self, after: Mark) -> AsyncGenerator[Entry | Gap, None]:

@@ -159,7 +159,8 @@ class Orders:
         return await self._submit(Place(self._books, Order(**fields, ts_recv=now)))
 
     async def apply(self, report: ExecutionReport) -> Applied:
-        """Apply an execution report.
+        """Apply an execution report. That of an order's status (``ORDER_STATUS``) is compared, told
+        in ``drift``, and not kept.
 
         :returns: what became of the order; for a report that was applied before, what became of it
             then.
@@ -292,7 +293,10 @@ class Orders:
         They are read in pages, while others may go on: each is as it was when its page was read.
 
         :param page: how many are read at once.
+        :raises InvalidValue: ``page`` is no int of 1 or more, or the instrument is no symbol.
         """
+        if type(page) is not int or page < 1:
+            raise InvalidValue(f"page={page!r} must be an int: orders, 1 or more")
         if instrument is None:
             pages = self._open_ids(page)
         else:
