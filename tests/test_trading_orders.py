@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from decimal import Decimal
@@ -645,6 +646,21 @@ async def test_msgpack(clean_server: EmbeddedServer, admin: redis.Redis) -> None
         assert text is not None
         assert not text.startswith(b"{")
         assert [event.kind async for event in events(orders)] == ["placed", "executed", "executed"]
+
+
+async def test_what_a_newer_version_knows_of_requests_is_kept(
+    orders: Orders, admin: redis.Redis
+) -> None:
+    await place(orders)
+    await orders.cancel("X", cl_ord_id="Y")
+    key = "ord:{A}:o:X"
+    newer: Any = json.loads(str(admin.hget(key, "r")))
+    newer["pending"][0]["desk"] = newer["desk"] = {"name": "north"}
+    admin.hset(key, mapping={"n": "f00", "r": json.dumps(newer)})
+    await orders.apply(report("X"))
+    after = json.loads(str(admin.hget(key, "r")))
+    assert after["status"] == "0"
+    assert after["desk"] == after["pending"][0]["desk"] == {"name": "north"}
 
 
 # -- bad input -----------------------------------------------------------------------------------
