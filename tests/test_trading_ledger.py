@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import random
 from collections import Counter
@@ -21,6 +22,7 @@ from redisutils.trading.ledger.ledger import GROUP, Ledger
 from redisutils.trading.ledger.view import Cache, Kind, Missing, Stored, View
 from redisutils.trading.orders.events import Event
 from redisutils.trading.orders.records import Applied, ExecutionReport
+from redisutils.trading.orders.service import Orders
 
 from .ours import pool_at, until
 from .trading import account, fill, report
@@ -262,6 +264,52 @@ async def test_the_queue_is_bounded(server: EmbeddedServer, proxy: FaultProxy) -
         assert "waiting=10 " in repr(ledger)
         proxy.restore()
         assert sorted(await asyncio.gather(*tasks)) == list(range(1, 101))
+
+
+async def test_who_waits_for_room_comes_before_newcomers(
+    clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pool_at(clean_server) as pool:
+        ledger = Ledger(pool, KEYS, waiting=1)
+        taken = ledger._taken
+        newcomers: list[asyncio.Task[int]] = []
+
+        def taken_while_somebody_comes() -> Any:
+            if not newcomers:
+                newcomers.append(asyncio.create_task(ledger.submit(Add("new"))))
+            return taken()
+
+        monkeypatch.setattr(ledger, "_taken", taken_while_somebody_comes)
+        assert await asyncio.gather(*(ledger.submit(Add(f"n{n}")) for n in range(4))) == [
+            1,
+            2,
+            3,
+            4,
+        ]
+        assert await newcomers[0] == 5
+
+
+def test_a_loop_that_ends_with_work_under_way(
+    clean_server: EmbeddedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is left hanging, and nothing is complained of."""
+
+    async def begin() -> list[asyncio.Task[Any]]:
+        async with pool_at(clean_server) as pool:
+            orders = Orders(pool, account="A")
+            await orders.place(cl_ord_id="X", instrument="ABC", side="1", order_qty=10**6)
+            begun = [
+                asyncio.create_task(orders.apply_all([fill("X", 1, 1) for _ in range(300)]))
+                for _ in range(3)
+            ]
+            await orders.apply(report("X"))
+            return begun
+
+    tasks = asyncio.run(begin())
+    assert all(task.cancelled() or isinstance(task.exception(), PoolClosed) for task in tasks)
+    tasks.clear()
+    gc.collect()
+    assert [one.message for one in caplog.records if one.name == "asyncio"] == []
 
 
 async def test_one_ledger_for_all_services_of_a_pool(clean_server: EmbeddedServer) -> None:

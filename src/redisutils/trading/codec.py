@@ -25,11 +25,11 @@ class Part(
     """What is written as an object. Decimals are written as strings, moments as integers; fields
     with their default are left out.
 
-    ``extra`` holds the fields of a newer version, as they were written. (Structs that are written
-    as arrays have no such place: they never gain a field.)
+    ``extra`` holds the fields of a newer version, as they were written, if there are any. (Structs
+    that are written as arrays have no such place: they never gain a field.)
     """
 
-    extra: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)
+    extra: dict[str, msgspec.Raw] | None = None
 
 
 class Record(Part, frozen=True, kw_only=True):
@@ -91,14 +91,15 @@ class Codec(Generic[R]):
 
     def encode(self, record: R) -> bytes:
         """A record as bytes, with what an earlier reading did not know."""
-        if self._is_known(record):
-            return self._encode(record)
-        known = self._decode_fields(self._encode(msgspec.structs.replace(record, extra={})))
+        text = self._encode(record)
+        if b"extra" not in text or self._is_known(record):  # the first is quickly seen
+            return text
+        known = self._decode_fields(self._encode(msgspec.structs.replace(record, extra=None)))
         for name, (codec, many) in self._parts.items():
             if value := getattr(record, name):
                 texts = [msgspec.Raw(codec.encode(part)) for part in (value if many else (value,))]
                 known[name] = msgspec.Raw(self._encode(texts)) if many else texts[0]
-        return self._encode({**record.extra, **known})
+        return self._encode({**(record.extra or {}), **known})
 
     def _is_known(self, record: R) -> bool:
         """Whether this version knows all that is in a record."""
@@ -127,16 +128,15 @@ class Codec(Generic[R]):
         """With fields that this version does not know; they cost a second reading."""
         try:
             found = self._decode_fields(text)
-            changes: dict[str, Any] = {
-                "extra": {name: found.pop(name) for name in found.keys() - self._fields}
-            }
+            extra = {name: found.pop(name) for name in found.keys() - self._fields}
+            changes: dict[str, Any] = {"extra": extra or None}
             for name, (codec, many) in self._parts.items():
                 if name not in found or bytes(found[name]) == self._encode(None):
                     continue
                 texts = self._decode_list(found[name]) if many else [found[name]]
                 parts = [codec.decode(bytes(one), where) for one in texts]
                 changes[name] = tuple(parts) if many else parts[0]
-                known = [msgspec.structs.replace(part, extra={}) for part in parts]
+                known = [msgspec.structs.replace(part, extra=None) for part in parts]
                 found[name] = msgspec.Raw(self._encode(known if many else known[0]))
             record = self._decode(self._encode(found))
         except msgspec.DecodeError as error:  # of which ValidationError is one

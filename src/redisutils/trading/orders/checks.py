@@ -7,6 +7,7 @@ from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -40,11 +41,11 @@ def checked_report(report: ExecutionReport, now: int) -> ExecutionReport:
     _check_date("trade_date", report.trade_date)
     moment("ts_event", report.ts_event, now)
     moment("ts_recv", report.ts_recv, now)
-    for name in _NAMES:
-        if (value := getattr(report, name)) != "":
+    for name, value in zip(_NAMES, _names_of(report), strict=True):
+        if value != "":
             checked_name(name, value)
-    for name in _TEXTS:
-        if (value := getattr(report, name)) != "":
+    for name, value in zip(_TEXTS, _texts_of(report), strict=True):
+        if value != "":
             checked_text(name, value)
     if report.ref_trade_date != "":
         _check_date("ref_trade_date", report.ref_trade_date)
@@ -76,6 +77,8 @@ _NAMES = (
 )
 
 _TEXTS = ("ord_type", "time_in_force", "restatement_reason", "text")
+
+_names_of, _texts_of = attrgetter(*_NAMES), attrgetter(*_TEXTS)
 
 _NUMBERS = (
     ("last_qty", positive_number),

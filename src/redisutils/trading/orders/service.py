@@ -50,10 +50,15 @@ class Orders:
     and tells the same. What is refused (:class:`~redisutils.trading.TradingError`) has changed
     nothing. After an error with ``Outcome.UNKNOWN``, call it again to know.
 
+    Nobody waits for replicas: when a primary dies and a replica that was behind takes its place,
+    what was answered last may never have happened. Who follows the account is told by a ``Gap``;
+    apply the venue's reports again, and what is there is a duplicate, what was lost is applied.
+
     Keys, all in one slot, A being the account: ``ord:{A}:o:<id>`` an order, ``…:h:<id>`` its
     history, ``…:x:<trade date>`` executions, ``…:open`` and ``…:open:<instrument>`` ids of open
     orders, ``…:clid:<ClOrdID>`` later ClOrdIDs of a chain, ``…:ev`` all events,
-    ``…:pos:<instrument>`` positions.
+    ``…:pos:<instrument>`` positions. For ever there are positions, the ids of adjustments
+    (``…:adj``), open orders and their histories, which grow with every event of the order.
 
     :param pool: an open pool.
     :param account: whose orders.
