@@ -1,4 +1,7 @@
-"""FIX's Order State Change Matrices (FIX 4.4 to 5.0 SP2, volume 4), as rows of facts.
+"""FIX's Order State Change Matrices, as rows of facts: all that FIX 5.0 SP2 with its errata of
+August 2011 has of orders, volume 4, pages 57 to 94, and volume 7, pages 192 to 196 (matrices for
+exchanges). Not here are B.1.f and G.1.a, which are about orders that nobody knows, and the second
+orders of a matrix where they say nothing new.
 
 A row is what happens, and what the order is afterwards:
 
@@ -9,8 +12,8 @@ A row is what happens, and what the order is afterwards:
 - ``reject Y 1``: it is refused, and OrdStatus is 1.
 - ``? row``: the other branch of the matrix: it is tried, and the story goes on without it.
 
-AvgPx, where a matrix tells it, is ``avg``. Where two versions of the standard differ, the later one
-counts.
+AvgPx, where it matters, is ``avg``. After ``place`` and its quantity comes a TimeInForce that
+matters: gtc, ioc or fok. Where a matrix contradicts itself, a comment says how.
 """
 
 SCENARIOS = {
@@ -18,15 +21,10 @@ SCENARIOS = {
         place 10000
         ? 8 8 10000 0 0
         0 0 10000 0 10000
+        ? 8 8 10000 0 0
         F 1 10000 2000 8000 last 2000
         F 1 10000 3000 7000 last 1000
         F 2 10000 10000 0 last 7000
-    """,
-    "A.1.a filled, pending new first": """
-        place 10000
-        A A 10000 0 10000
-        0 0 10000 0 10000
-        F 2 10000 10000 0 last 10000
     """,
     "A.1.b part-filled day order, done for day": """
         place 10000
@@ -66,6 +64,7 @@ SCENARIOS = {
         F 6 10000 10000 0 last 5000
         reject Y 2
     """,
+    # The matrix tells New after the acknowledgement, though Pending Cancel takes precedence.
     "B.1.d cancel before the order is acknowledged": """
         place 10000
         cancel Y
@@ -73,6 +72,12 @@ SCENARIOS = {
         0 6 10000 0 10000
         ? reject Y 0
         4 4 10000 0 0 by Y,X
+    """,
+    "B.1.d cancelled before the order is acknowledged": """
+        place 5000
+        cancel Y
+        6 6 5000 0 5000 by Y,X
+        4 4 5000 0 0 by Y,X
     """,
     "B.1.e cancel and acknowledgement cross": """
         place 10000
@@ -148,7 +153,6 @@ SCENARIOS = {
         0 0 10000 0 10000
         replace Y 7000
         F 1 10000 8000 2000 last 8000
-        E E 10000 8000 2000 by Y,X
         5 2 8000 8000 0 by Y,X
     """,
     "D.1.a one replace accepted, then another": """
@@ -219,7 +223,19 @@ SCENARIOS = {
         5 1 7000 1000 6000 by Z,Y
         F 2 7000 7000 0 last 6000 by Z
     """,
-    "D.2.c two replaces at once, the second refused as the first is pending": """
+    "D.2.c two replaces at once, both refused": """
+        place 10000
+        0 0 10000 0 10000
+        F 1 10000 1000 9000 last 1000
+        replace Y 8000
+        replace Z 7000
+        E E 10000 1000 9000 by Y,X
+        reject Y 1
+        E E 10000 1000 9000 by Z,X
+        reject Z 1
+        F 1 10000 7000 3000 last 6000
+    """,
+    "D.2.d two replaces at once, the second refused as the first is pending": """
         place 10000
         0 0 10000 0 10000
         F 1 10000 1000 9000 last 1000
@@ -253,14 +269,26 @@ SCENARIOS = {
         place 10000
         0 0 10000 0 10000
         D 0 9000 0 9000
-        F 1 9000 1000 8000 last 1000
+        F 2 9000 9000 0 last 9000
+    """,
+    "E.1.e unsolicited cancel of an order that is no longer the best": """
+        place 10000
+        0 0 10000 0 10000
+        4 4 10000 0 0
+    """,
+    "E.1.f order that waits until it is triggered": """
+        place 10000
+        ? 8 8 10000 0 0
+        0 0 10000 0 10000
+        L 0 10000 0 10000
+        F 1 10000 2000 8000 last 2000
+        F 2 10000 10000 0 last 8000
     """,
     "F.1.a order rejected for its ClOrdID, which another has": """
         place 10000
         0 0 10000 0 10000
         F 1 10000 1000 9000 last 1000
         8 1 10000 1000 9000
-        F 2 10000 10000 0 last 9000
     """,
     "F.1.b possible resend": """
         place 10000
@@ -268,14 +296,30 @@ SCENARIOS = {
         I 0 10000 0 10000
         8 0 10000 0 10000
     """,
-    "G.1 order status": """
+    "F.1.c order rejected as it was given by telephone before": """
         place 10000
+        8 8 10000 0 0
+    """,
+    "G.1.b nothing done": """
+        place 10000
+        0 0 10000 0 10000
+        I 0 10000 0 10000
+    """,
+    "G.1.c order status, asked for again and again": """
+        place 10000
+        I A 10000 0 10000
+        ? 8 8 10000 0 0
         0 0 10000 0 10000
         I 0 10000 0 10000
         F 1 10000 2000 8000 last 2000
         I 1 10000 2000 8000
         F 2 10000 10000 0 last 8000
         I 2 10000 10000 0
+        replace Y 12000
+        E E 10000 10000 0 by Y,X
+        5 1 12000 10000 2000 by Y,X
+        I 1 12000 10000 2000
+        I 1 12000 10000 2000 by Y
     """,
     "H.1.a GTC order restated and part-filled the following day": """
         place 10000 gtc
@@ -292,6 +336,7 @@ SCENARIOS = {
         3 3 10000 2000 8000
         D 1 20000 4000 16000 avg 25
         F 1 20000 9000 11000 last 5000 @ 20 avg 22.2222
+        F 2 20000 20000 0 last 11000 @ 20
     """,
     "H.1.c GTC order restated and cancelled the following day": """
         place 10000 gtc
@@ -320,20 +365,16 @@ SCENARIOS = {
         5 1 15000 3000 12000 by Y,X
     """,
     "I.1.a fill or kill that cannot be filled": """
-        place 10000
+        place 10000 fok
         ? 8 8 10000 0 0
         0 0 10000 0 10000
         4 4 10000 0 0
     """,
     "I.1.b immediate or cancel, part-filled": """
-        place 10000
+        place 10000 ioc
         0 0 10000 0 10000
         F 1 10000 1000 9000 last 1000
         4 4 10000 1000 0
-    """,
-    "I.1.c immediate or cancel that cannot be hit, not acknowledged first": """
-        place 10000
-        4 4 10000 0 0
     """,
     "J.1.a filled, followed by corrections and a bust": """
         place 10000
@@ -377,6 +418,17 @@ SCENARIOS = {
         G 3 10000 4000 0 last 4000 @ 50 id D ref B
         H 3 10000 0 0 id E ref D
     """,
+    "K.1.a trading halt, after which the order goes on": """
+        place 10000
+        ? 8 8 10000 0 0
+        0 0 10000 0 10000
+        F 2 10000 10000 0 last 10000
+    """,
+    "K.1.b trading halt, which cancels the order": """
+        place 10000
+        0 0 10000 0 10000
+        4 4 10000 0 0
+    """,
     "L.1.a guaranteed execution": """
         place 10000
         0 0 10000 0 10000
@@ -390,7 +442,37 @@ SCENARIOS = {
         F 1 500 200 300 last 200 @ 20.1
         F 2 500 500 0 last 300 @ 20.2
     """,
+    # Those for exchanges, which may leave out New and tell two things in one report.
+    "exchange A.1.c filled at once": """
+        place 10000
+        ? 8 8 10000 0 0
+        F 2 10000 10000 0 last 10000
+    """,
+    "exchange A.1.d part-filled at once": """
+        place 10000
+        F 1 10000 7000 3000 last 7000
+    """,
+    "exchange I.1.a fill or kill that cannot be filled, in one report": """
+        place 10000 fok
+        4 4 10000 0 0
+    """,
+    "exchange I.1.b immediate or cancel, in two reports": """
+        place 10000 ioc
+        F 1 10000 1000 9000 last 1000
+        4 4 10000 1000 0
+    """,
+    # The matrix tells a LeavesQty of 9000, though nothing of it is left.
+    "exchange I.1.b immediate or cancel, in one report": """
+        place 10000 ioc
+        F 4 10000 1000 0 last 1000
+    """,
     # What the rules beside the matrices say.
+    "filled, pending new first": """
+        place 10000
+        A A 10000 0 10000
+        0 0 10000 0 10000
+        F 2 10000 10000 0 last 10000
+    """,
     "vector: bust of the second": """
         place 10000
         0 0 10000 0 10000

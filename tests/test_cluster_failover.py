@@ -14,10 +14,15 @@ from redis.exceptions import RedisError
 from redisutils import Outcome, outcome_of
 from redisutils.testing import EmbeddedCluster, EmbeddedServer
 from redisutils.topology.cluster.cluster import Cluster
+from redisutils.trading.ledger.keys import Keys
+from redisutils.trading.orders.records import Applied
+from redisutils.trading.orders.service import Orders
+from redisutils.trading.portfolio.service import Portfolio
 
 from .cluster_load import Load, Worker
 from .clusters import cluster_pool, emptied, keys_of, slots_of, told
 from .ours import until
+from .trading import Flow
 
 one_loop = pytest.mark.asyncio(loop_factories=["uvloop"])
 
@@ -119,6 +124,32 @@ async def test_an_election_is_waited_for_within_the_budget(guarded: EmbeddedClus
         await dead.kill()
         assert await pool.client.set(key, "after")
         assert await pool.client.get(key) == b"after"
+    await guarded.wait_until_ok()
+    await dead.start()
+    await guarded.wait_until_ok()
+    await guarded.wait_in_sync()
+
+
+@one_loop
+async def test_orders_flow_on_and_what_was_lost_is_applied_again(
+    guarded: EmbeddedCluster,
+) -> None:
+    """A replica may be behind: what the dead primary had answered may never have happened."""
+    dead = guarded.node_for(Keys("A").events)
+    names_of_orders = [f"O{number}" for number in range(8)]
+    async with cluster_pool(guarded, max_retries=500, command_timeout=20) as pool:
+        flow = Flow(Orders(pool, account="A"), names_of_orders, 40)
+        running = asyncio.create_task(flow.run())
+        await flow.goes_on()
+        await dead.kill()
+        await asyncio.wait({running})
+        lost = running.exception() is not None  # the sums that were told did not go on
+        for name, reports in flow.reports.items():
+            await flow.orders.place(cl_ord_id=name, instrument="ABC", side="1", order_qty=10**6)
+            for result in await flow.orders.apply_all(reports):
+                assert isinstance(result, Applied)
+                assert result.duplicate or lost
+        await flow.check(Portfolio(pool, account="A"))
     await guarded.wait_until_ok()
     await dead.start()
     await guarded.wait_until_ok()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import random
 from collections import Counter
@@ -21,6 +22,7 @@ from redisutils.trading.ledger.ledger import GROUP, Ledger
 from redisutils.trading.ledger.view import Cache, Kind, Missing, Stored, View
 from redisutils.trading.orders.events import Event
 from redisutils.trading.orders.records import Applied, ExecutionReport
+from redisutils.trading.orders.service import Orders
 
 from .ours import pool_at, until
 from .trading import account, fill, report
@@ -77,15 +79,17 @@ async def test_a_group_is_one_round_trip(clean_server: EmbeddedServer, admin: re
     async with pool_at(clean_server) as pool:
         ledger = Ledger(pool, KEYS)
         await ledger.submit(Add("first"))
+        first = admin.hget(KEYS.meta, "tip")
         admin.config_resetstat()
         adds = [ledger.submit(Add(f"n{number}")) for number in range(GROUP)]
         assert await asyncio.gather(*adds) == list(range(2, GROUP + 2))
         assert admin.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
         assert totals(admin) == f'{{"v":1,"total":{GROUP + 1}}}'
-        assert admin.hget(KEYS.base + "t", "n") == "2"
+        assert admin.hget(KEYS.base + "t", "n") == admin.hget(KEYS.meta, "tip") != first
         assert admin.hget(KEYS.meta, "seq") == str(GROUP + 1)
         last: Any = admin.xrevrange(KEYS.events, count=1)
-        assert last[0] == (f"{GROUP + 1}-0", {"k": f"n{GROUP - 1}"})
+        tip: Any = admin.hget(KEYS.meta, "tip")
+        assert last[0] == (f"{GROUP + 1}-0", {"c": f"{tip} {tip}", "k": f"n{GROUP - 1}"})
         assert repr(ledger) == "<Ledger ord:{A}: waiting=0 cached=1 idle>"
 
 
@@ -262,6 +266,52 @@ async def test_the_queue_is_bounded(server: EmbeddedServer, proxy: FaultProxy) -
         assert sorted(await asyncio.gather(*tasks)) == list(range(1, 101))
 
 
+async def test_who_waits_for_room_comes_before_newcomers(
+    clean_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with pool_at(clean_server) as pool:
+        ledger = Ledger(pool, KEYS, waiting=1)
+        taken = ledger._taken
+        newcomers: list[asyncio.Task[int]] = []
+
+        def taken_while_somebody_comes() -> Any:
+            if not newcomers:
+                newcomers.append(asyncio.create_task(ledger.submit(Add("new"))))
+            return taken()
+
+        monkeypatch.setattr(ledger, "_taken", taken_while_somebody_comes)
+        assert await asyncio.gather(*(ledger.submit(Add(f"n{n}")) for n in range(4))) == [
+            1,
+            2,
+            3,
+            4,
+        ]
+        assert await newcomers[0] == 5
+
+
+def test_a_loop_that_ends_with_work_under_way(
+    clean_server: EmbeddedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is left hanging, and nothing is complained of."""
+
+    async def begin() -> list[asyncio.Task[Any]]:
+        async with pool_at(clean_server) as pool:
+            orders = Orders(pool, account="A")
+            await orders.place(cl_ord_id="X", instrument="ABC", side="1", order_qty=10**6)
+            begun = [
+                asyncio.create_task(orders.apply_all([fill("X", 1, 1) for _ in range(300)]))
+                for _ in range(3)
+            ]
+            await orders.apply(report("X"))
+            return begun
+
+    tasks = asyncio.run(begin())
+    assert all(task.cancelled() or isinstance(task.exception(), PoolClosed) for task in tasks)
+    tasks.clear()
+    gc.collect()
+    assert [one.message for one in caplog.records if one.name == "asyncio"] == []
+
+
 async def test_one_ledger_for_all_services_of_a_pool(clean_server: EmbeddedServer) -> None:
     async with pool_at(clean_server) as one, pool_at(clean_server) as other:
         assert Ledger.of(one, KEYS, 5) is not Ledger.of(other, KEYS, 5)
@@ -273,7 +323,7 @@ async def test_one_ledger_for_all_services_of_a_pool(clean_server: EmbeddedServe
 def test_memory_is_bounded() -> None:
     cache = Cache(10)
     for number in range(1000):
-        cache.put(f"k{number}", Stored(1, number))
+        cache.put(f"k{number}", Stored(b"1", number))
         assert cache.get("k0") is not None or number == 0  # what is used stays
         assert len(cache) <= 20
     assert cache.get("k5") is None
@@ -376,6 +426,19 @@ async def test_who_wrote_it_is_no_duplicate(server: EmbeddedServer, proxy: Fault
             assert (await orders.apply(trade)).duplicate
 
 
+def copied(admin: redis.Redis) -> dict[str, Any]:
+    """All that a server has: what a replica that gets nothing any more would have."""
+    return {key: admin.dump(key) for key in admin.scan_iter()}
+
+
+def fall_back(server: EmbeddedServer, admin: redis.Redis, before: dict[str, Any]) -> None:
+    """A failover to a replica that was behind: what came since never happened."""
+    admin.flushall()
+    with redis.Redis.from_url(server.url) as raw:
+        for key, dumped in before.items():
+            raw.restore(key, 0, dumped)
+
+
 async def test_the_server_forgets_what_it_told(
     clean_server: EmbeddedServer, admin: redis.Redis
 ) -> None:
@@ -384,17 +447,27 @@ async def test_the_server_forgets_what_it_told(
         await orders.place(cl_ord_id="X", instrument="ABC", side="1", order_qty=10)
         lost = fill("X", 4, 1)
         await orders.apply(report("X"))
-        before = {key: admin.dump(key) for key in admin.scan_iter()}
+        before = copied(admin)
         await orders.apply(lost)
-        admin.flushall()
-        for key, dumped in before.items():
-            restore(clean_server, key, dumped)
+        fall_back(clean_server, admin, before)
         assert (await orders.apply(fill("X", 5, 1))).cum_qty == 5
         again = await orders.apply(lost)
         assert again.cum_qty == 9
         assert not again.duplicate
 
 
-def restore(server: EmbeddedServer, key: str, dumped: Any) -> None:
-    with redis.Redis.from_url(server.url) as raw:
-        raw.restore(key, 0, dumped)
+async def test_others_came_as_far_after_the_server_forgot(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """What is remembered is as many changes old as what is there, and yet another thing."""
+    async with account(clean_server) as (_, mine), account(clean_server) as (_, theirs):
+        await mine.place(cl_ord_id="X", instrument="ABC", side="1", order_qty=100)
+        await mine.apply(report("X"))
+        before = copied(admin)
+        lost = [fill("X", 4, 1), fill("X", 5, 1)]
+        await mine.apply_all(lost)
+        fall_back(clean_server, admin, before)
+        await theirs.apply_all([fill("X", 10, 1), fill("X", 20, 1)])
+        assert (await mine.apply(fill("X", 1, 1))).cum_qty == 31
+        assert [getattr(one, "cum_qty", one) for one in await mine.apply_all(lost)] == [35, 40]
+        assert '"qty":"40"' in str(admin.hget("ord:{A}:pos:ABC", "r"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from decimal import Decimal
@@ -371,6 +372,45 @@ async def test_requests_that_were_sent_elsewhere(orders: Orders) -> None:
     assert (await orders.apply(fill("Y", 50, 1))).status is OrdStatus.FILLED
 
 
+async def test_a_cancel_that_was_sent_elsewhere_leads_here(
+    orders: Orders, admin: redis.Redis
+) -> None:
+    """Its ClOrdID is told by the report of the end, and late executions may come with it."""
+    await place(orders)
+    await orders.apply(report("X"))
+    await orders.apply(report("Y", ExecType.CANCELED, orig_cl_ord_id="X"))
+    assert (await orders.apply(fill("Y", 10, 1))).cum_qty == 10
+    order = await orders.get("Y")
+    assert order is not None
+    assert (order.id, order.cl_ord_id, order.links) == ("X", "X", 1)
+    for key in ("o:X", "c:X", "clid:Y"):
+        assert 0 < admin.ttl(f"ord:{{A}}:{key}") <= 7 * 86400
+    with pytest.raises(Conflict, match="ClOrdID 'Y' is that of a later request"):
+        await place(orders, "Y")
+
+
+async def test_a_status_is_compared_and_not_kept(orders: Orders, admin: redis.Redis) -> None:
+    """All reports of a status may have the ExecID 0."""
+    await place(orders)
+    await orders.apply_all([report("X"), fill("X", 40, 2)])
+    before = {key: admin.dump(key) for key in admin.scan_iter()}
+    status = report("X", ExecType.ORDER_STATUS, exec_id="0", cum_qty=Decimal(40))
+    for given, differs in (
+        (status, tuple[str, ...]()),
+        (
+            replace(status, cum_qty=Decimal(50)),
+            ("cum_qty: 50 by the report, 40 by its executions",),
+        ),
+    ):
+        told = await orders.apply(given)
+        assert (str(told.cum_qty), told.drift, told.duplicate) == ("40", differs, False)
+    with pytest.raises(UnknownOrder):
+        await orders.apply(replace(status, cl_ord_id="Y", ord_status=OrdStatus.REJECTED))
+    with pytest.raises(Conflict, match="is about DEF"):
+        await orders.apply(replace(status, instrument="DEF"))
+    assert {key: admin.dump(key) for key in admin.scan_iter()} == before
+
+
 async def test_an_order_that_nobody_placed_here(orders: Orders) -> None:
     with pytest.raises(UnknownOrder, match=r"TRADE 'E\d+': no order has ClOrdID 'T'"):
         await orders.apply(fill("T", 1, 1))
@@ -438,7 +478,7 @@ async def test_history_and_replay(orders: Orders) -> None:
     assert [e.seq async for e in events(orders, 5)] == [6, 7]
     past = [event async for event in orders.history("Z")]
     assert [event.seq for event in past] == [2, 4, 6, 7]
-    assert past == [told[seq - 1] for seq in (2, 4, 6, 7)]
+    assert past == [replace(told[seq - 1], commit="") for seq in (2, 4, 6, 7)]
     rebuilt = {event.order.id: event.order for event in told if event.order}
     assert rebuilt == {name: await orders.get(name) for name in "XY"}
     held = {event.position.instrument: event.position for event in told if event.position}
@@ -510,6 +550,7 @@ async def test_who_missed_something_is_told(
             assert isinstance(fifth, Event)
             assert fifth.seq == 5
         # A failover to a replica that was behind: what was told never happened.
+        assert [event async for event in orders.replay(9)] == [Gap(10, 8)]
         async with aclosing(orders.subscribe(9)) as following:
             assert await anext(following) == Gap(10, 8)
             await orders.apply(fill("X", 1, 1))
@@ -517,8 +558,51 @@ async def test_who_missed_something_is_told(
             assert isinstance(eighth, Event)
             assert eighth.seq == 8
         admin.delete("ord:{A}:ev")
+        assert [event async for event in orders.replay(6)] == [Gap(7, 9)]
+        assert [event async for event in orders.replay(8)] == []
         async with aclosing(orders.subscribe(6)) as following:
             assert await anext(following) == Gap(7, 9)
+
+
+async def test_who_is_told_another_story_knows(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """The outbox began anew, and came as far as it had been, or further, while nobody looked."""
+    async with account(clean_server) as (_, orders):
+        await place(orders)
+        await orders.apply_all([report("X"), fill("X", 1, 1)])
+        mark = [event async for event in events(orders)][-1].mark
+        assert [event async for event in orders.replay(mark)] == []
+        async with aclosing(orders.subscribe(mark)) as following:
+            await orders.apply(fill("X", 1, 1))
+            fourth = await anext(following)
+            assert isinstance(fourth, Event)
+            admin.flushall()
+            await place(orders)
+            await orders.apply_all([report("X"), *(fill("X", 1, 1) for _ in range(4))])
+            assert await anext(following) == Gap(5, 5)
+            fifth = await anext(following)
+            assert isinstance(fifth, Event)
+            assert fifth.seq == 5
+        assert await anext(orders.replay(mark)) == Gap(4, 4)
+        admin.flushall()
+        await place(orders)
+        await orders.apply_all([report("X"), fill("X", 1, 1)])
+        # No event follows that could tell it.
+        assert [event async for event in orders.replay(mark)] == [Gap(4, 4)]
+        async with aclosing(orders.subscribe(mark)) as following:
+            assert await anext(following) == Gap(4, 4)
+            await orders.apply(fill("X", 1, 1))
+            fourth = await anext(following)
+            assert isinstance(fourth, Event)
+            assert fourth.seq == 4
+
+
+@pytest.mark.parametrize("after", [-1, True, 1.5, "", "7", "7-X", "-7-a", b"1-a", 10**16])
+async def test_places_that_nobody_can_go_on_from(orders: Orders, after: Any) -> None:
+    for told in (orders.replay(after), orders.subscribe(after)):
+        with pytest.raises(InvalidValue, match=r"^after="):
+            await anext(told)
 
 
 # -- what is kept --------------------------------------------------------------------------------
@@ -564,6 +648,21 @@ async def test_msgpack(clean_server: EmbeddedServer, admin: redis.Redis) -> None
         assert [event.kind async for event in events(orders)] == ["placed", "executed", "executed"]
 
 
+async def test_what_a_newer_version_knows_of_requests_is_kept(
+    orders: Orders, admin: redis.Redis
+) -> None:
+    await place(orders)
+    await orders.cancel("X", cl_ord_id="Y")
+    key = "ord:{A}:o:X"
+    newer: Any = json.loads(str(admin.hget(key, "r")))
+    newer["pending"][0]["desk"] = newer["desk"] = {"name": "north"}
+    admin.hset(key, mapping={"n": "f00", "r": json.dumps(newer)})
+    await orders.apply(report("X"))
+    after = json.loads(str(admin.hget(key, "r")))
+    assert after["status"] == "0"
+    assert after["desk"] == after["pending"][0]["desk"] == {"name": "north"}
+
+
 # -- bad input -----------------------------------------------------------------------------------
 
 BAD_ORDERS: list[tuple[dict[str, Any], str]] = [
@@ -596,6 +695,24 @@ BAD_REPORTS: list[tuple[dict[str, Any], str]] = [
     ({"venue": "X Y"}, "venue='X Y'"),
     ({"fee": Decimal("Infinity")}, "fee=Infinity must be a finite number"),
     ({"text": 5}, "text=5 must be a string"),
+    ({"text": "\ud800"}, "encodable as UTF-8"),
+    ({"trade_date": "20240230"}, "trade_date='20240230' must be a date"),
+    # What is written must be read again, or no reader of the events gets beyond it.
+    ({"restatement_reason": 0}, "restatement_reason=0 must be a string"),
+    ({"ord_type": None}, "ord_type=None must be a string"),
+    ({"time_in_force": 1}, "time_in_force=1 must be a string"),
+    ({"venue": None}, "venue=None"),
+    ({"orig_cl_ord_id": 0}, "orig_cl_ord_id=0"),
+    ({"fee_currency": None}, "fee_currency=None"),
+    ({"ref_trade_date": None}, "ref_trade_date=None"),
+    ({"multiplier": None}, "multiplier=None"),
+]
+
+BAD_REJECTS: list[tuple[dict[str, Any], str]] = [
+    ({"trade_date": "1"}, "trade_date='1'"),
+    ({"ord_status": "5"}, "ord_status='5' must be one of"),
+    ({"reason": 1}, "reason=1 must be a string"),
+    ({"venue": None}, "venue=None"),
 ]
 
 
@@ -618,8 +735,13 @@ async def test_bad_input_is_named_and_nothing_is_written(
         assert text in str(caught.value)
     with pytest.raises(InvalidValue, match=r"price=0\.5 is a float"):
         await orders.replace("X", cl_ord_id="Y", price=0.5)  # type: ignore[arg-type]  # refused
-    with pytest.raises(InvalidValue, match="trade_date='1'"):
-        await orders.apply_reject(replace(reject("X"), trade_date="1"))
+    for fields, text in BAD_REJECTS:
+        with pytest.raises(InvalidValue) as caught:
+            await orders.apply_reject(replace(reject("X"), **fields))
+        assert text in str(caught.value)
+    for page in (0, -1, 1.5):
+        with pytest.raises(InvalidValue, match=r"^page="):
+            await anext(orders.open_orders(page=page))  # type: ignore[arg-type]  # refused
     assert admin.dbsize() == 0
 
 

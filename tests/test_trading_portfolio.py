@@ -129,6 +129,12 @@ async def test_adjustments_are_events_that_happen_once(
             "executed",
         ]
         await trade(orders, "2", "1", 1, "50")
+        for wrong in ({"currency": "EUR"}, {"multiplier": 50}):
+            for kind in ("dividend", "transfer", "split"):
+                with pytest.raises(
+                    Conflict, match="ABC is held in currency='USD' with multiplier=1"
+                ):
+                    await portfolio.adjust(adjustment(kind, id="a5", qty=1, **wrong))
         with pytest.raises(InvalidValue, match="is more than there is"):
             await portfolio.adjust(adjustment("transfer", id="a3", qty=-2))
         assert admin.hlen("ord:{A}:adj") == 2
@@ -150,6 +156,8 @@ async def test_adjustments_are_events_that_happen_once(
         ({"kind": "transfer"}, "qty=0 of a transfer must not be 0"),
         ({"ts_event": 5}, "ts_event=5 is before 2001"),
         ({"currency": "{}"}, "currency='{}'"),
+        ({"currency": None}, "currency=None"),
+        ({"note": 5}, "note=5 must be a string"),
     ],
 )
 async def test_adjustments_that_cannot_be_meant(

@@ -53,8 +53,8 @@ async def run_workers(url: str) -> list[dict[str, int]]:
 @pytest.mark.asyncio(loop_factories=["uvloop"])
 async def test_eight_processes_equal_one(clean_server: EmbeddedServer) -> None:
     counts = await run_workers(clean_server.url)
-    every = list(reports(SEED))
-    assert sum(one["applied"] for one in counts) == len(every) == ORDERS * TRADES
+    every = reports(SEED)
+    assert sum(one["applied"] for one in counts) == len(every) > ORDERS * TRADES
     assert sum(one["duplicates"] for one in counts) > ORDERS * TRADES // 4
     assert sum(one["refused"] for one in counts) == 0
     async with pool_at(clean_server) as pool:
@@ -71,10 +71,11 @@ async def test_eight_processes_equal_one(clean_server: EmbeddedServer) -> None:
         by_id = {one.exec_id: one for one in every}
         results = await alone.apply_all(by_id[exec_id] for exec_id in order_of)
         assert all(isinstance(one, Applied) and not one.duplicate for one in results)
+        executed = {one.exec_ref_id or one.exec_id: one for one in every}  # as it is at last
         for number in range(ORDERS):
             names: Any = await together.get(f"O{number}"), await alone.get(f"O{number}")
             assert replace(names[0], ts_recv=0) == replace(names[1], ts_recv=0)
-            mine = [one for one in every if one.cl_ord_id == f"O{number}"]
+            mine = [one for one in executed.values() if one.cl_ord_id == f"O{number}"]
             assert names[0].cum_qty == sum(one.last_qty or 0 for one in mine)
             assert names[0].ts_event == NOW
         positions = Codec(Position)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redisutils.trading import InvalidValue, UnreadableRecord
-from redisutils.trading.codec import Codec, Encoding, Record
+from redisutils.trading.codec import Codec, Encoding, Part, Record
 from redisutils.trading.money import ARITHMETIC, number, positive_number, size_number
 from redisutils.trading.names import checked_name, checked_prefix
 from redisutils.trading.times import SECOND, moment
@@ -197,6 +197,60 @@ def test_what_a_newer_version_wrote_is_kept(encoding: Encoding) -> None:
     assert again == msgspec.structs.replace(newer, note="changed here")
     # What this version has taken back to its default is not what the newer one wrote.
     assert newer_codec.decode(codec.encode(read)).note == ""
+
+
+class Deeper(Part, frozen=True, kw_only=True):
+    """A part of a part."""
+
+    qty: Decimal
+
+
+class Leg(Part, frozen=True, kw_only=True):
+    """A part of an example."""
+
+    qty: Decimal
+    deeper: Deeper | None = None
+
+
+class Legs(Record, frozen=True, kw_only=True):
+    """An example with parts."""
+
+    first: Leg
+    second: Leg | None = None
+    more: tuple[Leg, ...] = ()
+    note: str = ""
+
+
+@both
+def test_what_a_newer_version_wrote_in_parts_is_kept(encoding: Encoding) -> None:
+    codec = Codec(Legs, encoding)
+    text = msgspec.json if encoding == "json" else msgspec.msgpack
+    newer = {
+        "v": 2,
+        "first": {"qty": "1", "venue": "X"},
+        "second": {"qty": "2", "deeper": {"qty": "3", "odd": [1, None]}},
+        "more": [{"qty": "4"}, {"qty": "5", "parts": {"a": 2**60}}],
+        "unknown": {"first": {"qty": 5}},
+    }
+    read = codec.decode(text.encode(newer))
+    assert (read.first.qty, read.more[1].qty) == (Decimal(1), Decimal(5))
+    assert read.second is not None
+    assert read.second.deeper is not None
+    assert read.second.deeper.qty == 3
+    assert text.decode(codec.encode(read)) == newer
+    # They go where their part goes, and nowhere else.
+    moved = msgspec.structs.replace(read, more=read.more[1:], note="changed", second=None)
+    assert text.decode(codec.encode(moved)) == {
+        **{name: value for name, value in newer.items() if name != "second"},
+        "more": [newer["more"][1]],  # type: ignore[index]  # a list
+        "note": "changed",
+    }
+    plain = {"v": 1, "first": {"qty": "1"}, "second": None, "unknown": 1}
+    assert codec.decode(text.encode(plain)).second is None
+    wrong: Any
+    for wrong in ({"first": {"venue": "X"}}, {"first": []}, {"first": {"qty": "1"}, "more": {}}):
+        with pytest.raises(UnreadableRecord, match="of ours under k: "):
+            codec.decode(text.encode(wrong), "k")
 
 
 @both

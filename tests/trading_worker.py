@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -26,32 +26,67 @@ INSTRUMENTS = ("ABC", "DEF", "GHI")
 NOW = 1_704_200_000_000_000_000
 
 
-def reports(seed: int) -> Iterator[ExecutionReport]:
-    """Trades of all orders, some of them of one price each, and corrections and busts of trades
-    that come before; whatever order they are applied in by whomever, the sums are the same."""
+def reports(seed: int) -> list[ExecutionReport]:
+    """Trades of all orders, then busts and corrections of some of them; in whatever order they are
+    applied by whomever, as long as an execution comes before what is about it, quantities and
+    notionals are the same."""
     dice = random.Random(seed)
-    for number in range(ORDERS * TRADES):
-        yield ExecutionReport(
-            exec_id=f"T{number}",
-            exec_type=ExecType.TRADE,
-            cl_ord_id=f"O{number % ORDERS}",
-            trade_date="20240102",
-            ts_event=NOW,
-            ts_recv=NOW,
+    trades = [
+        report(
+            number,
+            f"T{number}",
+            ExecType.TRADE,
             last_qty=Decimal(dice.randrange(1, 9)),
             last_px=Decimal(dice.randrange(1, 9000)) / 100,
             fee=Decimal("0.01"),
         )
+        for number in range(ORDERS * TRADES)
+    ]
+    busts = [
+        report(number, f"B{number}", ExecType.TRADE_CANCEL, exec_ref_id=f"T{number}")
+        for number in range(3, ORDERS * TRADES, 10)
+    ]
+    corrections = [
+        report(
+            number,
+            f"C{number}",
+            ExecType.TRADE_CORRECT,
+            exec_ref_id=f"T{number}",
+            last_qty=Decimal(dice.randrange(1, 20)),
+            last_px=Decimal("50.5"),
+        )
+        for number in range(7, ORDERS * TRADES, 10)
+    ]
+    return trades + busts + corrections
+
+
+def report(number: int, exec_id: str, kind: ExecType, **fields: Any) -> ExecutionReport:
+    return ExecutionReport(
+        exec_id=exec_id,
+        exec_type=kind,
+        cl_ord_id=f"O{number % ORDERS}",
+        trade_date="20240102",
+        ts_event=NOW,
+        ts_recv=NOW,
+        **fields,
+    )
 
 
 def share(seed: int, worker: int, workers: int) -> list[ExecutionReport]:
-    """What one worker applies: its own part, and a part of his neighbour's, too."""
-    every = list(reports(seed))
-    mine = [one for number, one in enumerate(every) if number % workers == worker]
-    also = [one for number, one in enumerate(every) if number % (3 * workers) == worker + 1]
-    both = mine + also
-    random.Random(worker).shuffle(both)
-    return both
+    """What one worker applies: its own part, and a part of his neighbour's trades, too; then what
+    is about its own."""
+    shuffled = random.Random(worker).shuffle
+    trades, fixes = [], []
+    for one in reports(seed):
+        number = int(one.exec_id[1:])
+        if one.exec_ref_id:
+            fixes += [one] if number % workers == worker else []
+        else:
+            trades += [one] if number % workers == worker else []
+            trades += [one] if number % (3 * workers) == worker + 1 else []
+    shuffled(trades)
+    shuffled(fixes)
+    return trades + fixes
 
 
 async def place_all(orders: Orders) -> None:

@@ -6,37 +6,49 @@ written fields that this one does not know: they are kept, and written again wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, Literal, TypeVar, get_args
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
 from redisutils.trading.errors import InvalidValue, UnreadableRecord
 
-__all__ = ["Codec", "Encoding", "Record"]
+__all__ = ["Codec", "Encoding", "Part", "Record", "content_of"]
 
 Encoding = Literal["json", "msgpack"]
 
 
-class Record(
+class Part(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """What is stored under a key, or is an entry of a stream. Decimals are written as strings,
-    moments as integers; fields with their default are left out, but for the version.
+    """What is written as an object. Decimals are written as strings, moments as integers; fields
+    with their default are left out.
 
-    ``extra`` holds the fields of a newer version, as they were written.
+    ``extra`` holds the fields of a newer version, as they were written, if there are any. (Structs
+    that are written as arrays have no such place: they never gain a field.)
     """
+
+    extra: dict[str, msgspec.Raw] | None = None
+
+
+class Record(Part, frozen=True, kw_only=True):
+    """What is stored under a key, or is an entry of a stream. Its version is always written."""
 
     # msgspec leaves out what is equal to a default, and not what a factory has made.
     v: int = msgspec.field(default_factory=(1).__int__)
-    extra: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict)
 
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Part)
+
+
+def content_of(text: bytes) -> str:
+    """A short text by which to tell whether two records are the same."""
+    return blake2b(text, digest_size=12).hexdigest()
 
 
 class Codec(Generic[R]):
-    """Turns records of one kind into bytes and back.
+    """Turns records of one kind into bytes and back, with the parts that they have.
 
     :param kind: the class of the records.
     :param encoding: ``"json"`` or ``"msgpack"``. What was written in the one is not read as the
@@ -44,7 +56,15 @@ class Codec(Generic[R]):
     :raises InvalidValue: another encoding.
     """
 
-    __slots__ = ("_decode", "_decode_fields", "_encode", "_fields", "_kind")
+    __slots__ = (
+        "_decode",
+        "_decode_fields",
+        "_decode_list",
+        "_encode",
+        "_fields",
+        "_kind",
+        "_parts",
+    )
 
     def __init__(self, kind: type[R], encoding: Encoding = "json") -> None:
         if encoding not in get_args(Encoding):
@@ -59,13 +79,37 @@ class Codec(Generic[R]):
         self._decode_fields: Callable[[bytes], dict[str, msgspec.Raw]] = text.Decoder(
             dict[str, msgspec.Raw]
         ).decode
+        self._decode_list: Callable[[bytes], list[msgspec.Raw]] = text.Decoder(
+            list[msgspec.Raw]
+        ).decode
+        self._parts: dict[str, tuple[Codec[Any], bool]] = {
+            field.name: (Codec(part, encoding), get_origin(field.type) is tuple)
+            for field in msgspec.structs.fields(kind)
+            for part in _parts_in(field.type)
+        }
+        """By field: how its parts are written, and whether there may be many."""
 
     def encode(self, record: R) -> bytes:
         """A record as bytes, with what an earlier reading did not know."""
-        if not record.extra:
-            return self._encode(record)
-        known = self._decode_fields(self._encode(msgspec.structs.replace(record, extra={})))
-        return self._encode({**record.extra, **known})
+        text = self._encode(record)
+        if b"extra" not in text or self._is_known(record):  # the first is quickly seen
+            return text
+        known = self._decode_fields(self._encode(msgspec.structs.replace(record, extra=None)))
+        for name, (codec, many) in self._parts.items():
+            if value := getattr(record, name):
+                texts = [msgspec.Raw(codec.encode(part)) for part in (value if many else (value,))]
+                known[name] = msgspec.Raw(self._encode(texts)) if many else texts[0]
+        return self._encode({**(record.extra or {}), **known})
+
+    def _is_known(self, record: R) -> bool:
+        """Whether this version knows all that is in a record."""
+        if record.extra:
+            return False
+        for name, (codec, many) in self._parts.items():
+            value = getattr(record, name)
+            if value and not all(map(codec._is_known, value if many else (value,))):
+                return False
+        return True
 
     def decode(self, text: bytes, where: str = "") -> R:
         """The record that these bytes are.
@@ -85,11 +129,27 @@ class Codec(Generic[R]):
         try:
             found = self._decode_fields(text)
             extra = {name: found.pop(name) for name in found.keys() - self._fields}
+            changes: dict[str, Any] = {"extra": extra or None}
+            for name, (codec, many) in self._parts.items():
+                if name not in found or bytes(found[name]) == self._encode(None):
+                    continue
+                texts = self._decode_list(found[name]) if many else [found[name]]
+                parts = [codec.decode(bytes(one), where) for one in texts]
+                changes[name] = tuple(parts) if many else parts[0]
+                known = [msgspec.structs.replace(part, extra=None) for part in parts]
+                found[name] = msgspec.Raw(self._encode(known if many else known[0]))
             record = self._decode(self._encode(found))
         except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is of the former
             raise self._unreadable(where, error) from error
-        return msgspec.structs.replace(record, extra=extra)
+        return msgspec.structs.replace(record, **changes)
 
     def _unreadable(self, where: str, error: Exception) -> UnreadableRecord:
         at = f" under {where}" if where else ""
         return UnreadableRecord(f"no {self._kind.__name__} of ours{at}: {error}")
+
+
+def _parts_in(annotation: object) -> Iterator[type[Part]]:
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _parts_in(argument)

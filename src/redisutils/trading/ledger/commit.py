@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from redisutils.trading.ledger.keys import Keys
+from redisutils.trading.ledger.naming import unique_name
 from redisutils.trading.ledger.view import Field, Kind, Stored, View
 
 __all__ = ["Commit", "Conflicts", "commit_of"]
@@ -18,13 +19,15 @@ class Conflicts(NamedTuple):
 
 
 class Commit:
-    """The keys and arguments of one run of the script."""
+    """The keys and arguments of one run of the script; ``name`` is what its records' versions
+    are."""
 
-    __slots__ = ("_kinds", "_names", "_places", "_records", "arguments", "keys")
+    __slots__ = ("_kinds", "_names", "_places", "_records", "arguments", "keys", "name")
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, name: bytes) -> None:
+        self.name = name
         self.keys: list[str] = [keys.events, keys.meta]
-        self.arguments: list[Any] = []
+        self.arguments: list[Any] = [name]
         self._places: dict[str, int] = {keys.events: 1, keys.meta: 2}
         self._records: list[str] = []
         self._names: list[Field] = []
@@ -48,7 +51,7 @@ class Commit:
         for place, *found in reply[1:]:
             if place > 0:
                 key = self._records[place - 1]
-                version, text = int(found[0]), found[1]
+                version, text = found
                 record = self._kinds[key].codec.decode(text, key) if version else None
                 records[key] = Stored(version, record)
             else:
@@ -69,7 +72,7 @@ def commit_of(view: View, keys: Keys, outbox: int) -> Commit:
         view.command("RPUSH", key, *names)
     for key, seconds in view.kept.items():
         view.command("EXPIRE", key, seconds)
-    commit = Commit(keys)
+    commit = Commit(keys, unique_name().encode())
     place, add = commit.place, commit.arguments.extend
     commit._kinds = view.kinds
     commit._records = list(view.changed)

@@ -23,12 +23,12 @@ class Keys:
         self.events = self.base + "ev"
         """The outbox: a stream of all that happened, with dense ids."""
         self.meta = self.base + "m"
-        """A hash: ``seq``, the last event's number."""
+        """A hash: ``seq``, the last event's number, and ``tip``, the name of its commit."""
         self.open = self.base + "open"
         """A sorted set of the open orders' ids, in the order they were opened."""
 
     def order(self, order_id: str) -> str:
-        """A hash: ``n`` the version, ``r`` the record."""
+        """A hash: ``n`` the version (the name of the commit that wrote it), ``r`` the record."""
         return f"{self.base}o:{order_id}"
 
     def history(self, order_id: str) -> str:
@@ -53,7 +53,7 @@ class Keys:
         return f"{self.base}x:{trade_date}"
 
     def position(self, instrument: str) -> str:
-        """A hash: ``n`` the version, ``r`` the record."""
+        """A hash: ``n`` the version (the name of the commit that wrote it), ``r`` the record."""
         return f"{self.base}pos:{instrument}"
 
     @property

@@ -82,11 +82,9 @@ class Ledger:
         self._scripts = Scripts(pool, lane="ledger")
         self._write, self._read = load("ledger"), load("ledger_read")
         self._cache = Cache(cached)
-        self._limit = waiting
         self._outbox = outbox
         self._waiting: deque[_Waiting] = deque()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._room = asyncio.Semaphore(waiting)  # which lets in who came first
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -120,9 +118,7 @@ class Ledger:
     async def hand_in(self, intent: Intent[T]) -> asyncio.Future[T]:
         """As :meth:`submit`, but returns as soon as there is room in the queue; the future tells
         the rest."""
-        while len(self._waiting) >= self._limit:
-            self._room.clear()
-            await self._room.wait()
+        await self._room.acquire()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(intent, future))
         self._start()
@@ -143,7 +139,6 @@ class Ledger:
         try:
             while self._waiting:
                 group = self._taken()
-                self._room.set()
                 try:
                     await self._settle(group)
                 except asyncio.CancelledError:
@@ -166,6 +161,7 @@ class Ledger:
         group: list[_Waiting] = []
         while self._waiting and len(group) < GROUP:
             one = self._waiting.popleft()
+            self._room.release()
             if not one.future.done():
                 group.append(one)
         return group
@@ -187,8 +183,8 @@ class Ledger:
                     self._cache.forget(key)
                 raise
             if reply[0] == 1:
-                for key, (base, record, _) in view.changed.items():
-                    self._cache.put(key, Stored(base.version + 1, record))
+                for key, (_, record, _) in view.changed.items():
+                    self._cache.put(key, Stored(commit.name, record))
                 break
             fresh, found = commit.conflicts(reply)
             known |= found  # a name that is taken stays so
@@ -267,14 +263,14 @@ class _Refusal(NamedTuple):
 
 def _stored(kind: Kind[Any], key: str, reply: Any) -> Stored:
     if isinstance(reply, Exception):
-        return Stored(0, UnreadableRecord(f"no record of ours under {key}: {reply}"))
+        return Stored(b"", UnreadableRecord(f"no record of ours under {key}: {reply}"))
     version, text = reply
     if version is None:
         return ABSENT
     try:
-        return Stored(int(version), kind.codec.decode(text or b"", key))
+        return Stored(version, kind.codec.decode(text or b"", key))
     except UnreadableRecord as error:  # only those who need it shall hear of it
-        return Stored(0, error)
+        return Stored(b"", error)
 
 
 def _fail(group: Iterable[_Waiting], error: BaseException) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from redisutils import RedisPool
 from redisutils.errors import CommandTimeout, ConnectFailed, ConnectionLost, PoolTimeout
 from redisutils.retry import Backoff
+from redisutils.trading.errors import InvalidValue
 from redisutils.trading.ledger.keys import Keys
 
-__all__ = ["Entry", "Gap", "Outbox"]
+__all__ = ["Entry", "Gap", "Mark", "Outbox", "checked_mark"]
 
 PAGE = 500
 
@@ -26,12 +28,13 @@ _BACKOFF = Backoff(0.05, 1.0)
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """What is told next is not the event after the one before.
+    """What is told next does not follow from what was told before.
 
     ``expected`` is the number that was to come, ``found`` the one that does. When ``found`` is the
-    larger, those between are not kept any more; when it is the smaller, the server has lost what it
-    had told before (a failover), and what was made of the events from ``found`` on never happened.
-    Either way: read the orders and positions as they are, and go on from here.
+    larger, those between are not kept any more. Else the server has lost what it had told (a
+    failover to a replica that was behind, FLUSHALL) and may have told other things since: of what
+    was made of the events before, nobody knows how much ever happened. Either way: read the orders
+    and positions as they are, and go on from here.
     """
 
     expected: int
@@ -39,10 +42,41 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An event as it is stored: its number and fields."""
+    """An event as it is stored: its number, the names of the commits of the event before it and of
+    its own, and its fields."""
 
     seq: int
+    before: str
+    commit: str
     fields: dict[bytes, bytes]
+
+
+class Mark(NamedTuple):
+    """Where somebody is in an outbox: after the event with this number, of this commit; "" if that
+    is not known, and then only the numbers tell of a loss."""
+
+    seq: int
+    commit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.seq}-{self.commit}"
+
+
+_MARK = re.compile(r"([0-9]{1,16})-([0-9a-f]{0,64})", re.ASCII)
+
+
+def checked_mark(value: object) -> Mark:
+    """The place that somebody names.
+
+    :raises InvalidValue: it is neither an event's number nor its mark.
+    """
+    if type(value) is int and 0 <= value < 10**16:
+        return Mark(value)
+    if isinstance(value, str) and (found := _MARK.fullmatch(value)):
+        return Mark(int(found[1]), found[2])
+    raise InvalidValue(
+        f"after={value!r} must be an event's seq, its mark, or 0 for what is before the first"
+    )
 
 
 class Outbox:
@@ -55,20 +89,29 @@ class Outbox:
         self._client = pool.lane("outbox", read_from="primary")
         self._keys = keys
 
-    async def seq(self) -> int:
-        """The number of the last event; 0 before the first."""
-        return int(await self._client.hget(self._keys.meta, "seq") or 0)
+    async def head(self) -> Mark:
+        """Where the last event is; 0 before the first."""
+        found: Any = await self._client.hmget(self._keys.meta, ["seq", "tip"])
+        seq, commit = found
+        return Mark(int(seq or 0), (commit or b"").decode())
 
-    async def entries(self, after: int = 0) -> AsyncGenerator[Entry, None]:
-        """What is kept, from after an event's number to its present end."""
-        last = f"{after}-0"
+    async def entries(self, after: Mark) -> AsyncGenerator[Entry | Gap, None]:
+        """What is kept, from after an event to its present end."""
+        head, last = await self.head(), after
         while True:
-            found: Any = await self._client.xrange(self._keys.events, min=f"({last}", count=PAGE)
+            found: Any = await self._client.xrange(
+                self._keys.events, min=f"({last.seq}-0", count=PAGE
+            )
             for entry in _entries(found):
+                if gap := _gap(last, entry):
+                    yield gap
+                last = Mark(entry.seq, entry.commit)
                 yield entry
             if len(found) < PAGE:
-                return
-            last = found[-1][0].decode()
+                break
+        # What came in since the head was read is no loss.
+        if (last == after or last.seq < head.seq) and (gap := _missing(last, head)):
+            yield gap
 
     async def history(self, key: str, *fields: bytes) -> AsyncGenerator[Entry, None]:
         """What is in a history, from its beginning to its present end.
@@ -80,13 +123,13 @@ class Outbox:
             found: Any = await self._client.lrange(key, at, at + PAGE * size - 1)
             for first in range(0, len(found), size):
                 seq, *values = found[first : first + size]
-                yield Entry(int(seq), dict(zip(fields, values, strict=True)))
+                yield Entry(int(seq), "", "", dict(zip(fields, values, strict=True)))
             if len(found) < PAGE * size:
                 return
             at += PAGE * size
 
-    async def follow(self, after: int | None) -> AsyncGenerator[Entry | Gap, None]:
-        """What happens, from after an event's number (None: from now) and without an end.
+    async def follow(self, after: Mark | None) -> AsyncGenerator[Entry | Gap, None]:
+        """What happens, from after an event (None: from now) and without an end.
 
         It waits on a connection of its own. A lost connection is replaced, and nothing is missed.
 
@@ -98,40 +141,51 @@ class Outbox:
             try:
                 found: list[Entry] = []
                 if last is None:
-                    last = await self.seq()
+                    last = await self.head()
                 elif not begun or not (found := await self._news(last)):
-                    gap = await self._lost(last)
-                    if gap is not None:
-                        yield gap
-                        last = gap.found - 1
+                    head = await self.head()
+                    # What was written since _news() looked is no loss.
+                    if head.seq <= last.seq or not await self._news(last, None):
+                        gap, last = _missing(last, head), head
+                        if gap is not None:
+                            yield gap
                 begun, failures = True, 0
             except _PASSING:
                 failures += 1
                 await asyncio.sleep(_BACKOFF.delay(failures))
                 continue
             for entry in found:
-                if entry.seq != last + 1:
-                    yield Gap(last + 1, entry.seq)
-                last = entry.seq
+                if gap := _gap(last, entry):
+                    yield gap
+                last = Mark(entry.seq, entry.commit)
                 yield entry
 
-    async def _news(self, last: int, block: int | None = int(PATIENCE * 1000)) -> list[Entry]:
+    async def _news(self, last: Mark, block: int | None = int(PATIENCE * 1000)) -> list[Entry]:
         stream = self._keys.events
-        found: Any = await self._client.xread({stream: f"{last}-0"}, count=PAGE, block=block)
+        found: Any = await self._client.xread({stream: f"{last.seq}-0"}, count=PAGE, block=block)
         if not found:
             return []
         (_, entries) = found[0] if isinstance(found, list) else next(iter(found.items()))
         return _entries(entries)
 
-    async def _lost(self, last: int) -> Gap | None:
-        """Whether the outbox is another than it was."""
-        seq = await self.seq()
-        if seq < last:
-            return Gap(last + 1, seq + 1)
-        if seq > last and not await self._news(last, None):
-            return Gap(last + 1, seq + 1)  # the stream itself is gone
+
+def _gap(last: Mark, entry: Entry) -> Gap | None:
+    """Whether this entry is not the one after the last."""
+    follows = entry.seq == last.seq + 1 and (not last.commit or entry.before == last.commit)
+    return None if follows else Gap(last.seq + 1, entry.seq)
+
+
+def _missing(last: Mark, head: Mark) -> Gap | None:
+    """Whether what comes after the head will not follow the last that was seen, with nothing
+    between them in the stream."""
+    if head.seq == last.seq and (not last.commit or head.commit == last.commit):
         return None
+    return Gap(last.seq + 1, head.seq + 1)
 
 
 def _entries(found: Any) -> list[Entry]:
-    return [Entry(int(key.partition(b"-")[0]), fields) for key, fields in found]
+    entries = []
+    for key, fields in found:
+        before, _, commit = fields.pop(b"c", b"").decode().partition(" ")
+        entries.append(Entry(int(key.partition(b"-")[0]), before, commit, fields))
+    return entries

@@ -35,13 +35,13 @@ class Kind(Generic[R]):
 
 
 class Stored(NamedTuple):
-    """A record as it is in the store."""
+    """A record as it is in the store; ``version`` is the name of the commit that wrote it."""
 
-    version: int
+    version: bytes
     record: Any
 
 
-ABSENT = Stored(0, None)
+ABSENT = Stored(b"", None)
 
 
 class Missing(Exception):
@@ -271,7 +271,7 @@ class View:
 
     def remember(self, key: str, value: str) -> None:
         """Let :meth:`hint` know a string that never changes."""
-        self._cache.put(key, Stored(0, value))
+        self._cache.put(key, Stored(b"", value))
 
     def append(self, key: str, name: str) -> None:
         """Add to a list of names."""

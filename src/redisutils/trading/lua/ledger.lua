@@ -4,16 +4,21 @@
 -- these is otherwise, nothing is written, and the reply tells what is there instead. Run twice with
 -- the same arguments, it writes once: the second time, the versions are others.
 --
--- KEYS: 1 the outbox, a stream; 2 the account's own hash, whose field seq counts the outbox; then
---   all the others. Arguments name a key by its place in KEYS. All are in one slot.
--- ARGV: for each section its count, then its entries:
---   records   key, version that was read (0: none), record. Written as fields n and r of a hash.
+-- A version is the name of the commit that wrote it, and no number: after a failover to a replica
+-- that was behind, other commits would come to the same numbers.
+--
+-- KEYS: 1 the outbox, a stream; 2 the account's own hash, whose field seq counts the outbox, and
+--   whose field tip names the commit of its last entry; then all the others. Arguments name a key by
+--   its place in KEYS. All are in one slot.
+-- ARGV: this commit's name, which no other has; then for each section its count and its entries:
+--   records   key, version that was read ("": none), record. Written as fields n and r of a hash.
 --   names     key, field, value. Not there yet; a field of a hash, or with "" as its field, a string.
 --             An empty value is not written: what was decided rests on it not being there.
 --   events    (after the count, about how many the outbox keeps) history or 0, number of the words
 --             that go into the history, number of all words, words: fields and values of the
---             entry. Its id is <seq>-0; seq has no gaps. The history, a list, gets seq and the
---             values alone: a stream of a few entries takes 4 KB.
+--             entry. Its id is <seq>-0; seq has no gaps. Before them it gets a field c: the names of
+--             the commits of the entry before it and of its own. The history, a list, gets seq and
+--             the values alone: a stream of a few entries takes 4 KB.
 --   opened    key, member. Added to a sorted set with the seq before this commit as its score.
 --   commands  number of words after the key, command, key, words. Done last; they cannot fail
 --             but for a key of another type.
@@ -29,6 +34,7 @@ local function word()
 end
 
 local found = {0}
+local name = word()
 
 local records = tonumber(word())
 local records_at = at
@@ -36,8 +42,8 @@ for place = 1, records do
   local key, version = KEYS[tonumber(ARGV[at])], ARGV[at + 1]
   at = at + 3
   local stored = redis.call('HMGET', key, 'n', 'r')
-  if (stored[1] or '0') ~= version then
-    found[#found + 1] = {place, stored[1] or '0', stored[2] or ''}
+  if (stored[1] or '') ~= version then
+    found[#found + 1] = {place, stored[1] or '', stored[2] or ''}
   end
 end
 
@@ -62,14 +68,19 @@ if #found > 1 then
 end
 
 -- The outbox goes first: a gap in what is told can be seen; a change that nobody was told cannot.
-local seq = tonumber(redis.call('HGET', KEYS[2], 'seq') or '0')
+local last = redis.call('HMGET', KEYS[2], 'seq', 'tip')
+local seq, tip = tonumber(last[1] or '0'), last[2] or ''
 local before = seq
 local events, kept = tonumber(word()), word()
 for _ = 1, events do
   local history, few, all = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   seq = seq + 1
   local id = string.format('%.0f-0', seq)
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', kept, id, unpack(ARGV, at + 3, at + 2 + all))
+  redis.call(
+    'XADD', KEYS[1], 'MAXLEN', '~', kept, id, 'c', tip .. ' ' .. name,
+    unpack(ARGV, at + 3, at + 2 + all)
+  )
+  tip = name
   if history > 0 then
     local values = {string.format('%.0f', seq)}
     for value = at + 4, at + 2 + few, 2 do
@@ -80,12 +91,11 @@ for _ = 1, events do
   at = at + 3 + all
 end
 if events > 0 then
-  redis.call('HSET', KEYS[2], 'seq', string.format('%.0f', seq))
+  redis.call('HSET', KEYS[2], 'seq', string.format('%.0f', seq), 'tip', tip)
 end
 
 for place = records_at, records_at + 3 * (records - 1), 3 do
-  local version = string.format('%.0f', tonumber(ARGV[place + 1]) + 1)
-  redis.call('HSET', KEYS[tonumber(ARGV[place])], 'n', version, 'r', ARGV[place + 2])
+  redis.call('HSET', KEYS[tonumber(ARGV[place])], 'n', name, 'r', ARGV[place + 2])
 end
 
 for place = names_at, names_at + 3 * (names - 1), 3 do

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-from itertools import count
-from os import getpid
-from secrets import token_hex
-
 from msgspec.structs import replace
 
 from redisutils.trading.codec import Codec, Encoding
@@ -21,23 +16,7 @@ from redisutils.trading.orders.records import (
 )
 from redisutils.trading.portfolio.books import Positions
 
-__all__ = ["Books", "content_of", "token"]
-
-_process = getpid(), token_hex(6)
-_calls = count()
-
-
-def token() -> str:
-    """What tells this call from all others, here and elsewhere."""
-    global _process  # noqa: PLW0603  # a forked child is another process
-    if _process[0] != getpid():
-        _process = getpid(), token_hex(6)
-    return f"{_process[1]}{next(_calls):x}"
-
-
-def content_of(text: bytes) -> str:
-    """A short text by which to tell whether two records are the same."""
-    return blake2b(text, digest_size=12).hexdigest()
+__all__ = ["Books"]
 
 
 class Books:
@@ -102,9 +81,13 @@ class Books:
             view.keep(links, self.retention)
         return replace(order, links=order.links + 1)
 
-    def before_closing(self, view: View, before: Order | None, after: Order) -> None:
-        """Read what will have to be changed with an order that is opened or closed."""
-        if after.links and before is not None and before.is_open is not after.is_open:
+    def before_closing(
+        self, view: View, before: Order | None, after: Order, link: str = ""
+    ) -> None:
+        """Read what will have to be changed with an order that is opened or closed, and perhaps
+        linked by another ClOrdID at the same time."""
+        linked = after.links or link
+        if linked and before is not None and before.is_open is not after.is_open:
             view.hold(self.keys.links(after.id))
 
     def tell(self, view: View, kind: str, message: bytes, order: Order, position: bytes) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "replaced",
     "request",
     "restated",
+    "triggered",
 ]
 
 MAX_PENDING = 16
@@ -56,6 +57,13 @@ def new(order: Order, report: ExecutionReport, fill: Fill | None, overfill: Over
         quantity = report.order_qty
     after = replace(heard(order, report), acknowledged=True, order_qty=quantity)
     return Step(settled(_named_by_venue(after, report)))
+
+
+def triggered(
+    order: Order, report: ExecutionReport, fill: Fill | None, overfill: OverfillPolicy
+) -> Step:
+    """What it waited for has come, and it works now, as any other (matrix E.1.f)."""
+    return Step(settled(replace(heard(order, report), acknowledged=True)))
 
 
 def _named_by_venue(order: Order, report: ExecutionReport) -> Order:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -14,12 +17,12 @@ from redisutils.trading.money import number, positive_number, size_number
 from redisutils.trading.names import checked_name
 from redisutils.trading.orders.records import CancelReject, ExecutionReport
 from redisutils.trading.orders.terms import ExecType, OrdStatus, Side
+from redisutils.trading.texts import checked_text
 from redisutils.trading.times import moment
 
-__all__ = ["checked_order", "checked_reject", "checked_report", "text_field"]
+__all__ = ["checked_order", "checked_reject", "checked_report"]
 
 _DATE = re.compile(r"[0-9]{8}", re.ASCII)
-_TEXT = 512
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -38,14 +41,16 @@ def checked_report(report: ExecutionReport, now: int) -> ExecutionReport:
     _check_date("trade_date", report.trade_date)
     moment("ts_event", report.ts_event, now)
     moment("ts_recv", report.ts_recv, now)
-    for name in ("venue", "orig_cl_ord_id", "exec_ref_id", "venue_order_id"):
-        if value := getattr(report, name):
+    for name, value in zip(_NAMES, _names_of(report), strict=True):
+        if value != "":
             checked_name(name, value)
-    for name in ("instrument", "currency", "fee_currency"):
-        if value := getattr(report, name):
-            checked_name(name, value)
-    if report.ref_trade_date:
+    for name, value in zip(_TEXTS, _texts_of(report), strict=True):
+        if value != "":
+            checked_text(name, value)
+    if report.ref_trade_date != "":
         _check_date("ref_trade_date", report.ref_trade_date)
+    if (exact := positive_number("multiplier", report.multiplier)) is not report.multiplier:
+        changes["multiplier"] = exact
     for name, check in _NUMBERS:
         value = getattr(report, name)
         if value is not None and (exact := check(name, value)) is not value:
@@ -54,13 +59,26 @@ def checked_report(report: ExecutionReport, now: int) -> ExecutionReport:
         changes["ord_status"] = _value_of("ord_status", report.ord_status, OrdStatus)
     if report.side is not None and type(report.side) is not Side:
         changes["side"] = _value_of("side", report.side, Side)
-    text_field("text", report.text)
     if changes.get("exec_type", report.exec_type) in _EXECUTIONS:
         _check_execution(report)
     return replace(report, **changes) if changes else report
 
 
 _EXECUTIONS = (ExecType.TRADE, ExecType.TRADE_CORRECT, ExecType.TRADE_CANCEL)
+
+_NAMES = (
+    "venue",
+    "orig_cl_ord_id",
+    "exec_ref_id",
+    "venue_order_id",
+    "instrument",
+    "currency",
+    "fee_currency",
+)
+
+_TEXTS = ("ord_type", "time_in_force", "restatement_reason", "text")
+
+_names_of, _texts_of = attrgetter(*_NAMES), attrgetter(*_TEXTS)
 
 _NUMBERS = (
     ("last_qty", positive_number),
@@ -71,7 +89,6 @@ _NUMBERS = (
     ("avg_px", number),
     ("price", number),
     ("fee", number),
-    ("multiplier", positive_number),
 )
 
 
@@ -90,15 +107,19 @@ def _check_execution(report: ExecutionReport) -> None:
 
 def checked_reject(reject: CancelReject, now: int) -> CancelReject:
     """As :func:`checked_report`, for a cancel reject."""
+    status = reject.ord_status
     checked_name("cl_ord_id", reject.cl_ord_id)
     _check_date("trade_date", reject.trade_date)
     moment("ts_event", reject.ts_event, now)
     moment("ts_recv", reject.ts_recv, now)
     for name in ("venue", "orig_cl_ord_id"):
-        if value := getattr(reject, name):
+        if (value := getattr(reject, name)) != "":
             checked_name(name, value)
-    text_field("text", reject.text)
-    return reject
+    checked_text("reason", reject.reason)
+    checked_text("text", reject.text)
+    if status is None or type(status) is OrdStatus:
+        return reject
+    return replace(reject, ord_status=_value_of("ord_status", status, OrdStatus))
 
 
 def checked_order(
@@ -125,10 +146,10 @@ def checked_order(
             f"order_qty={order_qty} and cash_order_qty={cash_order_qty}: give one of them"
         )
     for name in ("currency", "venue"):
-        if texts[name]:
+        if texts[name] != "":
             checked_name(name, texts[name])
     for name, text in texts.items():
-        text_field(name, text)
+        checked_text(name, text)
     return {
         "id": cl_ord_id,
         "cl_ord_id": cl_ord_id,
@@ -145,19 +166,18 @@ def checked_order(
     }
 
 
-def text_field(name: str, value: object) -> str:
-    """A short text.
-
-    :raises InvalidValue: it is no string of at most 512 characters.
-    """
-    if isinstance(value, str) and len(value) <= _TEXT:
-        return value
-    raise InvalidValue(f"{name}={value!r} must be a string of at most {_TEXT} characters")
-
-
 def _check_date(name: str, value: object) -> None:
-    if not (isinstance(value, str) and _DATE.fullmatch(value)):
+    if not (isinstance(value, str) and _DATE.fullmatch(value) and _is_date(value)):
         raise InvalidValue(f"{name}={value!r} must be a date like '20240131'")
+
+
+@lru_cache(maxsize=64)
+def _is_date(digits: str) -> bool:
+    try:
+        date.fromisoformat(digits)
+    except ValueError:
+        return False
+    return True
 
 
 def _value_of(name: str, value: object, kind: type[E]) -> E:

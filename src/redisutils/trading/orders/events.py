@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from redisutils.trading.ledger.outbox import Entry
+from redisutils.trading.ledger.outbox import Entry, Mark
 from redisutils.trading.orders.books import Books
 from redisutils.trading.orders.records import CancelReject, ExecutionReport, Order, OrderRequest
 from redisutils.trading.portfolio.records import Adjustment, Position
@@ -29,14 +29,22 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     ``seq`` counts from 1 without gaps. ``message`` is what came, by ``kind``: an Order, an
     ExecutionReport, an OrderRequest, a CancelReject or an Adjustment. ``order`` and ``position``
-    are what they were after it; in an order's history there is no ``position``.
+    are what they were after it; in an order's history there is no ``position``, and no ``commit``,
+    the name of what wrote the event.
     """
 
     seq: int
+    commit: str = ""
     kind: EventKind
     message: Order | ExecutionReport | OrderRequest | CancelReject | Adjustment
     order: Order | None = None
     position: Position | None = None
+
+    @property
+    def mark(self) -> str:
+        """Where to go on after this event, for :meth:`Orders.subscribe` and :meth:`Orders.replay`.
+        Unlike ``seq``, it tells whether the events before are still those that were told."""
+        return str(Mark(self.seq, self.commit))
 
 
 class Reader:
@@ -67,6 +75,7 @@ class Reader:
         order, position = fields.get(b"n"), fields.get(b"p")
         return Event(
             seq=entry.seq,
+            commit=entry.commit,
             kind=kind.decode(),
             message=self._decode[kind](fields[b"r"], where),
             order=None if order is None else self._order(order, where),

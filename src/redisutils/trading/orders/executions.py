@@ -10,6 +10,7 @@ from redisutils.trading.errors import InvalidValue, Overfill
 from redisutils.trading.money import ARITHMETIC
 from redisutils.trading.orders.records import ExecutionReport, Fill, Order
 from redisutils.trading.orders.states import OverfillPolicy, Step, heard, refuse, settled
+from redisutils.trading.orders.terms import IMMEDIATE, OrdStatus
 
 __all__ = ["bust", "correct", "overfilled", "trade"]
 
@@ -28,11 +29,21 @@ def trade(
         cum_qty=cum_qty,
         notional=notional,
         acknowledged=True,
+        closed=_bundled_end(order, report) or order.closed,
         ts_event=report.ts_event,
         ts_recv=report.ts_recv,
     )
     executed = Fill(order_id=order.id, qty=quantity, px=price, splits=order.splits)
     return Step(settled(after), executed, ((quantity, price),))
+
+
+def _bundled_end(order: Order, report: ExecutionReport) -> str:
+    """Exchanges say in one report what was executed of an order at once, and that the rest of it is
+    gone (volume 7, matrix I.1.b for exchanges)."""
+    status = report.ord_status
+    if status in (OrdStatus.CANCELED, OrdStatus.EXPIRED) and order.time_in_force in IMMEDIATE:
+        return status.value
+    return ""
 
 
 def overfilled(order: Order, report: ExecutionReport, policy: OverfillPolicy) -> Step:

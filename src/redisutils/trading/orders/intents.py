@@ -7,9 +7,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from redisutils.trading.codec import content_of
 from redisutils.trading.errors import Conflict, UnknownExecution, UnknownOrder
+from redisutils.trading.ledger.naming import unique_name
 from redisutils.trading.ledger.view import Field, Kind, View
-from redisutils.trading.orders.books import Books, content_of, token
+from redisutils.trading.orders.books import Books
 from redisutils.trading.orders.drift import drift
 from redisutils.trading.orders.lifecycle import (
     OPENING,
@@ -84,7 +86,7 @@ class Apply:
         self.text = books.reports.encode(report)
         # The same report is received anew at another moment.
         self.content = content_of(books.reports.encode(replace(report, ts_recv=0)))
-        self.by = token()
+        self.by = unique_name()
         self.at: Field = (
             books.keys.executions(report.trade_date),
             books.executed_field(report.venue, report.exec_id),
@@ -102,7 +104,8 @@ class Apply:
     def decide(self, view: View) -> Applied:
         """What became of the order, now or when the report was first applied."""
         books, report = self.books, self.report
-        if (seen := view.taken(*self.at)) is not None:
+        is_status = report.exec_type is ExecType.ORDER_STATUS  # which may all have one ExecID
+        if not is_status and (seen := view.taken(*self.at)) is not None:
             return self._applied_before(books.executed.decode(seen, " ".join(self.at)))
         before = books.find(view, report.cl_ord_id, report.orig_cl_ord_id)
         if before is None and report.exec_type not in OPENING:
@@ -112,6 +115,8 @@ class Apply:
             )
         if before is not None:
             _check_same(before, report)
+            if is_status:
+                return _applied(before, drift(before, report))
         root, meant = None, None
         if report.exec_type in _CORRECTING:
             root, meant = self._root(view)
@@ -158,16 +163,8 @@ class Apply:
     ) -> Applied:
         books, report, order = self.books, self.report, step.order
         position = self._position(view, step)
-        link = _new_link(books, view, before, order, report)
-        applied = Applied(
-            order_id=order.id,
-            status=order.status,
-            order_qty=order.order_qty,
-            cum_qty=order.cum_qty,
-            leaves_qty=order.leaves_qty,
-            notional=order.notional,
-            drift=drift(order, report),
-        )
+        link = _new_link(books, view, before, report)
+        applied = _applied(order, drift(order, report))
         executed = Executed(
             content=self.content,
             by=self.by,
@@ -175,7 +172,7 @@ class Apply:
             root=root,
             fill=step.fill if root is None else None,
         )
-        books.before_closing(view, before, order)
+        books.before_closing(view, before, order, link)
 
         if root is not None and meant is not None:
             view.amend(*root, books.executed.encode(replace(meant, fill=step.fill)))
@@ -212,14 +209,22 @@ def _check_same(order: Order, report: ExecutionReport) -> None:
         )
 
 
-def _new_link(
-    books: Books, view: View, before: Order | None, after: Order, report: ExecutionReport
-) -> str:
+def _applied(order: Order, differences: tuple[str, ...]) -> Applied:
+    return Applied(
+        order_id=order.id,
+        status=order.status,
+        order_qty=order.order_qty,
+        cum_qty=order.cum_qty,
+        leaves_qty=order.leaves_qty,
+        notional=order.notional,
+        drift=differences,
+    )
+
+
+def _new_link(books: Books, view: View, before: Order | None, report: ExecutionReport) -> str:
     """A ClOrdID that the order did not have: of a request that was not sent from here."""
     name = report.cl_ord_id
     if before is None or name in (before.id, before.cl_ord_id):
-        return ""
-    if after.cl_ord_id != name and not any(one.cl_ord_id == name for one in after.pending):
         return ""
     return "" if view.field(books.keys.cl_ord_id(name)) is not None else name
 
@@ -280,7 +285,7 @@ class Reject:
         self.message = message
         self.text = books.rejects.encode(message)
         self.content = content_of(books.rejects.encode(replace(message, ts_recv=0)))
-        self.by = token()
+        self.by = unique_name()
         # It has no ExecID; a ClOrdID is refused once.
         self.at: Field = (
             books.keys.executions(message.trade_date),
@@ -308,17 +313,8 @@ class Reject:
         order = apply_reject(before, message)
         told = message.ord_status
         here = order.status
-        applied = Applied(
-            order_id=order.id,
-            status=here,
-            order_qty=order.order_qty,
-            cum_qty=order.cum_qty,
-            leaves_qty=order.leaves_qty,
-            notional=order.notional,
-            drift=()
-            if told in (None, here)
-            else (f"ord_status: {told} by the reject, {here.name} by its executions",),
-        )
+        differs = f"ord_status: {told} by the reject, {here.name} by its executions"
+        applied = _applied(order, () if told in (None, here) else (differs,))
         books.before_closing(view, before, order)
         executed = Executed(content=self.content, by=self.by, applied=applied)
         view.name(*self.at, books.executed.encode(executed))

@@ -26,6 +26,7 @@ from redisutils.trading.orders.changes import (
     replaced,
     request,
     restated,
+    triggered,
 )
 from redisutils.trading.orders.executions import bust, correct, overfilled, trade
 from redisutils.trading.orders.records import ExecutionReport, Fill, Order
@@ -72,7 +73,9 @@ def apply(
     kind = report.exec_type
     if order is None:
         order = _opened_by(report)
-    elif kind is ExecType.ORDER_STATUS or _is_about_another(report):
+    elif kind is ExecType.ORDER_STATUS:
+        return Step(order)
+    elif _is_about_another(report):
         return Step(heard(order, report))
     elif order.status not in LEGAL_FROM[kind] and not _is_legal_beside(order, kind, fill):
         if kind is ExecType.TRADE and order.status is _S.FILLED:
@@ -160,5 +163,6 @@ _HANDLERS: Mapping[ExecType, Handler] = MappingProxyType(
         ExecType.SUSPENDED: halts(_S.SUSPENDED),
         ExecType.RESTATED: restated,
         ExecType.CALCULATED: closes(_S.CALCULATED),
+        ExecType.TRIGGERED: triggered,
     }
 )

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from decimal import Context, Decimal
 
-import msgspec
-
-from redisutils.trading.codec import Record
+from redisutils.trading.codec import Part, Record
 from redisutils.trading.money import ARITHMETIC, ZERO
 from redisutils.trading.orders.terms import BUYS, FINAL, MULTI_DAY, ExecType, OrdStatus, Side
 
@@ -29,7 +27,7 @@ _ONE = Decimal(1)
 _DISPLAY = Context(prec=28)
 
 
-class Pending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Pending(Part, frozen=True, kw_only=True):
     """A request to cancel or replace an order that is not answered yet.
 
     ``told`` is False until the venue has reported that it is pending: only then the order's status
@@ -184,7 +182,7 @@ class CancelReject(Record, frozen=True, kw_only=True):
     text: str = ""
 
 
-class Fill(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Fill(Part, frozen=True, kw_only=True):
     """What an execution is after its corrections; kept at the first of their chain.
 
     ``apart`` means that it was beyond its order's quantity and is not counted in it. ``splits`` is
@@ -211,7 +209,7 @@ class OrderRequest(Record, frozen=True, kw_only=True):
     price: Decimal | None = None
 
 
-class Applied(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Applied(Part, frozen=True, kw_only=True):
     """What a report made of its order.
 
     ``drift`` tells in what the report's own totals differ from these. ``duplicate`` is True when it

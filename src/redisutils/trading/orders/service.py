@@ -14,7 +14,7 @@ from redisutils.trading.codec import Encoding
 from redisutils.trading.errors import InvalidValue, LedgerClosed, TradingError, UnknownOrder
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.ledger import GROUP, Intent, Ledger
-from redisutils.trading.ledger.outbox import Gap, Outbox
+from redisutils.trading.ledger.outbox import Gap, Outbox, checked_mark
 from redisutils.trading.money import number, positive_number
 from redisutils.trading.names import checked_name
 from redisutils.trading.orders.books import Books
@@ -50,10 +50,15 @@ class Orders:
     and tells the same. What is refused (:class:`~redisutils.trading.TradingError`) has changed
     nothing. After an error with ``Outcome.UNKNOWN``, call it again to know.
 
+    Nobody waits for replicas: when a primary dies and a replica that was behind takes its place,
+    what was answered last may never have happened. Who follows the account is told by a ``Gap``;
+    apply the venue's reports again, and what is there is a duplicate, what was lost is applied.
+
     Keys, all in one slot, A being the account: ``ord:{A}:o:<id>`` an order, ``…:h:<id>`` its
     history, ``…:x:<trade date>`` executions, ``…:open`` and ``…:open:<instrument>`` ids of open
     orders, ``…:clid:<ClOrdID>`` later ClOrdIDs of a chain, ``…:ev`` all events,
-    ``…:pos:<instrument>`` positions.
+    ``…:pos:<instrument>`` positions. For ever there are positions, the ids of adjustments
+    (``…:adj``), open orders and their histories, which grow with every event of the order.
 
     :param pool: an open pool.
     :param account: whose orders.
@@ -159,7 +164,8 @@ class Orders:
         return await self._submit(Place(self._books, Order(**fields, ts_recv=now)))
 
     async def apply(self, report: ExecutionReport) -> Applied:
-        """Apply an execution report.
+        """Apply an execution report. That of an order's status (``ORDER_STATUS``) is compared, told
+        in ``drift``, and not kept.
 
         :returns: what became of the order; for a report that was applied before, what became of it
             then.
@@ -292,7 +298,10 @@ class Orders:
         They are read in pages, while others may go on: each is as it was when its page was read.
 
         :param page: how many are read at once.
+        :raises InvalidValue: ``page`` is no int of 1 or more, or the instrument is no symbol.
         """
+        if type(page) is not int or page < 1:
+            raise InvalidValue(f"page={page!r} must be an int: orders, 1 or more")
         if instrument is None:
             pages = self._open_ids(page)
         else:
@@ -351,24 +360,29 @@ class Orders:
         async for entry in self._outbox.history(self._keys.history(order.id), b"k", b"r", b"n"):
             yield self._reader.event(entry)
 
-    async def replay(self, after: int = 0) -> AsyncGenerator[Event | Gap, None]:
-        """What happened to the account, from after an event's number to now; with a word about what
-        is not kept any more."""
-        last = after
-        async for entry in self._outbox.entries(after):
-            if entry.seq != last + 1:
-                yield Gap(last + 1, entry.seq)
-            last = entry.seq
-            yield self._reader.event(entry)
+    async def replay(self, after: int | str = 0) -> AsyncGenerator[Event | Gap, None]:
+        """What happened to the account, from after an event to now; with a word about what is not
+        kept any more.
 
-    async def subscribe(self, after: int | None = None) -> AsyncGenerator[Event | Gap, None]:
-        """What happens to the account, from after an event's number (None: from now), without an
-        end. Who applies every event and meets no gap has everything.
+        :param after: the event's ``mark``, or its ``seq``; 0 for all that is kept.
+        :raises InvalidValue: ``after`` is none of these.
+        """
+        async for entry in self._outbox.entries(checked_mark(after)):
+            yield entry if isinstance(entry, Gap) else self._reader.event(entry)
+
+    async def subscribe(self, after: int | str | None = None) -> AsyncGenerator[Event | Gap, None]:
+        """What happens to the account, without an end. Who applies every event and meets no gap has
+        everything.
 
         It holds one connection of the pool while it waits.
+
+        :param after: begin after the event with this ``mark`` or ``seq``; without it, now. Only the
+            mark tells of events that were lost and replaced by others while nobody listened.
+        :raises InvalidValue: ``after`` is none of these.
         """
+        mark = None if after is None else checked_mark(after)
         # Closed with this one, so that its connection goes back at once.
-        async with aclosing(self._outbox.follow(after)) as told:
+        async with aclosing(self._outbox.follow(mark)) as told:
             async for entry in told:
                 yield entry if isinstance(entry, Gap) else self._reader.event(entry)
 

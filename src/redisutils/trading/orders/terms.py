@@ -16,6 +16,7 @@ from typing import Final
 __all__ = [
     "BUYS",
     "FINAL",
+    "IMMEDIATE",
     "LEGAL_FROM",
     "MULTI_DAY",
     "PRECEDENCE",
@@ -60,6 +61,7 @@ class ExecType(StrEnum):
     TRADE_CORRECT = "G"
     TRADE_CANCEL = "H"
     ORDER_STATUS = "I"
+    TRIGGERED = "L"
 
 
 class OrdStatus(StrEnum):
@@ -105,6 +107,9 @@ FINAL: Final = frozenset({_S.CANCELED, _S.REJECTED, _S.CALCULATED, _S.EXPIRED})
 """What no execution leads out of. Filled is not among them: a bust, a correction or a larger
 replacement reopens it."""
 
+IMMEDIATE: Final = frozenset({"3", "4"})
+"""TimeInForce (59) of orders of which nothing rests: immediate or cancel, fill or kill."""
+
 MULTI_DAY: Final = frozenset({"1", "6"})
 """TimeInForce (59) of orders that live on after the day: good till cancel, good till date."""
 
@@ -135,6 +140,7 @@ LEGAL_FROM: Final[Mapping[ExecType, frozenset[OrdStatus]]] = MappingProxyType(
         # By its definition: an order that is filled or done for day, and settled.
         ExecType.CALCULATED: _statuses("2 3"),
         ExecType.ORDER_STATUS: frozenset(OrdStatus),
+        ExecType.TRIGGERED: _statuses("A 0 6 9 E"),
     }
 )
 """By what an order's status may be for an execution to be applied to it. Three more rules look at

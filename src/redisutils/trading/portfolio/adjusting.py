@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from msgspec.structs import replace
 
+from redisutils.trading.codec import content_of
 from redisutils.trading.errors import Conflict, InvalidValue, UnknownPosition
 from redisutils.trading.ledger.view import Kind, View
 from redisutils.trading.money import number, positive_number
@@ -14,6 +15,7 @@ from redisutils.trading.names import checked_name
 from redisutils.trading.portfolio.books import Positions
 from redisutils.trading.portfolio.position import adjusted
 from redisutils.trading.portfolio.records import Adjustment, AdjustmentKind, Position
+from redisutils.trading.texts import checked_text
 from redisutils.trading.times import moment
 
 __all__ = ["Adjust", "checked_adjustment"]
@@ -31,8 +33,9 @@ def checked_adjustment(event: Adjustment, now: int) -> Adjustment:
         )
     checked_name("id", event.id)
     checked_name("instrument", event.instrument)
-    if event.currency:
+    if event.currency != "":
         checked_name("currency", event.currency)
+    checked_text("note", event.note)
     moment("ts_event", event.ts_event, now)
     moment("ts_recv", event.ts_recv, now)
     for name in ("numerator", "denominator"):
@@ -61,7 +64,7 @@ class Adjust:
         self.event = event
         self.text = positions.adjustments.encode(event)
         # The same adjustment may be heard of again later.
-        self.content = positions.adjustments.encode(replace(event, ts_recv=0))
+        self.content = content_of(positions.adjustments.encode(replace(event, ts_recv=0))).encode()
 
     def expected(self, view: View) -> Iterable[tuple[str, Kind[Any]]]:
         """The position."""
@@ -80,8 +83,21 @@ class Adjust:
             if event.kind != "transfer":
                 raise UnknownPosition(f"a {event.kind} of {event.instrument}, which is not held")
             position = positions.of(view, event.instrument, event.currency, event.multiplier)
+        else:
+            _check_same(position, event)
         after = adjusted(position, event)
         view.name(keys.adjustments, event.id, self.content)
         text = positions.put(view, after)
         view.event("", 0, "k", "adjusted", "r", self.text, "p", text)
         return after
+
+
+def _check_same(position: Position, event: Adjustment) -> None:
+    """An adjustment is of a position as it is held; only fees may be of another currency."""
+    fits = event.kind == "fee" or event.currency in ("", position.currency)
+    if not fits or event.multiplier not in (1, position.multiplier):
+        raise Conflict(
+            f"{event.instrument} is held in currency={position.currency!r} with "
+            f"multiplier={position.multiplier}; the {event.kind} {event.id!r} says "
+            f"currency={event.currency!r}, multiplier={event.multiplier}"
+        )

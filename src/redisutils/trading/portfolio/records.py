@@ -72,7 +72,8 @@ class Adjustment(Record, frozen=True, kw_only=True):
     ============ ===============================================================================
 
     A transfer into an instrument that was never held opens it, in ``currency`` and with
-    ``multiplier``.
+    ``multiplier``. Else these are the position's own, whether said or not; of fees alone the
+    currency may be another.
     """
 
     id: str
