@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.constants
+import gc
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,17 @@ _ONE_KIND = frozenset(
 """What these look at is ours and not the servers': they run against the first kind alone, and with
 ``--redis-server=redis`` against the other."""
 
+_LONG = (
+    *("test_cluster_failover.py", "test_sentinel_failover.py", "test_cluster_group.py"),
+    *("test_cli_bench.py", "test_recovery.py", "test_docs.py", "test_dashboard.py", "test_top.py"),
+    *("test_breaker.py", "test_examples.py", "test_demo_cluster.py", "test_reading_cluster.py"),
+)
+"""The files that take longest, which the processes of a run begin with: none is then left to one
+process when all others are done."""
+
+_CROWDED = "redis_py"
+"""What starts eight processes of its own comes last, when it takes the time of no other test."""
+
 # In debug mode each future remembers the stack that it was made in: ten frames take 30 µs.
 vars(asyncio.constants)["DEBUG_STACK_DEPTH"] = 1
 
@@ -61,6 +75,29 @@ class DebugEventLoop(asyncio.SelectorEventLoop):
 
     def set_debug(self, enabled: bool) -> None:
         super().set_debug(True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # xdist would begin with the files of the most tests, and end with those of few that take long.
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(_LONG)}
+
+    def place(item: pytest.Item) -> int:
+        others = len(places) + (item.path.parent.name == _CROWDED)
+        return places.get(item.path.name, others)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What stays until the end, thousands of tests foremost, is no garbage: a collection would look
+    at it for a quarter of a second, while some test's budget runs out."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_asyncio_loop_factories(
@@ -129,15 +166,26 @@ def clean_server(server: EmbeddedServer, admin: redis.Redis) -> Iterator[Embedde
 
 
 @pytest.fixture(scope="session")
-def session_cluster(server_kind: str) -> Iterator[EmbeddedCluster]:
+def session_clusters() -> Iterator[Callable[[str], EmbeddedCluster]]:
+    """Starts a cluster of a kind for who first asks for it, which takes 2 s. Files ask for one
+    kind and the other in turn, and a fixture with parameters would start one at each change."""
+    with ExitStack() as stack:
+        yield cache(lambda kind: stack.enter_context(EmbeddedCluster(3, 0, kind)))
+
+
+@pytest.fixture(scope="session")
+def session_cluster(
+    server_kind: str, session_clusters: Callable[[str], EmbeddedCluster]
+) -> EmbeddedCluster:
     """The session's cluster of this kind: three primaries."""
-    with EmbeddedCluster(3, 0, server_kind) as cluster:
-        yield cluster
+    return session_clusters(server_kind)
 
 
 @pytest.fixture
 def cluster(session_cluster: EmbeddedCluster) -> EmbeddedCluster:
-    """The session's cluster, empty. Tests leave its nodes running and its slots where they are."""
+    """The session's cluster, empty. Tests leave its nodes running, its slots where they are, and
+    no trace of a node that joined and left: whoever adds one has a ``session_cluster`` of his own.
+    """
     empty(session_cluster)
     return session_cluster
 

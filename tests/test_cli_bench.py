@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import io
 import itertools
 import json
@@ -47,6 +48,12 @@ ALL = ",".join(OPERATIONS)
 
 
 pytestmark = pytest.mark.usefixtures("empty_surroundings")
+
+
+@pytest.fixture(autouse=True)
+def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run ends with ``gc.unfreeze``: what conftest froze for all tests is not to thaw."""
+    monkeypatch.setattr(gc, "unfreeze", lambda: None)
 
 
 @pytest.fixture

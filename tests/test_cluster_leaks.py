@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +18,13 @@ from .ours import clients_named, our_tasks, until
 from .servers import client_of
 
 NAME = "leaks"
+
+
+@pytest.fixture(scope="module")
+def session_cluster(server_kind: str) -> Iterator[EmbeddedCluster]:
+    """Another than the session's, since nodes join and leave."""
+    with EmbeddedCluster(3, 0, server_kind) as cluster:
+        yield cluster
 
 
 def asked(cluster: EmbeddedCluster) -> int:

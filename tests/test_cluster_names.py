@@ -36,15 +36,15 @@ async def named(cluster: EmbeddedCluster) -> AsyncIterator[EmbeddedCluster]:
     names = ("cluster-announce-hostname", NOWHERE)
     for node in cluster.nodes:
         told(node, "CONFIG", "SET", *names, "cluster-preferred-endpoint-type", "hostname")
-    await until(
-        lambda: all(
-            str(told(node, "CLUSTER", "SHARDS")).count(NOWHERE) > 5 for node in cluster.nodes
-        ),
-        "the name to be known to all",
-    )
+
+    def known() -> list[int]:
+        return [str(told(node, "CLUSTER", "SHARDS")).count(NOWHERE) for node in cluster.nodes]
+
+    await until(lambda: min(known()) > 5, "the name to be known to all")
     yield cluster
     for node in cluster.nodes:
         told(node, "CONFIG", "SET", names[0], "", "cluster-preferred-endpoint-type", "ip")
+    await until(lambda: not any(known()), "the name to be forgotten by all")
 
 
 async def works(cluster: EmbeddedCluster, **settings: Any) -> set[str]:
