@@ -170,7 +170,12 @@ def _words(figure: Figure, axes: Axes, results: Results, wording: Wording, heigh
     line(
         0.50,
         f"Median of {rounds} round{'' if rounds == 1 else 's'}, logarithmic scale; "
-        "more is better. redis-benchmark (C, without -P) where it has an equivalent.",
+        "more is better."
+        + (
+            " redis-benchmark (C, without -P) where it has an equivalent."
+            if REFERENCE in results.contenders
+            else ""
+        ),
         8.5,
         _FAINT,
         "normal",
