@@ -20,9 +20,6 @@ from benchmarks.trading.ticks import SYMBOL, ticks
 
 SUBSCRIBERS = 100
 
-_BURST = 8
-"""Updates that come together."""
-
 _AHEAD = 256
 """Updates that the publisher is ahead of the last subscriber at most; queues hold more."""
 
@@ -88,10 +85,10 @@ class _Audience:
 
 
 async def fan_out(
-    client: TradingClient, _tasks: int, warmup: Box, box: Box, *, policy: Policy
+    client: TradingClient, _tasks: int, warmup: Box, box: Box, *, policy: Policy, together: int = 1
 ) -> dict[str, float]:
-    """Publish as fast as the last subscriber can follow. ``share`` is how much of what was
-    published a subscriber gets, in hundredths."""
+    """Publish as fast as the last subscriber can follow, so many quotes ``together``. ``share`` is
+    how much of what was published a subscriber gets, in hundredths."""
     quotes = ready(map(client.quote, ticks(instruments=(SYMBOL,))))
     audience = _Audience(client, policy)
     published = 1
@@ -100,7 +97,7 @@ async def fan_out(
         nonlocal published
         before = sum(audience.got)
         while not box.over and published < len(quotes):
-            burst = quotes[published : published + _BURST]
+            burst = quotes[published : published + together]
             await client.publish(burst)
             published += len(burst)
             await audience.reach(published - _AHEAD)

@@ -21,11 +21,20 @@ def _percentiles(what: str) -> tuple[Metric, ...]:
     )
 
 
-def _fan_out(policy: Policy, *more: Metric) -> Workload[TradingClient]:
+def _fan_out(policy: Policy, together: int = 1) -> Workload[TradingClient]:
+    share: tuple[Metric, ...] = ()
+    if policy == "conflate":
+        share = (Metric("share", "… of the updates, each gets", "%"),)
+    few = together == 1
     return Workload(
-        f"feed-{policy}",
-        (*speed(f"Feed to {feeds.SUBSCRIBERS} subscribers, {policy}"), *more),
-        partial(feeds.fan_out, policy=policy),
+        f"feed-{policy}" if few else f"feed-{policy}-{together}",
+        (
+            *speed(
+                f"Feed to {feeds.SUBSCRIBERS}, {policy}" + ("" if few else f", {together} at once")
+            ),
+            *share,
+        ),
+        partial(feeds.fan_out, policy=policy, together=together),
     )
 
 
@@ -61,9 +70,11 @@ _ALL: tuple[Workload[TradingClient], ...] = (
     Workload(
         "latest-many", speed("Latest quotes, 100 at once, 4 tasks"), quotes.latest_of_many, tasks=4
     ),
-    _fan_out("conflate", Metric("share", "… of the updates, each gets", "%")),
+    _fan_out("conflate"),
     _fan_out("drop"),
     _fan_out("block"),
+    _fan_out("conflate", together=8),
+    _fan_out("block", together=8),
     Workload(
         "feed-delay",
         _percentiles(f"Publishing to subscriber, {feeds.SUBSCRIBERS} of them"),
