@@ -56,7 +56,7 @@ def origin(path: Path | None) -> str:
             f"SIMULATED: {SIMULATED:,} trades that nobody made, since no tape was found; "
             f"{TAPE_VARIABLE}=trades.csv.gz names one"
         )
-    return f"{sum(1 for _ in read_tape(path, SYMBOL)):,} real trades, {path.name}"
+    return f"{sum(1 for _ in read_tape(path, SYMBOL)):,} trades of a tape, {path.name}"
 
 
 def trades() -> list[Trade]:

@@ -103,7 +103,7 @@ class Book:
                 status="filled" if cum_qty == order.order_qty else "partially filled",
             )
             signed = fill.qty if order.side == "buy" else -fill.qty
-            qty, cost, realised = _moved(qty, cost, realised, signed, fill.price)
+            qty, cost, realised = moved(qty, cost, realised, signed, fill.price)
             totals = {
                 "status": changed.status,
                 "cum_qty": str(changed.cum_qty),
@@ -195,7 +195,7 @@ def _read_position(fields: dict[bytes, bytes]) -> tuple[Decimal, Decimal, Decima
     return qty, cost, realised
 
 
-def _moved(
+def moved(
     qty: Decimal, cost: Decimal, realised: Decimal, signed: Decimal, price: Decimal
 ) -> tuple[Decimal, Decimal, Decimal]:
     """A position at average cost after an execution; one that is closed earns, one that turns is
