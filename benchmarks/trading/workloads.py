@@ -25,15 +25,12 @@ def _fan_out(policy: Policy, together: int = 1) -> Workload[TradingClient]:
     share: tuple[Metric, ...] = ()
     if policy == "conflate":
         share = (Metric("share", "… of the updates, each gets", "%"),)
-    few = together == 1
+    key, how = f"feed-{policy}", str(policy)
+    if together > 1:
+        key, how = f"{key}-{together}", f"{together} at once, {policy}"
     return Workload(
-        f"feed-{policy}" if few else f"feed-{policy}-{together}",
-        (
-            *speed(
-                f"Feed to {feeds.SUBSCRIBERS}, {policy}" + ("" if few else f", {together} at once")
-            ),
-            *share,
-        ),
+        key,
+        (*speed(f"Feed to {feeds.SUBSCRIBERS}, {how}"), *share),
         partial(feeds.fan_out, policy=policy, together=together),
     )
 
@@ -47,7 +44,7 @@ _ALL: tuple[Workload[TradingClient], ...] = (
     Workload(
         "conflated",
         (
-            *speed("Quotes written, conflating"),
+            *speed("Quotes written, conflated"),
             Metric("sent", "… of them sent", "%"),
         ),
         partial(quotes.write, conflate=True, laps=5),
@@ -63,13 +60,11 @@ _ALL: tuple[Workload[TradingClient], ...] = (
     ),
     Workload(
         "latest-written-50",
-        speed("… while 10,000 a second are written"),
+        speed("Latest quote, 10,000/s written"),
         quotes.latest_while_written,
         tasks=50,
     ),
-    Workload(
-        "latest-many", speed("Latest quotes, 100 at once, 4 tasks"), quotes.latest_of_many, tasks=4
-    ),
+    Workload("latest-many", speed("Latest quotes, 100 at once"), quotes.latest_of_many, tasks=4),
     _fan_out("conflate"),
     _fan_out("drop"),
     _fan_out("block"),
@@ -77,13 +72,13 @@ _ALL: tuple[Workload[TradingClient], ...] = (
     _fan_out("block", together=8),
     Workload(
         "feed-delay",
-        _percentiles(f"Publishing to subscriber, {feeds.SUBSCRIBERS} of them"),
+        _percentiles(f"From publishing to each of {feeds.SUBSCRIBERS} readers"),
         feeds.delay,
     ),
     Workload("trades", speed("Trades with bars of a minute"), trades.keep),
     Workload(
         "executions-50",
-        (*speed("Executions, 50 tasks"), *_percentiles("…")),
+        (*speed("Executions, 50 tasks"), *_percentiles("… their delay")),
         orders.one_by_one,
         tasks=50,
     ),
