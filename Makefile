@@ -57,7 +57,7 @@ bench-cluster: $(VENV)/.bench  ## compare with other cluster clients, about 8 mi
 # The trading services beside the same by hand on redis-py; leaves trading.md and a chart. On real
 # ticks where there are any: REDISUTILS_TAPE=/path/to/trades.csv.gz (columns DateTime,Price,Volume).
 bench-trading: $(VENV)/.bench  ## measure quotes, feeds, trades and orders, about 5 minutes
-	$(BIN)/python -m benchmarks.trading $(ARGS)
+	$(BIN)/python -m benchmarks.trading --seconds 1 $(ARGS)
 
 # The same faults for redisutils and its peers; leaves docs/faults.md.
 faults: $(VENV)/.bench  ## what callers see when the network and the server fail
