@@ -6,7 +6,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench bench-cluster faults soak chaos fuzz compat coverage requirements clean help
+.PHONY: demo test check bench bench-cluster bench-trading faults soak chaos fuzz compat coverage requirements clean help
 
 # The newest Python that can make a virtual environment; or say make PYTHON=/path/to/python.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
@@ -54,6 +54,11 @@ bench: $(VENV)/.bench  ## compare with other clients
 # The same for clients of a cluster; leaves cluster.md and a chart in benchmarks/results.
 bench-cluster: $(VENV)/.bench  ## compare with other cluster clients, about 8 minutes
 	$(BIN)/python -m benchmarks.cluster $(ARGS)
+
+# The trading services beside the same by hand on redis-py; leaves trading.md and a chart. On real
+# ticks where there are any: REDISUTILS_TAPE=/path/to/trades.csv.gz (columns DateTime,Price,Volume).
+bench-trading: $(VENV)/.bench  ## measure quotes, feeds, trades and orders, about 5 minutes
+	$(BIN)/python -m benchmarks.trading --seconds 1 $(ARGS)
 
 # The same faults for redisutils and its peers; leaves docs/faults.md.
 faults: $(VENV)/.bench  ## what callers see when the network and the server fail

@@ -81,9 +81,12 @@ def _render(
     )
     # One unit of the vertical axis is an inch, rows from the top.
     axes.set_ylim(step * len(rows), 0)
+    alone = len(names) == 1
     for name in names:
-        _bars(axes, name, step, ratios)
-    _scale(axes, wording.base, min(ratios.values()), max(ratios.values()))
+        # Where there is room, what was measured stands behind the ratio.
+        figures = [results.median(row, name) if alone else None for row in rows]
+        _bars(axes, name, step, ratios, figures)
+    _scale(axes, wording.base, min(ratios.values()), max(ratios.values()), alone=alone)
     axes.set_yticks(
         [(index + 0.5) * step for index in range(len(rows))],
         [row.metric.title for row in rows],
@@ -99,16 +102,27 @@ def _render(
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def _bars(axes: Axes, name: str, step: float, ratios: dict[tuple[int, str], float]) -> None:
+def _bars(
+    axes: Axes,
+    name: str,
+    step: float,
+    ratios: dict[tuple[int, str], float],
+    figures: list[float | None],
+) -> None:
     """The bars of one contender, each with its number at its end."""
     ours = name == OURS
     own = {}
+    behind = {}
     for (index, who), ratio in ratios.items():
         if who == name:
             # Those that are there stand together in the middle of their row.
             together = [other for row, other in ratios if row == index]
             place = together.index(name) - (len(together) - 1) / 2
-            own[(index + 0.5) * step + place * _BAR] = ratio
+            at = (index + 0.5) * step + place * _BAR
+            own[at] = ratio
+            figure = figures[index]
+            if figure is not None:
+                behind[at] = f"{figure:,.0f}/s"
     # From 1 outwards: a logarithmic axis has no zero for a bar to start from.
     axes.barh(
         list(own),
@@ -120,7 +134,7 @@ def _bars(axes: Axes, name: str, step: float, ratios: dict[tuple[int, str], floa
         zorder=2,
     )
     for place, ratio in own.items():
-        axes.annotate(
+        number = axes.annotate(
             times(ratio),
             (ratio, place),
             xytext=(4 if ratio >= 1 else -4, 0),
@@ -131,14 +145,27 @@ def _bars(axes: Axes, name: str, step: float, ratios: dict[tuple[int, str], floa
             fontweight="bold" if ours else "normal",
             color=_COLOURS[OURS] if ours else _FAINT,
         )
+        if place not in behind:
+            continue
+        axes.annotate(
+            behind[place],
+            (1, 0.5) if ratio >= 1 else (1, place),
+            xycoords=number if ratio >= 1 else "data",
+            xytext=(5, 0),
+            textcoords="offset points",
+            ha="left",
+            va="center",
+            fontsize=7.5,
+            color=_FAINT,
+        )
 
 
-def _scale(axes: Axes, base: str, smallest: float, largest: float) -> None:
+def _scale(axes: Axes, base: str, smallest: float, largest: float, *, alone: bool) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axes.set_xscale("log")
     # Room for the numbers beyond the longest bars.
-    axes.set_xlim(min(0.8, smallest / 1.7), max(2.0, largest * 1.6))
+    axes.set_xlim(min(0.8, smallest / 1.7), max(2.0, largest * (2.2 if alone else 1.6)))
     axes.xaxis.set_major_locator(FixedLocator(_TICKS))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{TIMES}"))
@@ -170,7 +197,12 @@ def _words(figure: Figure, axes: Axes, results: Results, wording: Wording, heigh
     line(
         0.50,
         f"Median of {rounds} round{'' if rounds == 1 else 's'}, logarithmic scale; "
-        "more is better. redis-benchmark (C, without -P) where it has an equivalent.",
+        "more is better."
+        + (
+            " redis-benchmark (C, without -P) where it has an equivalent."
+            if REFERENCE in results.contenders
+            else ""
+        ),
         8.5,
         _FAINT,
         "normal",
@@ -194,9 +226,10 @@ def _words(figure: Figure, axes: Axes, results: Results, wording: Wording, heigh
     facts = results.machine
     figure.text(
         margin,
-        0.22 / height,
+        0.18 / height,
         f"{facts['system']}; {facts['Python']}, uvloop {facts['uvloop']}; "
-        f"{facts['server']}; {facts['pinning']}",
+        f"{facts['server']}; {facts['pinning']}"
+        + (f"\nTicks: {facts['ticks']}" if "ticks" in facts else ""),
         fontsize=8,
         color=_FAINT,
         va="bottom",

@@ -20,7 +20,11 @@ _FOLDER = Path(__file__).parent / "results"
 
 def main(suite: Suite, program: str, description: str) -> int:
     """Run what the command line asks for. 0, or 1 if any measurement failed."""
-    contenders = [*suite.roster, REFERENCE]
+    contenders = [
+        name
+        for name in (*suite.roster, REFERENCE)
+        if any(suite.covers(workload, name) for workload in suite.workloads.values())
+    ]
     workloads = list(suite.workloads)
     options = _parser(suite, contenders, program, description).parse_args()
     # So that being told to stop also stops the server.

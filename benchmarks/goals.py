@@ -24,7 +24,7 @@ class Goal:
         if row is None:
             return None
         value = self._measured(results, row)
-        unit = "" if row.metric.is_speed or self.peer is not None else f" {row.metric.unit}"
+        unit = "" if self.peer is not None else f" {row.metric.unit}".replace(" /", "/")
         at_least = self.peer is not None or row.metric.more_is_better
         if value is None:
             verdict = "not measured"
@@ -43,4 +43,6 @@ class Goal:
         return results.ratio(row, OURS, self.peer)
 
     def _write(self, value: float) -> str:
-        return f"{value:.2f}" if self.peer is None else times(value)
+        if self.peer is not None:
+            return times(value)
+        return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"

@@ -63,7 +63,7 @@ def run(plan: Plan) -> Results:
             workloads=[plan.suite.workloads[key] for key in plan.workloads],
             machine={
                 **machine.facts(cores, own_server=plan.url is None),
-                "server": stage.describe(),
+                **stage.facts(),
             },
             settings={"rounds": plan.rounds, "seconds": plan.seconds, "warmup": plan.warmup},
             notes=notes,

@@ -1,5 +1,6 @@
-"""A suite: which clients do what, where, and how the report words it. There are two, of one
-server (``python -m benchmarks``) and of a cluster (``python -m benchmarks.cluster``)."""
+"""A suite: which clients do what, where, and how the report words it. There are three, of one
+server (``python -m benchmarks``), of a cluster (``python -m benchmarks.cluster``) and of what is
+traded (``python -m benchmarks.trading``)."""
 
 from __future__ import annotations
 
@@ -26,6 +27,10 @@ class Stage(ABC):
     @abstractmethod
     def describe(self) -> str:
         """What the servers are, for the report."""
+
+    def facts(self) -> dict[str, str]:
+        """What the reader of a report has to know about it."""
+        return {"server": self.describe()}
 
     def around(self, _workload: Workload[Any]) -> AbstractContextManager[None]:
         """What happens to the servers while one contender does this workload."""

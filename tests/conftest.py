@@ -47,8 +47,8 @@ _ONE_KIND = frozenset(
         *("cluster_keyspace", "cluster_pubsub"),
         *("cluster_scripts", "cluster_seeds", "reading_cluster", "reading_failover"),
         *("reading_sentinels", "sentinel_fence", "sentinel_hold", "sentinel_watch"),
-        *("trading_busts", "trading_orders", "trading_portfolio", "trading_processes"),
-        "trading_market_cluster",
+        *("trading_bench", "trading_busts", "trading_market_cluster", "trading_orders"),
+        *("trading_portfolio", "trading_processes"),
         "trading_replay",
     )
 )
