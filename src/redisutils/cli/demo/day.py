@@ -32,8 +32,8 @@ from redisutils.trading.market import MarketData, Retention, Ticks, Trade
 __all__ = ["TradingDay"]
 
 ACCOUNT: Final = "demo"
-RENEW_EVERY: Final = 600.0
-"""Seconds between two times that what is stored is told to live on."""
+RENEW_EVERY: Final = 5.0
+"""Seconds between two times that the account's keys are told how long to live: new ones come."""
 HISTORY: Final = 10_000
 """Trades of each instrument, and events of the account, that are kept."""
 

@@ -111,4 +111,4 @@ def _checked(frame: Frame) -> Text:
 
 
 def _label(text: str) -> Text:
-    return Text(text.ljust(LABEL), "dim", no_wrap=True, end="")
+    return Text(no_wrap=True).append(text.ljust(LABEL), "dim")

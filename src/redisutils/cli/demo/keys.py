@@ -18,7 +18,8 @@ __all__ = ["KEPT", "RETENTION", "RunKeys"]
 RETENTION: Final = 5
 """Seconds for which the orders service keeps what is closed; executions for twice as long."""
 KEPT: Final = 3600
-"""Seconds that all else outlives a run that was killed. A live run renews it."""
+"""Seconds that all else outlives a run that was killed: the market data see to it, the account's
+keys are renewed."""
 PAGE: Final = 500
 
 
@@ -40,6 +41,7 @@ class RunKeys:
         self._account += [*map(keys.position, symbols), *map(keys.open_in, symbols)]
         self._dates: dict[str, None] = {}
         self._orders: dict[str, list[str]] = {}
+        self._open: set[str] = set()
         self._closed: deque[tuple[float, str]] = deque()
         self._market: list[list[str]] = []
         parsed = [Interval.of(interval) for interval in intervals]
@@ -52,6 +54,7 @@ class RunKeys:
     def opened(self, order_id: str) -> None:
         """An order is placed."""
         keys = self._keys
+        self._open.add(order_id)
         self._orders[order_id] = [
             keys.order(order_id), keys.history(order_id), keys.links(order_id),
         ]  # fmt: skip
@@ -70,16 +73,16 @@ class RunKeys:
     def closed(self, order_id: str) -> None:
         """It is closed, and will be gone by itself; what is gone is forgotten here."""
         now = monotonic()
+        self._open.discard(order_id)
         self._closed.append((now, order_id))
         while now - self._closed[0][0] > RETENTION + 5:
             self._orders.pop(self._closed.popleft()[1], None)
 
     async def renew(self, client: Redis) -> None:
-        """Let all that does not expire by itself live for another ``KEPT``."""
-        for keys in self._all():
-            for key in keys:
-                await client.expire(key, KEPT, nx=True)  # what expires sooner goes on doing so
-                await client.expire(key, KEPT, gt=True)
+        """Let the account's keys live for another ``KEPT``: by themselves they would for ever."""
+        still_open = [key for order_id in self._open for key in self._orders[order_id]]
+        for key in (*self._account, *still_open):
+            await client.expire(key, KEPT)
 
     async def delete(self, client: Redis) -> None:
         """Delete all of them."""

@@ -12,7 +12,7 @@ from rich.text import Text
 from redisutils.cli.demo.blotter import Blotter
 from redisutils.cli.demo.columns import Cell, Column, fitting, money, row, signed
 from redisutils.cli.demo.instruments import Instrument
-from redisutils.trading import Order, OrdStatus
+from redisutils.trading import Order, OrdStatus, Totals
 from redisutils.trading.market import BookLevel, Quote
 
 __all__ = ["BOOK", "BOOK_LEAST", "ORDERS_LEAST", "Arrows", "book", "market", "orders", "tape_time"]
@@ -89,7 +89,7 @@ def tape_time(moment: int) -> str:
 def market(
     blotter: Blotter, instruments: dict[str, Instrument], arrows: Arrows, room: int
 ) -> Iterator[Text]:
-    """What is quoted, and what is held of it; with their sums."""
+    """What is quoted, and what is held of it; and what was earned."""
     shown = fitting(_MARKET, room)
     yield row(_MARKET, shown, None)
     for symbol, instrument in instruments.items():
@@ -98,18 +98,23 @@ def market(
         yield Text()
         return
     for total in blotter.valuation.totals.values():
-        yield row(
-            _MARKET,
-            shown,
-            (
-                ("total", "dim"),
-                *[("", "")] * 7,
-                (money(total.value), ""),
-                signed(total.unrealised),
-                signed(total.realised),
-                (money(total.fees), ""),
-            ),
-        )
+        yield _profit(total, room)
+
+
+def _profit(total: Totals, room: int) -> Text:
+    line = Text(no_wrap=True).append("P&L", "bold")
+    text, style = signed(total.profit)
+    line.append(f"  {text} {total.currency}", f"bold {style}")
+    parts = (
+        ("realised", *signed(total.realised)),
+        ("unrealised", *signed(total.unrealised)),
+        ("fees", money(total.fees), ""),
+    )
+    for name, text, style in parts:
+        told = Text.assemble((f"   {name} ", "dim"), (text, style))
+        if line.cell_len + told.cell_len <= room:
+            line.append_text(told)
+    return line
 
 
 def _market_cells(
@@ -176,7 +181,7 @@ def orders(
     """The latest order of each trader, always in the same place."""
     shown = fitting(_ORDERS, room)
     lines = [row(_ORDERS, shown, None)]
-    for _, order in sorted(blotter.orders.items())[:rows]:
+    for _, order in sorted(blotter.orders.items(), key=lambda one: int(one[0][1:]))[:rows]:
         lines.append(row(_ORDERS, shown, _order_cells(order, instruments[order.instrument])))
     return lines
 

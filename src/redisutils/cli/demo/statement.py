@@ -72,7 +72,7 @@ async def _tape(desk: Desk, ticks: Ticks) -> list[Line]:
             "tape, turnover",
             sum((line.notional for line in feeds.values()), ZERO),
             sum((bar.notional for bar in bars), ZERO),
-            "volume × price",
+            "price × size",
         ),
     ]
 
@@ -96,17 +96,17 @@ async def _account(desk: Desk, portfolio: Portfolio, blotter: Blotter) -> list[L
             f"{sum(account.fills for account in accounts.values()):,} fills",
         ),
         Line(
-            "cash, USD",
+            "cash",
             sum((account.got - account.paid for account in accounts.values()), ZERO),
             sum((position.cash for position in held), ZERO),
         ),
         Line(
-            "fees, USD",
+            "fees",
             sum((account.fees for account in accounts.values()), ZERO),
             sum((fee for position in held for fee in position.fees.values()), ZERO),
         ),
         Line(
-            "cash + cost, USD",
+            "cash + cost",
             sum((account.got - account.paid for account in accounts.values()), ZERO)
             + sum((position.cost for position in held), ZERO),
             sum((position.realised for position in held), ZERO),

@@ -90,12 +90,12 @@ def _verdict(finished: Finished) -> Text:
 
 def _ledger(day: TradingDay) -> Table:
     """What was sent, and what the database has."""
-    table = _table("ledger", "sent", "stored", width=16, min_width=18)
-    table.add_column()
-    table.add_column(style="dim", no_wrap=True)
+    table = _table("ledger", "sent", "stored", width=15, min_width=20)
+    table.add_column(no_wrap=True)
     for line in day.statement:
-        mark = Text("✓", "green") if line.right else Text("✗", "bold red")
-        table.add_row(line.name, _sum(line.sent), _sum(line.stored), mark, line.note)
+        mark = ("✓", "green") if line.right else ("✗", "bold red")
+        note = Text.assemble(mark, (f" {line.note}", "dim"))
+        table.add_row(line.name, _sum(line.sent), _sum(line.stored), note)
     return table
 
 

@@ -36,7 +36,7 @@ __all__ = ["LiveView", "PlainView"]
 
 INDENT: Final = 1
 WIDEST: Final = 170
-GAP: Final = 4
+GAP: Final = 3
 """Between parts that stand side by side."""
 
 
@@ -115,7 +115,7 @@ class LiveView:
     def _head(self, frame: Frame, width: int) -> Text:
         facts, day = self._facts, frame.day
         line = Text.assemble(("redisutils demo", "bold"), "  ", (tape_time(day.clock()), "cyan"))
-        told = (facts.source, f"{facts.tasks:,} traders", facts.server, "Ctrl-C ends it")
+        told = (facts.source, "Ctrl-C ends it", f"{facts.tasks:,} traders", facts.server)
         for number, part in enumerate(told):
             text = ("  " if not number else " · ") + part
             if line.cell_len + len(text) <= width:
