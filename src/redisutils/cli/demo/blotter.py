@@ -28,6 +28,8 @@ __all__ = ["Blotter", "Middle", "Prices"]
 
 PATIENCE: Final = 5.0
 """Seconds without an awaited event before it counts as lost."""
+READ_EVERY: Final = 0.2
+"""Seconds between two readings of what does not come by itself."""
 ORDERS: Final = 64
 """Orders that are remembered, the latest of as many traders."""
 
@@ -81,11 +83,23 @@ class Blotter:
         self._portfolio = portfolio
         self._prices = Prices(desk.market)
         self._news = asyncio.Event()
+        self._read_at = perf_counter()
 
     @property
     def symbols(self) -> list[str]:
         """All instruments."""
         return list(self._desk.feed.lines)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the latest reading."""
+        return perf_counter() - self._read_at
+
+    async def keep_reading(self) -> None:
+        """Read again and again, for ever."""
+        while True:
+            await self.read()
+            await asyncio.sleep(READ_EVERY)
 
     async def read(self) -> None:
         """Read what does not come by itself: the book, and what the positions are worth. What
@@ -97,7 +111,7 @@ class Blotter:
             )
         except (RedisError, RedisUtilsError):
             return
-        self.valuation = valuation
+        self.valuation, self._read_at = valuation, perf_counter()
 
     async def follow_quotes(self, symbol: str) -> None:
         """Receive an instrument's quotes, for ever."""

@@ -81,11 +81,11 @@ class TradingDay:
         first = self._first(trades)
         self.clock = clock = TapeClock(first[0].ts_event if first else 10**18, speed)
         market = MarketData(pool, prefix=self.prefix, ttl=KEPT, clock=clock)
-        self._ticks = Ticks(
+        self.ticks = Ticks(
             pool,
             prefix=self.prefix,
             intervals=(INTERVAL,),
-            retention=Retention(trades=HISTORY, latest=None, idle=KEPT),
+            retention=Retention(trades=HISTORY, latest=KEPT, idle=KEPT),
             clock=clock,
         )
         orders = Orders(
@@ -96,7 +96,7 @@ class TradingDay:
             outbox=HISTORY,
             clock=clock,
         )
-        self._portfolio = Portfolio(
+        self.portfolio = Portfolio(
             pool, account=ACCOUNT, prefix=self.prefix, outbox=HISTORY, clock=clock
         )
         venue = Venue(clock)
@@ -105,14 +105,14 @@ class TradingDay:
             chain(first, trades),
             clock=clock,
             market=market,
-            ticks=self._ticks,
+            ticks=self.ticks,
             venue=venue,
             timings=self.timings,
             speed=speed,
         )
         self.keys = RunKeys(self.prefix, ACCOUNT, list(instruments), (INTERVAL,))
         self.desk = Desk(market, orders, venue, self.feed, self.keys, self.checks, self.timings)
-        self.blotter = Blotter(self.desk, self._portfolio)
+        self.blotter = Blotter(self.desk, self.portfolio)
         self._traders = [
             Trader(number, list(instruments.values())[number % len(instruments)], self.desk)
             for number in range(tasks)
@@ -170,8 +170,8 @@ class TradingDay:
         """Close the services, and delete all keys of the run. What fails stands in ``errors``."""
         for closing in (
             self.desk.orders.close,
-            self._portfolio.close,
-            self._ticks.aclose,
+            self.portfolio.close,
+            self.ticks.aclose,
             self.desk.market.aclose,
         ):
             await self._noted("closing", closing())
@@ -185,7 +185,7 @@ class TradingDay:
 
     async def _close(self) -> None:
         await self.blotter.all_events()
-        self.statement = await draw_up(self.desk, self._portfolio, self._ticks, self.blotter)
+        self.statement = await draw_up(self.desk, self.portfolio, self.ticks, self.blotter)
         await self.blotter.read()
 
     @asynccontextmanager
@@ -199,6 +199,7 @@ class TradingDay:
                     (f"quotes of {symbol}", self.blotter.follow_quotes(symbol))
                     for symbol in self.instruments
                 ),
+                ("the screen", self.blotter.keep_reading()),
                 ("keeping the keys", self._renew()),
             )
         ]

@@ -15,6 +15,7 @@ from redisutils.cli.demo.figures import Timings
 from redisutils.cli.demo.instruments import Instrument
 from redisutils.cli.demo.keys import KEPT
 from redisutils.cli.demo.ladder import DEPTH, Ladder
+from redisutils.cli.demo.source import TapeError
 from redisutils.cli.demo.venue import Venue
 from redisutils.trading.market import (
     BookDelta,
@@ -94,6 +95,7 @@ class Feed:
         self._speed = speed
         self._stop = asyncio.Event()
         self._kept: Trade | None = None
+        self._failed: TapeError | None = None
 
     async def first(self, symbol: str) -> None:
         """Wait until an instrument has a quote, or the feed has ended."""
@@ -115,6 +117,8 @@ class Feed:
                 began, start = perf_counter(), self._clock()
                 while batch := await self._batch(began, start):
                     await self._write(batch, writer)
+                if self._failed is not None:
+                    raise self._failed
         finally:
             for line in self.lines.values():
                 line.opened.set()
@@ -123,7 +127,7 @@ class Feed:
         """The next trades that are due together; none at the end."""
         batch: list[Trade] = []
         while len(batch) < BATCH and not self._stop.is_set():
-            trade, self._kept = self._kept or next(self._tape, None), None
+            trade, self._kept = self._kept or self._next(), None
             if trade is None:
                 break
             if self._speed is not None:
@@ -135,6 +139,14 @@ class Feed:
                     break
             batch.append(trade)
         return batch
+
+    def _next(self) -> Trade | None:
+        """None at the end; or at a line that is no trade, when what came before is yet to go."""
+        try:
+            return next(self._tape, None)
+        except TapeError as error:
+            self._failed = error
+            return None
 
     async def _due(self, moment: float) -> bool:
         """Wait for a moment; False when stopped before."""

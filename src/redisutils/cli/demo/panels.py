@@ -59,6 +59,8 @@ ORDERS_LEAST: Final = 52
 BOOK: Final = 30
 BOOK_LEAST: Final = 24
 """Characters that the book takes, and what it can do with."""
+_OLD: Final = 2.0
+"""Seconds after which what was read is told to be old."""
 _SIZE: Final = 8
 _PRICE: Final = 12
 
@@ -98,11 +100,13 @@ def market(
         yield Text()
         return
     for total in blotter.valuation.totals.values():
-        yield _profit(total, room)
+        yield _profit(total, blotter.age, room)
 
 
-def _profit(total: Totals, room: int) -> Text:
+def _profit(total: Totals, age: float, room: int) -> Text:
     line = Text(no_wrap=True).append("P&L", "bold")
+    if age > _OLD:
+        line.append(f" of {age:.0f} s ago", "bold yellow")
     text, style = signed(total.profit)
     line.append(f"  {text} {total.currency}", f"bold {style}")
     parts = (

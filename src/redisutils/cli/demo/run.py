@@ -195,7 +195,6 @@ async def _watch(
             now = perf_counter()
             if not running.done():
                 status = pool.status()
-                await day.blotter.read()
             metrics, traded, filled = pool.metrics(), day.trades, day.fills
             trips, feeds = day.timings.take_recent()
             sample = Sample(
