@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from redisutils.cli.demo.source import Source, TapeError, recorded, simulated
 from redisutils.cli.demo.statement import draw_up
 from redisutils.cli.demo.venue import EXECUTIONS_A_DAY, PATIENCE, Inbox, Nudge, Venue
 from redisutils.cli.log import configure_logging
+from redisutils.testing import EmbeddedServer, FaultProxy
 from redisutils.trading import CancelReject, ExecType, ExecutionReport, Order, OrdStatus, Side
 from redisutils.trading.market import Book, BookDelta, BookSnapshot, Trade
 
@@ -40,8 +42,13 @@ NOON = 1_378_123_200 * 10**9
 """2013-09-02 12:00 UTC, ns."""
 
 
+@pytest.fixture(autouse=True)
+def no_tape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDISUTILS_TAPE", raising=False)
+
+
 @pytest.fixture
-async def pool(clean_server: Any) -> AsyncIterator[RedisPool]:
+async def pool(clean_server: EmbeddedServer) -> AsyncIterator[RedisPool]:
     given = {"host": clean_server.host, "port": clean_server.port}
     async with create_redis_pool(**given, password=clean_server.password) as pool:
         yield pool
@@ -118,6 +125,7 @@ def test_a_tape_is_read_plain_and_gzipped(tmp_path: Path) -> None:
     ("bad", "told"),
     [
         ("yesterday,1640.25,8", ", line 3: DateTime='yesterday'"),
+        ("2024-01-31 17:00:00.082,1,8", ": trade 401 is earlier than the one before"),
         ("2024-01-31 17:00:01,1640.25,0", ", line 3: Volume=0"),
         ("\udcff", ": 'utf-8' codec can't decode"),
         ("x" * 200_000, ": field larger than field limit"),
@@ -294,6 +302,27 @@ async def test_a_day_balances_and_leaves_nothing(pool: RedisPool) -> None:
 
 
 @one_loop
+async def test_a_day_balances_when_connections_die(
+    clean_server: EmbeddedServer, proxy: FaultProxy
+) -> None:
+    def cut(trades: Iterator[Trade]) -> Iterator[Trade]:
+        for number, trade in enumerate(trades):
+            if number in (300, 600):
+                proxy.reset()
+            yield trade
+
+    source = replace(simulated(1), trades=lambda: cut(simulated(1).trades()))
+    password = clean_server.password
+    async with create_redis_pool(host=proxy.host, port=proxy.port, password=password) as pool:
+        day = day_of(pool, source, 900, tasks=10)
+        await day.run()
+        await day.clean()
+        assert day.right, (day.errors, day.checks.examples)
+        assert pool.metrics().errors["ConnectionLost"] > 0
+        assert await pool.client.dbsize() == 0
+
+
+@one_loop
 async def test_nothing_of_a_run_that_is_killed_stays_for_ever(pool: RedisPool) -> None:
     day = day_of(pool, simulated(1), 600, tasks=5)
     await day.run()
@@ -367,8 +396,8 @@ def test_history_is_bounded_and_loses_no_command() -> None:
     assert history.samples[-1].p99 == pytest.approx(history.samples[-1].at / 1000)
 
 
-def test_columns_that_are_needed_least_go_first() -> None:
-    columns = (Column("a", 3, left=True), Column("b", 3, need=1), Column("c", 3, need=2))
+def test_columns_that_can_be_spared_go_first() -> None:
+    columns = (Column("a", 3, left=True), Column("b", 3, spare=1), Column("c", 3, spare=2))
     assert [fitting(columns, room) for room in (13, 12, 8, 7, 2)] == [
         [True, True, True],
         [True, True, False],

@@ -24,13 +24,13 @@ class Column:
     Args:
         head: Its heading.
         width: In characters.
-        need: Columns that need least are the last to go when there is no room for all.
+        spare: The higher, the sooner it goes when there is no room for all; 0 stays.
         left: Whether it is flush left; figures are not.
     """
 
     head: str
     width: int
-    need: int = 0
+    spare: int = 0
     left: bool = False
 
     def put(self, text: str) -> str:
@@ -41,12 +41,13 @@ class Column:
 
 
 def fitting(columns: Sequence[Column], room: int) -> list[bool]:
-    """Which of the columns are shown in so many characters: those that are needed least go."""
+    """Which of the columns are shown in so many characters: those that are spared most easily go
+    first."""
     shown = [True] * len(columns)
-    for need in sorted({column.need for column in columns}, reverse=True):
-        if _width(columns, shown) <= room or not need:
+    for spare in sorted({column.spare for column in columns}, reverse=True):
+        if _width(columns, shown) <= room or not spare:
             break
-        shown = [one and column.need < need for one, column in zip(shown, columns, strict=True)]
+        shown = [column.spare < spare for column in columns]
     return shown
 
 

@@ -19,17 +19,17 @@ __all__ = ["BOOK", "BOOK_LEAST", "ORDERS_LEAST", "Arrows", "book", "market", "or
 
 _MARKET: Final = (
     Column("quotes", 7, left=True),
-    Column("size", 5, need=3),
+    Column("size", 5, spare=3),
     Column("bid", 10),
     Column("ask", 10),
-    Column("size", 5, need=3),
+    Column("size", 5, spare=3),
     Column("", 1),
     Column("held", 6),
-    Column("avg price", 12, need=1),
-    Column("value", 15, need=4),
+    Column("avg price", 12, spare=1),
+    Column("value", 15, spare=4),
     Column("unrealised", 12),
-    Column("realised", 13, need=2),
-    Column("fees", 11, need=5),
+    Column("realised", 13, spare=2),
+    Column("fees", 11, spare=5),
 )
 
 _STATUS: Final = {
@@ -49,9 +49,9 @@ _ORDERS: Final = (
     Column("side", 4, left=True),
     Column("done", 5),
     Column("price", 10),
-    Column("avg price", 12, need=2),
+    Column("avg price", 12, spare=2),
     Column("status", 9, left=True),
-    Column("placed", 12, need=3),
+    Column("placed", 12, spare=3),
 )
 ORDERS_LEAST: Final = 52
 """Characters that the orders take at least."""

@@ -65,8 +65,13 @@ def recorded(path: Path) -> Source:
     symbol = start.group().upper() if start else "TAPE"
 
     def trades() -> Iterator[Trade]:
+        last = 0
         try:
-            yield from read_tape(path, symbol)
+            for trade in read_tape(path, symbol):
+                if trade.ts_event < last:
+                    raise TapeError(f"{path}: trade {trade.seq} is earlier than the one before")
+                last = trade.ts_event
+                yield trade
         except OSError as error:
             raise TapeError(f"{path}: cannot be read: {error.strerror or error}") from error
         except _UNREADABLE as error:
