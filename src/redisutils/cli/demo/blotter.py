@@ -67,6 +67,7 @@ class Blotter:
 
     def __init__(self, desk: Desk, portfolio: Portfolio) -> None:
         self.quotes: dict[str, Quote] = {}
+        """As they were when the book was read: shown beside it, they are of one moment."""
         self.orders: dict[str, Order] = {}
         """The latest order of each trader, of the first ``ORDERS`` of them."""
         self.positions: dict[str, Position] = {}
@@ -82,6 +83,7 @@ class Blotter:
         self._desk = desk
         self._portfolio = portfolio
         self._prices = Prices(desk.market)
+        self._live: dict[str, Quote] = {}
         self._news = asyncio.Event()
         self._read_at = perf_counter()
 
@@ -112,6 +114,7 @@ class Blotter:
         except (RedisError, RedisUtilsError):
             return
         self.valuation, self._read_at = valuation, perf_counter()
+        self.quotes = dict(self._live)
 
     async def follow_quotes(self, symbol: str) -> None:
         """Receive an instrument's quotes, for ever."""
@@ -120,7 +123,7 @@ class Blotter:
         async with desk.market.subscribe(symbol, policy="conflate") as live:
             async for update in live.updates():
                 now, quote = perf_counter(), update.value
-                self.quotes[symbol] = quote
+                self._live[symbol] = quote
                 self.live += 1
                 self.gaps += update.gap
                 while put and (put[0].quote.seq or 0) < (quote.seq or 0):
