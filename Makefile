@@ -22,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # What is linted and type-checked: those of the folders that are there.
 CODE := $(wildcard src tests benchmarks examples scripts)
 
-# Prove the package on real work: a live trading loop, against a server of its own unless
+# Prove the package on real work: a trading day on a live blotter, against a server of its own unless
 # REDIS_URL or REDIS_HOST names another.
 demo: $(VENV)/.run  ## run the demo; ARGS="--help" shows what it takes
 	$(BIN)/redisutils demo $(ARGS)

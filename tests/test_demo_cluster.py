@@ -49,7 +49,7 @@ def test_a_primary_dies_and_nothing_happens_that_must_not(mode: str) -> None:
 def test_the_usual_day_on_a_cluster() -> None:
     run = demo("--mode", "cluster", "--seconds", "1")
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "every value read back was right, no event was lost" in run.stdout
+    assert "the ledger balances, every value was right, no event was lost" in run.stdout
 
 
 @pytest.mark.parametrize(

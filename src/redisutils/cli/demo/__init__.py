@@ -1,12 +1,16 @@
-"""``redisutils demo``: a trading service's day as one loop, every value checked.
+"""``redisutils demo``: a trading day on the trading services, shown live, every value checked.
 
-Many tasks, one pool. Each task caches prices, moves its portfolio and publishes its
-fills, and compares whatever comes back with a ledger it keeps in the process.
+A tape goes into the market data, traders place orders, a venue executes them against the tape. What
+the screen shows it reads from the database; what was sent is remembered here, and compared.
 
-    market, tape   where trades come from
-    desk           one task: its keys, its ledger, its checks
-    loop           all desks, and the subscriber who receives their events
-    figures        what is measured, while it runs and at the end
-    view, summary  the terminal: live or line by line, and the closing table
-    plot           the latency picture
+    source, instruments, clock   where trades come from, and their time
+    ladder, feed                 quotes and books made around them; all of it written
+    venue, trader                who executes orders, and who places them
+    blotter                      what is read: live feeds, the book, what positions are worth
+    day, statement               all of them at work; the closing check
+    keys                         every key of a run, to be deleted in the end
+    figures, checks              what is measured and compared
+    view, panels, health         the terminal: live, or line by line
+    summary, plot                the closing account, and the latency picture
+    failover                     --kill: a primary dies
 """

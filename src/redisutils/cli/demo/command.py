@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from redisutils.cli.demo.failover.run import KillOptions
-from redisutils.cli.demo.run import Options, kill_one, run
 from redisutils.cli.demo.stage import Mode
-from redisutils.cli.demo.tape import Tape, TapeError
 from redisutils.cli.pictures import check_picture
 from redisutils.cli.place import ServerArgument, as_server
+
+if TYPE_CHECKING:
+    from redisutils.cli.demo.source import Source
 
 __all__ = ["demo"]
 
@@ -22,23 +22,26 @@ __all__ = ["demo"]
 def demo(
     url: ServerArgument = None,
     *,
-    tasks: Annotated[
-        int, typer.Option(min=1, max=5000, help="How many tasks trade at the same time.")
-    ] = 50,
+    tasks: Annotated[int, typer.Option(min=1, max=5000, help="How many traders there are.")] = 50,
     seconds: Annotated[
         float | None,
         typer.Option(min=0.1, help="How long to trade. Default: 10 s, or to the tape's end."),
     ] = None,
-    trades: Annotated[int | None, typer.Option(min=1, help="How many trades to make.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the simulated market.")] = 1,
+    trades: Annotated[
+        int | None, typer.Option(min=1, help="How many trades of the tape to play.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated tape.")] = 1,
     tape: Annotated[
         Path | None,
-        typer.Option(help="Replay this CSV file of trades: DateTime,Price,Volume; gzip too."),
+        typer.Option(
+            help="Replay this CSV file of trades: DateTime,Price,Volume; gzip too. Default: "
+            "the one that REDISUTILS_TAPE names, or a simulated one."
+        ),
     ] = None,
     speed: Annotated[
         float | None,
         typer.Option(
-            min=0.001, help="Replay at so many times real time. Default: as fast as it goes."
+            min=0.001, help="Play the tape at so many times real time. Default: as fast as it goes."
         ),
     ] = None,
     plot: Annotated[
@@ -78,10 +81,13 @@ def demo(
         bool, typer.Option("--plain", help="One line a second, also on a terminal.")
     ] = False,
 ) -> None:
-    """Trade on a real server for a while, and check every value that comes back.
+    """Play a trading day on a real server, show it as a blotter, and check every value.
 
-    Many tasks share one pool. For each trade a task caches the price with a TTL and reads
-    it, updates its portfolio and reads it, and publishes an event and waits to receive it.
+    A tape of trades goes into the market data, with quotes and order books made around it. Traders
+    place orders; a venue executes them against the tape; each of its reports moves an order and a
+    position in one step. The blotter reads all it shows: quotes and orders from their live feeds,
+    the book, and what the positions are worth. In the end the ledger has to balance, to the last
+    digit.
 
     Without a URL, REDIS_URL or REDIS_HOST, in the environment or in .env, a private server is
     started for the run. All keys begin with "trading:demo-" and are deleted at the end.
@@ -92,21 +98,15 @@ def demo(
 
     \b
     Exit codes:
-      0  something was traded, every value was right, and no event was lost; also after Ctrl-C
+      0  every value was right, no event was lost, the ledger balances; also after Ctrl-C
       1  not so, or nobody answered, or --plot could not be written
       2  wrong options or settings
     """  # noqa: D301  # \b, a backspace, tells click to leave a paragraph as it is
-    if speed is not None and tape is None:
-        raise typer.BadParameter("needs --tape", param_hint="--speed")
     if plot is not None:
         check_picture("--plot", plot)
     wanted = dashboard or dashboard_port is not None
     if wanted:
-        _check_dashboard()
-    try:
-        source = Tape(tape) if tape is not None else None
-    except TapeError as error:
-        raise typer.BadParameter(str(error), param_hint="--tape") from None
+        _check_there("--dashboard", "monitor", "starlette", "uvicorn")
     if mode is not None and url:
         raise typer.BadParameter("--mode starts servers of its own", param_hint="URL")
     port = (dashboard_port or 0) if wanted else None
@@ -116,15 +116,20 @@ def demo(
         for name, given in (("--tape", tape), ("--trades", trades), ("--plot", plot)):
             if given is not None:
                 raise typer.BadParameter("does not go with --kill", param_hint=name)
+        from redisutils.cli.demo.failover.run import KillOptions
+        from redisutils.cli.demo.run import kill_one
+
         killing = KillOptions(mode, tasks, seconds, live=not plain, dashboard=port)
         raise typer.Exit(kill_one(killing, Console(highlight=False)))
+    _check_there("demo", "trading", "msgspec")
+    from redisutils.cli.demo.run import Options, run
+
     options = Options(
+        source=_source(tape, seed),
         url=as_server(url),
         tasks=tasks,
         seconds=seconds,
         trades=trades,
-        seed=seed,
-        tape=source,
         speed=speed,
         plot=plot,
         live=not plain,
@@ -134,10 +139,24 @@ def demo(
     raise typer.Exit(run(options, Console(highlight=False)))
 
 
-def _check_dashboard() -> None:
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+def _source(tape: Path | None, seed: int) -> Source:
+    """The tape that was asked for, by the option or the environment; else a simulated one."""
+    from redisutils.cli.demo.source import TapeError, recorded, simulated
+    from redisutils.trading.errors import InvalidValue
+    from redisutils.trading.market import find_tape
+
+    try:
+        found = tape or find_tape()
+        return simulated(seed) if found is None else recorded(found)
+    except (TapeError, InvalidValue) as error:
+        hint = "--tape" if tape else "REDISUTILS_TAPE"
+        raise typer.BadParameter(str(error), param_hint=hint) from None
+
+
+def _check_there(what: str, extra: str, *modules: str) -> None:
+    missing = [name for name in modules if find_spec(name) is None]
     if missing:
         raise typer.BadParameter(
-            f"needs {' and '.join(missing)}; install it with:  pip install 'redisutils[monitor]'",
-            param_hint="--dashboard",
+            f"needs {' and '.join(missing)}; install it with:  pip install 'redisutils[{extra}]'",
+            param_hint=what,
         )

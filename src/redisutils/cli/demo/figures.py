@@ -1,4 +1,4 @@
-"""What the demo measures: round trips by kind, and samples over time."""
+"""What the demo measures: durations by kind, and samples over time."""
 
 from __future__ import annotations
 
@@ -10,50 +10,37 @@ from typing import Final
 
 from redisutils.metrics import LatencyHistogram, LatencySnapshot
 
-__all__ = ["FOLD_AT", "KINDS", "History", "Sample", "Timings", "resident_bytes"]
+__all__ = ["FEEDS", "KINDS", "TRIPS", "History", "Sample", "Timings", "resident_bytes"]
 
 FOLD_AT: Final = 512
 """Durations kept unsorted before they enter their histogram: bounds the pause this makes."""
 
-KINDS: Final = ("price write", "price read", "portfolio update", "portfolio read", "event")
-"""The first four are round trips; an event is timed from publishing to receiving."""
+TRIPS: Final = ("quote read", "order placed", "report applied", "tape written")
+"""Calls of a service, until it has returned."""
+FEEDS: Final = ("live quote", "order event")
+"""From sending to receiving: a quote by its subscription, a report by the account's events."""
+KINDS: Final = TRIPS + FEEDS
 
 
 class Timings:
-    """Durations by kind over the whole run, and of all round trips since the last sample."""
+    """Durations by kind over the whole run, and of all trips and feeds since the last sample."""
 
     def __init__(self) -> None:
         self.kinds = {kind: LatencyHistogram() for kind in KINDS}
-        self._recent = LatencyHistogram()
-        self._recent_events = LatencyHistogram()
+        self._trips, self._feeds = LatencyHistogram(), LatencyHistogram()
 
-    def trips(self, write: float, read: float, update: float, book: float) -> None:
-        """Note one trade's four round trips, in seconds."""
-        kinds = self.kinds
-        writes = kinds["price write"].pending
-        writes.append(write)
-        kinds["price read"].pending.append(read)
-        kinds["portfolio update"].pending.append(update)
-        kinds["portfolio read"].pending.append(book)
-        self._recent.pending.extend((write, read, update, book))
-        if len(writes) >= FOLD_AT:
-            self._recent.fold()
-            for kind in KINDS[:4]:
-                kinds[kind].fold()
-
-    def event(self, seconds: float) -> None:
-        """Note the time from an event's publishing to its receiving."""
-        pending = self.kinds["event"].pending
-        pending.append(seconds)
-        self._recent_events.pending.append(seconds)
-        if len(pending) >= FOLD_AT:
-            self.kinds["event"].fold()
-            self._recent_events.fold()
+    def note(self, kind: str, seconds: float) -> None:
+        """Note a duration of one of the ``KINDS``."""
+        recent = self._trips if kind in TRIPS else self._feeds
+        for histogram in (self.kinds[kind], recent):
+            histogram.pending.append(seconds)
+            if len(histogram.pending) >= FOLD_AT:
+                histogram.fold()
 
     def take_recent(self) -> tuple[LatencySnapshot, LatencySnapshot]:
-        """Round trips and events since the last call."""
-        taken = self._recent.snapshot(), self._recent_events.snapshot()
-        self._recent, self._recent_events = LatencyHistogram(), LatencyHistogram()
+        """Trips and feeds since the last call."""
+        taken = self._trips.snapshot(), self._feeds.snapshot()
+        self._trips, self._feeds = LatencyHistogram(), LatencyHistogram()
         return taken
 
 
@@ -66,10 +53,11 @@ class Sample:
     seconds: float
     commands: int
     trades: int
+    fills: int
     p50: float
     p95: float
     p99: float
-    event_p99: float
+    feeds_p99: float
 
     def joined(self, after: Sample) -> Sample:
         """This interval and the next as one: counts add up, percentiles are the worse ones."""
@@ -78,10 +66,11 @@ class Sample:
             seconds=self.seconds + after.seconds,
             commands=self.commands + after.commands,
             trades=self.trades + after.trades,
+            fills=self.fills + after.fills,
             p50=max(self.p50, after.p50),
             p95=max(self.p95, after.p95),
             p99=max(self.p99, after.p99),
-            event_p99=max(self.event_p99, after.event_p99),
+            feeds_p99=max(self.feeds_p99, after.feeds_p99),
         )
 
 

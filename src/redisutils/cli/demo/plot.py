@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from redisutils.cli.demo.figures import KINDS, Sample
-from redisutils.cli.demo.frame import milliseconds
+from redisutils.cli.demo.figures import FEEDS, KINDS, Sample
+from redisutils.cli.drawing import duration
 from redisutils.cli.pictures import BLUE, INK, MUTED, ORANGE, style
 
 if TYPE_CHECKING:
@@ -53,22 +53,22 @@ def draw(finished: Finished, samples: Sequence[Sample], path: Path) -> None:
     _tails(figure.add_subplot(grid[:, 1]), finished)
 
     trips = finished.metrics.latency
-    rate = finished.metrics.commands / (finished.seconds or 1.0)
+    rate = finished.metrics.commands / (finished.day.seconds or 1.0)
     figure.text(
         0.07, 0.94,
-        f"{rate:,.0f} commands a second, half of all round trips within "
-        f"{milliseconds(trips.p50)}, 99 % within {milliseconds(trips.p99)}",
+        f"{rate:,.0f} commands a second, half of all within "
+        f"{duration(trips.p50)}, 99 % within {duration(trips.p99)}",
         size=15, weight="bold", color=INK, va="center",
     )  # fmt: skip
-    loop, facts = finished.loop, finished.facts
+    day, facts = finished.day, finished.facts
     checked = (
-        f"all {loop.checks.compared:,} values right, no event lost"
-        if loop.right
-        else f"{loop.checks.wrong:,} wrong values, {loop.lost:,} events lost"
+        f"the ledger balances, all {day.checks.compared:,} values right, no event lost"
+        if day.right
+        else f"{day.checks.wrong:,} wrong values, {day.lost:,} events lost"
     )
     figure.text(
         0.07, 0.895,
-        f"{facts.source} · {facts.tasks:,} tasks on one pool · {facts.server} · {checked}",
+        f"{facts.source} · {facts.tasks:,} traders on one pool · {facts.server} · {checked}",
         size=10, color=MUTED, va="center",
     )  # fmt: skip
     figure.savefig(path, dpi=160, format=path.suffix.lower().removeprefix("."))
@@ -78,7 +78,7 @@ def _latency_over_time(axes: Axes, samples: Sequence[Sample]) -> None:
     at = [sample.at for sample in samples]
     p50 = [sample.p50 * 1000 for sample in samples]
     p99 = [sample.p99 * 1000 for sample in samples]
-    events = [(sample.at, sample.event_p99 * 1000) for sample in samples if sample.event_p99]
+    events = [(sample.at, sample.feeds_p99 * 1000) for sample in samples if sample.feeds_p99]
     axes.fill_between(at, p50, p99, color=_PALE, alpha=0.55, linewidth=0)
     axes.plot(at, p50, color=BLUE, linewidth=2)
     axes.plot(at, p99, color=BLUE, linewidth=1.2)
@@ -92,7 +92,7 @@ def _latency_over_time(axes: Axes, samples: Sequence[Sample]) -> None:
     axes.tick_params(labelbottom=False)
     ends = [("p50", p50[-1], BLUE), ("p99", p99[-1], BLUE)]
     if events:
-        ends.append(("events p99", events[-1][1], ORANGE))
+        ends.append(("feeds p99", events[-1][1], ORANGE))
     _label_ends(axes, at[-1], ends)
 
 
@@ -123,12 +123,12 @@ def _throughput(axes: Axes, samples: Sequence[Sample]) -> None:
 
 
 def _tails(axes: Axes, finished: Finished) -> None:
-    shots = [(kind, finished.loop.timings.kinds[kind].snapshot()) for kind in reversed(KINDS)]
+    shots = [(kind, finished.day.timings.kinds[kind].snapshot()) for kind in reversed(KINDS)]
     shots = [(kind, shot) for kind, shot in shots if shot.count]
     style(axes, "Tails", "ms, logarithmic", grid="x")
     _logarithmic(axes, axes.xaxis)
     for row, (kind, shot) in enumerate(shots):
-        color = ORANGE if kind == "event" else BLUE
+        color = ORANGE if kind in FEEDS else BLUE
         points = [1000 * value for value in (shot.p50, shot.p95, shot.p99, shot.max)]
         axes.plot(points[:3], [row] * 3, color=color, linewidth=3, solid_capstyle="round")
         axes.plot(points[2:], [row] * 2, color=color, linewidth=1, alpha=0.5)

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import RedisError
 
 from redisutils import PoolStatus, create_redis_pool
+from redisutils.cli.demo.day import TradingDay
 from redisutils.cli.demo.failover.run import KillOptions, run_failover
 from redisutils.cli.demo.figures import History, Sample, resident_bytes
 from redisutils.cli.demo.frame import Facts, Frame, View
-from redisutils.cli.demo.loop import TradingLoop
-from redisutils.cli.demo.market import simulated_market
 from redisutils.cli.demo.plot import draw
+from redisutils.cli.demo.source import Source
 from redisutils.cli.demo.stage import Mode, staged
 from redisutils.cli.demo.summary import Finished, summary
-from redisutils.cli.demo.tape import Tape
 from redisutils.cli.demo.view import LiveView, PlainView
 from redisutils.cli.running import ending_early, loop_factory, server_info, server_words, target
 from redisutils.errors import ConfigError, RedisUtilsError
@@ -40,21 +39,20 @@ __all__ = ["Options", "kill_one", "run"]
 INTERVAL: Final = 0.25
 """Seconds between samples, which are also frames of the view."""
 DEFAULT_SECONDS: Final = 10.0
-"""Of a simulated market, which has no end of its own."""
+"""Of a simulated tape, which has no end of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to run. Without any limit a tape is replayed in full, and a simulated market for
+    """What to run. Without any limit a tape is replayed in full, and a simulated one for
     ``DEFAULT_SECONDS``, or until Ctrl-C if there is a dashboard to look at."""
 
+    source: Source
     url: Secret | None = None
     """The server; None for the one that the environment names."""
     tasks: int = 50
     seconds: float | None = None
     trades: int | None = None
-    seed: int = 1
-    tape: Tape | None = None
     speed: float | None = None
     plot: Path | None = None
     live: bool = True
@@ -69,8 +67,8 @@ def run(options: Options, console: Console) -> int:
     """Run the demo on an event loop of its own, uvloop's where there is one.
 
     Returns:
-        0 when something was traded, every value read back was right and no event was lost,
-        or else 1; 2 for settings that are wrong.
+        0 when something was traded, every value was right, no event was lost and the ledger
+        balances, or else 1; 2 for settings that are wrong.
     """
     return _exit_code(_run(options, console))
 
@@ -113,28 +111,27 @@ async def _run_on(config: RedisConfig, options: Options, console: Console, words
             limit=_limit(options),
             dashboard=url,
         )
-        trades = iter(options.tape or simulated_market(options.seed))
-        loop = TradingLoop(
-            pool.client,
-            itertools.islice(trades, options.trades),
+        day = TradingDay(
+            pool,
+            {one.symbol: one for one in options.source.instruments},
+            itertools.islice(options.source.trades(), options.trades),
             tasks=options.tasks,
             speed=options.speed,
         )
         history = History()
-        live = options.live and console.is_terminal
+        live = options.live and console.is_terminal and not console.is_dumb_terminal
         with (
-            ending_early(loop.stop) as interrupted,
+            ending_early(day.stop) as interrupted,
             LiveView(console, facts) if live else PlainView(console, facts) as view,
         ):
             try:
-                status = await _watch(loop, pool, options, history, view)
+                status = await _watch(day, pool, options, history, view)
                 metrics = pool.metrics()
             finally:
-                await loop.clean()
+                await day.clean()
         finished = Finished(
             facts=facts,
-            loop=loop,
-            seconds=loop.seconds,
+            day=day,
             metrics=metrics,
             status=status,
             memory=resident_bytes(),
@@ -149,7 +146,7 @@ async def _run_on(config: RedisConfig, options: Options, console: Console, words
             print(f"redisutils demo: --plot {options.plot}: {error.strerror}", file=sys.stderr)
             return 1
         console.print(f"  latency plot: {options.plot}\n", highlight=False, soft_wrap=True)
-    return 0 if loop.right else 1
+    return 0 if day.right else 1
 
 
 @contextlib.asynccontextmanager
@@ -176,21 +173,21 @@ async def _dashboard(pool: RedisPool, port: int | None) -> AsyncIterator[str]:
 
 
 async def _watch(
-    loop: TradingLoop, pool: RedisPool, options: Options, history: History, view: View
+    day: TradingDay, pool: RedisPool, options: Options, history: History, view: View
 ) -> PoolStatus:
-    """Run ``loop`` to its end, sampling and showing it meanwhile.
+    """Run ``day`` to its end, sampling and showing it meanwhile.
 
     Returns:
         The pool's status when it was last seen at work.
     """
     seconds = _seconds(options)
     # The first picture takes longest: before the clock runs.
-    status = pool.status()
-    nothing = Sample(0.0, 0.0, 0, 0, 0.0, 0.0, 0.0, 0.0)
-    view.show(Frame(0.0, 0.0, nothing, (), loop, status, pool.metrics()))
-    running = asyncio.create_task(loop.run(seconds))
+    status, metrics = pool.status(), pool.metrics()
+    nothing = Sample(0.0, 0.0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
+    view.show(Frame(0.0, _fraction(options, seconds, 0.0, 0), nothing, (), day, status, metrics))
+    running = asyncio.create_task(day.run(seconds))
     began = last = perf_counter()
-    commands, trades = pool.metrics().commands, 0
+    commands, trades, fills = metrics.commands, 0, 0
     rates: deque[float] = deque(maxlen=200)
     try:
         while not running.done():
@@ -198,25 +195,26 @@ async def _watch(
             now = perf_counter()
             if not running.done():
                 status = pool.status()
-            metrics, traded = pool.metrics(), loop.trades
-            trips, events = loop.timings.take_recent()
+            metrics, traded, filled = pool.metrics(), day.trades, day.fills
+            trips, feeds = day.timings.take_recent()
             sample = Sample(
                 at=now - began,
                 seconds=now - last,
                 commands=metrics.commands - commands,
                 trades=traded - trades,
+                fills=filled - fills,
                 p50=trips.p50,
                 p95=trips.p95,
                 p99=trips.p99,
-                event_p99=events.p99,
+                feeds_p99=feeds.p99,
             )
-            last, commands, trades = now, metrics.commands, traded
+            last, commands, trades, fills = now, metrics.commands, traded, filled
             if running.done() and sample.seconds < INTERVAL / 2 and history.samples:
                 break  # a sliver of an interval says nothing about rates
             history.add(sample)
             rates.append(sample.commands / sample.seconds)
             done = _fraction(options, seconds, sample.at, traded)
-            view.show(Frame(sample.at, done, sample, tuple(rates), loop, status, metrics))
+            view.show(Frame(sample.at, done, sample, tuple(rates), day, status, metrics))
         await running
         return status
     finally:
@@ -233,18 +231,16 @@ def _seconds(options: Options) -> float | None:
 
 def _is_endless(options: Options) -> bool:
     """Whether nothing was said of when to end."""
-    return options.seconds is None and options.trades is None and options.tape is None
+    return options.seconds is None and options.trades is None and not options.source.ends
 
 
-def _fraction(options: Options, seconds: float | None, elapsed: float, trades: int) -> float:
-    parts = [0.0]
+def _fraction(options: Options, seconds: float | None, elapsed: float, trades: int) -> float | None:
+    parts = []
     if seconds:
         parts.append(elapsed / seconds)
     if options.trades:
         parts.append(trades / options.trades)
-    if options.tape:
-        parts.append(options.tape.fraction)
-    return min(1.0, max(parts))
+    return min(1.0, max(parts)) if parts else None
 
 
 def _limit(options: Options) -> str:
@@ -253,13 +249,11 @@ def _limit(options: Options) -> str:
         limits.append(f"{seconds:g} s")
     if options.trades:
         limits.append(f"{options.trades:,} trades")
-    if options.tape:
-        limits.append("the whole tape")
+    if options.source.ends:
+        limits.append("the tape's end")
     return " or ".join(limits[:2])
 
 
 def _source(options: Options) -> str:
-    if options.tape is None:
-        return f"simulated market, seed {options.seed}"
-    pace = "at full speed" if options.speed is None else f"at {options.speed:,g} times real time"
-    return f"tape {options.tape.path.name} {pace}"
+    pace = "" if options.speed is None else f" at {options.speed:,g} times real time"
+    return options.source.words + pace

@@ -7,21 +7,37 @@ from typing import TYPE_CHECKING, Final
 from rich.live import Live
 from rich.text import Text
 
-from redisutils.cli.demo.figures import KINDS
-from redisutils.cli.demo.frame import Facts, Frame, milliseconds, sparkline
+from redisutils.cli.demo.columns import beside
+from redisutils.cli.demo.frame import Facts, Frame
+from redisutils.cli.demo.health import (
+    LATENCY,
+    latency_line,
+    latency_table,
+    pool_lines,
+    rate_line,
+    rates,
+)
+from redisutils.cli.demo.panels import (
+    BOOK,
+    BOOK_LEAST,
+    ORDERS_LEAST,
+    Arrows,
+    book,
+    market,
+    orders,
+    tape_time,
+)
+from redisutils.cli.drawing import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from decimal import Decimal
-
     from rich.console import Console
 
 __all__ = ["LiveView", "PlainView"]
 
-LABEL: Final = 19
-"""Columns of the left-hand labels: the longest kind, and a gap."""
-INDENT: Final = 2
-WIDEST: Final = 100
+INDENT: Final = 1
+WIDEST: Final = 170
+GAP: Final = 3
+"""Between parts that stand side by side."""
 
 
 class LiveView:
@@ -35,9 +51,9 @@ class LiveView:
     def __init__(self, console: Console, facts: Facts) -> None:
         self._console = console
         self._facts = facts
-        self._before: dict[str, Decimal] = {}
-        self._arrows: dict[str, tuple[str, str]] = {}
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._arrows = Arrows()
+        # On a screen of its own lines are overwritten, never wiped: nothing flickers.
+        self._live = Live(console=console, auto_refresh=False, transient=True, screen=True)
 
     def __enter__(self) -> LiveView:
         self._live.start()
@@ -50,37 +66,68 @@ class LiveView:
         """Redraw."""
         width = max(40, min(self._console.width - 2 * INDENT, WIDEST))
         picture = Text(no_wrap=True, overflow="crop")
-        for line in self._lines(frame, width):
+        lines = self._lines(frame, width, self._console.height)
+        for number, line in enumerate(lines[: self._console.height]):
             line.truncate(width, overflow="ellipsis")
-            picture.append("\n" + " " * INDENT).append_text(line)
+            picture.append("\n" * bool(number) + " " * INDENT).append_text(line)
         self._live.update(picture, refresh=True)
 
-    def _lines(self, frame: Frame, width: int) -> Iterator[Text]:
-        facts = self._facts
-        yield Text.assemble(
-            ("redisutils demo", "bold"),
-            (f"   {facts.source} · {facts.tasks:,} tasks · {facts.server}", "dim"),
-        )
-        yield Text()
-        yield self._progress(frame, width)
-        yield Text()
-        yield self._throughput(frame)
-        for row in sparkline(frame.rates[LABEL - width :], rows=2):
-            yield Text.assemble(_label(""), (row, "cyan"))
-        yield Text()
-        yield from self._latencies(frame)
-        yield Text()
-        yield self._pool(frame)
-        yield self._checks(frame)
-        yield self._market(frame, width)
-        yield Text()
+    def _lines(self, frame: Frame, width: int, height: int) -> list[Text]:
+        """As much as there is room for: orders and book take what the rest leaves."""
+        day, facts = frame.day, self._facts
+        upper = [self._head(frame, width), self._progress(frame, width), Text()]
+        upper += [*market(day.blotter, day.instruments, self._arrows, width), Text()]
+        lower = [Text(), rate_line(frame), latency_line(frame, width), *pool_lines(frame, width)]
         if facts.dashboard:
-            yield Text.assemble(_label("dashboard"), (facts.dashboard, f"link {facts.dashboard}"))
-        yield Text("Ctrl-C ends the run and shows the table", style="dim")
+            link = (facts.dashboard, f"link {facts.dashboard}")
+            lower.append(Text.assemble((f"{'dashboard':<12}", "dim"), link))
+        room = height - len(upper) - len(lower)
+        aside = width >= BOOK + ORDERS_LEAST + LATENCY + 2 * GAP
+        if not aside and room > 20:
+            table = latency_table(frame)
+            lower[2:3] = table
+            room -= len(table) - 1
+        if room > 10:
+            bars = list(rates(frame, width, rows=2))
+            lower[2:2] = bars
+            room -= len(bars)
+        return [*upper, *self._middle(frame, width, room, aside=aside), *lower]
+
+    def _middle(self, frame: Frame, width: int, rows: int, *, aside: bool) -> list[Text]:
+        """Book and orders, and the latencies if there is room for them beside."""
+        day = frame.day
+        rows = max(2, rows) - 1
+        first = next(iter(day.instruments.values()))
+        narrow = width < BOOK + ORDERS_LEAST + GAP
+        left, gap = (BOOK_LEAST, 2) if narrow else (BOOK, GAP)
+        middle = width - left - gap - (LATENCY + GAP if aside else 0)
+        lines = beside(
+            book(day.blotter, first, rows, left),
+            orders(day.blotter, day.instruments, rows, middle),
+            left,
+            gap,
+        )
+        if aside:
+            lines = beside(lines, latency_table(frame), left + gap + middle, GAP)
+        # Always as high as it may be, or all below would jump.
+        return [*lines[: rows + 1], *[Text()] * (rows + 1 - len(lines))]
+
+    def _head(self, frame: Frame, width: int) -> Text:
+        facts, day = self._facts, frame.day
+        line = Text.assemble(("redisutils demo", "bold"), "  ", (tape_time(day.clock()), "cyan"))
+        told = (facts.source, "Ctrl-C ends it", f"{facts.tasks:,} traders", facts.server)
+        for number, part in enumerate(told):
+            text = ("  " if not number else " · ") + part
+            if line.cell_len + len(text) <= width:
+                line.append(text, "dim")
+        return line
 
     def _progress(self, frame: Frame, width: int) -> Text:
-        if not self._facts.limit:
-            return Text.assemble(_label("running for"), f"{frame.elapsed:,.1f} s, until Ctrl-C")
+        if frame.fraction is None:
+            ends = self._facts.limit or "Ctrl-C"
+            return Text.assemble(
+                ("running for ", "dim"), f"{frame.elapsed:,.1f} s", (f", until {ends}", "dim")
+            )
         told = f"{frame.fraction:4.0%}   {frame.elapsed:,.1f} s of {self._facts.limit}"
         room = max(10, width - len(told) - 2)
         halves = round(frame.fraction * room * 2)
@@ -88,58 +135,6 @@ class LiveView:
         return Text.assemble(
             (done, "cyan"), ("─" * (room - len(done)), "bright_black"), f"  {told}"
         )
-
-    def _throughput(self, frame: Frame) -> Text:
-        now = frame.now
-        per = now.seconds or 1.0
-        return Text.assemble(
-            _label("throughput"),
-            (f"{now.commands / per:,.0f}", "bold cyan"),
-            " commands/s   ",
-            (f"{now.trades / per:,.0f}", "bold cyan"),
-            " trades/s",
-        )
-
-    def _latencies(self, frame: Frame) -> Iterator[Text]:
-        heads = "".join(f"{head:>9}   " for head in ("p50", "p95", "p99", "max"))
-        yield Text.assemble(_label("latency"), (heads, "dim"))
-        for kind in KINDS:
-            shot = frame.loop.timings.kinds[kind].snapshot()
-            p50, p95, p99, top = (
-                f"{milliseconds(value):>9}   " for value in (shot.p50, shot.p95, shot.p99, shot.max)
-            )
-            yield Text.assemble(_label(kind), p50, p95, (p99, "bold"), top)
-
-    def _pool(self, frame: Frame) -> Text:
-        status = frame.status
-        return Text.assemble(
-            _label("pool"),
-            f"{status.size} of {status.max_size} connections, {status.available} free, ",
-            (f"{status.waiting} waiting", "yellow" if status.waiting else ""),
-        )
-
-    def _checks(self, frame: Frame) -> Text:
-        loop = frame.loop
-        wrong, lost = loop.checks.wrong, loop.lost
-        return Text.assemble(
-            _label("checked"),
-            f"{loop.checks.compared:,} values, ",
-            (f"{wrong:,} wrong", "bold red" if wrong else "green"),
-            f"; {loop.received:,} events, ",
-            (f"{lost:,} lost", "bold red" if lost else "green"),
-        )
-
-    def _market(self, frame: Frame, width: int) -> Text:
-        line = Text.assemble(_label("market"))
-        for symbol, trade in sorted(frame.loop.ticker.items()):
-            before = self._before.get(symbol, trade.price)
-            if trade.price != before:
-                self._arrows[symbol] = ("▲", "green") if trade.price > before else ("▼", "red")
-            self._before[symbol] = trade.price
-            price = f"{symbol} {trade.price} "
-            if len(line) + len(price) < width:
-                line.append_text(Text.assemble(price, self._arrows.get(symbol, " "), "  "))
-        return line
 
 
 class PlainView:
@@ -149,12 +144,12 @@ class PlainView:
         self._console = console
         self._facts = facts
         self._next = 1.0
-        self._commands = self._trades = 0
+        self._commands = self._trades = self._fills = 0
         self._at = 0.0
 
     def __enter__(self) -> PlainView:
         facts = self._facts
-        self._print(f"redisutils demo: {facts.source}, {facts.tasks:,} tasks, {facts.server}")
+        self._print(f"redisutils demo: {facts.source}, {facts.tasks:,} traders, {facts.server}")
         if facts.dashboard:
             self._print(f"dashboard: {facts.dashboard}")
         return self
@@ -167,18 +162,22 @@ class PlainView:
         if frame.elapsed < self._next:
             return
         self._next = int(frame.elapsed) + 1.0
-        loop, now = frame.loop, frame.now
+        day, now = frame.day, frame.now
         per = frame.elapsed - self._at
-        trades = loop.trades
-        commands_per = (frame.metrics.commands - self._commands) / per
-        trades_per = (trades - self._trades) / per
-        self._commands, self._trades, self._at = frame.metrics.commands, trades, frame.elapsed
-        done = f" {frame.fraction:4.0%}" if self._facts.limit else ""
+        commands, trades, fills = frame.metrics.commands, day.trades, day.fills
         self._print(
-            f"{frame.elapsed:6.1f} s{done}  {commands_per:>8,.0f} commands/s"
-            f"  {trades_per:>7,.0f} trades/s  p50 {milliseconds(now.p50)}"
-            f"  p99 {milliseconds(now.p99)}  {loop.checks.wrong} wrong, {loop.lost} lost"
+            f"{frame.elapsed:6.1f} s{self._done(frame)}"
+            f"  {(commands - self._commands) / per:>8,.0f} commands/s"
+            f"  {(trades - self._trades) / per:>7,.0f} trades/s"
+            f"  {(fills - self._fills) / per:>6,.0f} fills/s"
+            f"  p50 {duration(now.p50)}  p99 {duration(now.p99)}"
+            f"{_profit(frame)}  {day.checks.wrong} wrong, {day.lost} lost"
         )
+        self._commands, self._trades, self._fills = commands, trades, fills
+        self._at = frame.elapsed
+
+    def _done(self, frame: Frame) -> str:
+        return "" if frame.fraction is None else f" {frame.fraction:4.0%}"
 
     def _print(self, line: str) -> None:
         # Not through rich's wrapping: a line of a log stays one line.
@@ -186,5 +185,7 @@ class PlainView:
         self._console.file.flush()
 
 
-def _label(text: str) -> tuple[str, str]:
-    return text.ljust(LABEL), "dim"
+def _profit(frame: Frame) -> str:
+    valuation = frame.day.blotter.valuation
+    totals = {} if valuation is None else valuation.totals
+    return "".join(f"  P&L {total.profit:+,.2f} {total.currency}" for total in totals.values())
