@@ -80,7 +80,7 @@ def test_killed_and_resumed_it_is_exact(tmp_path: Path) -> None:
             with replaying(server, tape, 700) as process:
                 wait_for(client, place, process)
         with replaying(server, tape, 700) as one, replaying(server, tape, 900) as two:
-            wait_for(client, 150_000, one, two)
+            wait_for(client, 110_000, one, two)
         with replaying(server, tape, 5000) as process:
             assert process.wait(60) == 0
 

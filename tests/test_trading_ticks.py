@@ -23,7 +23,7 @@ from redisutils.trading.market.ticks import Ticks
 from redisutils.trading.market.trade import Trade, TradeBust
 from redisutils.trading.times import SECOND
 
-from .clusters import cluster_pool
+from .clusters import cluster_pool, other_primary
 from .ours import pool_at, until
 from .trades import MINUTE, NOON, a_tape, bars_of, trade
 
@@ -652,6 +652,32 @@ async def test_in_a_cluster(cluster: EmbeddedCluster) -> None:
             assert bars[name] == bars_of(trades, "5s")
             assert latest[name].value == max(trades, key=lambda each: (each.ts_event, each.seq))
             assert [each async for each in ticks.between(name)] == trades
+
+
+async def test_a_slot_that_moves_while_it_is_written(cluster: EmbeddedCluster) -> None:
+    """There and back: half-way of a move, a step's keys are on two nodes."""
+    trades = a_tape(20_000, late=0.02)
+    key, written, moved = "md:{ES}:t", 0, asyncio.Event()
+    home, away = cluster.node_for(key), other_primary(cluster, key)
+    async with cluster_pool(cluster) as pool:
+        ticks = Ticks(pool, intervals=("5s", "1m"))
+
+        async def write() -> None:
+            nonlocal written
+            while written < len(trades) and not moved.is_set():
+                result = await ticks.write(trades[written : written + 5])
+                assert (result.written, result.duplicates) == (5, 0)
+                written += 5
+
+        await ticks.write(trades[:5])
+        written = 5
+        writing = asyncio.create_task(write())
+        for to in (away, home):
+            await cluster.move_slot(cluster.slot_of(key), to)
+        moved.set()
+        await writing
+        assert written > 5
+        await holds(ticks, trades[:written], "5s", "1m")
 
 
 def test_sums_are_exact() -> None:
