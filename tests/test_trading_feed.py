@@ -465,7 +465,7 @@ async def test_what_a_newer_version_publishes_is_read(
     text = f'{{"v":2,"instrument":"ES","bid":"5","ts_event":{NOW},"ts_recv":{NOW},"mood":"good"}}'
     admin.spublish("md:{ES}:q", f"{epoch}:2 [{text}]")
     newer = (await next_update(subscription)).value
-    assert (newer.v, str(newer.bid), list(newer.extra)) == (2, "5", ["mood"])
+    assert (newer.v, str(newer.bid), list(newer.extra or ())) == (2, "5", ["mood"])
 
 
 async def test_the_end_is_told(pool: RedisPool) -> None:

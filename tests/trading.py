@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from time import time_ns
 from typing import Any
@@ -89,7 +90,7 @@ class Flow:
             lambda: self.orders.place(cl_ord_id=name, instrument="ABC", side="1", order_qty=10**6)
         )
         for number, one in enumerate(self.reports[name]):
-            told = await self.surely(lambda one=one: self.orders.apply(one))
+            told = await self.surely(partial(self.orders.apply, one))
             assert told.cum_qty == number * (number + 1) // 2
 
     async def surely(self, call: Callable[[], Awaitable[Any]]) -> Any:

@@ -92,7 +92,9 @@ class Codec(Generic[R]):
     def encode(self, record: R) -> bytes:
         """A record as bytes, with what an earlier reading did not know."""
         text = self._encode(record)
-        if b"extra" not in text or self._is_known(record):  # the first is quickly seen
+        if record.extra is None and (
+            not self._parts or b"extra" not in text or self._is_known(record)
+        ):
             return text
         known = self._decode_fields(self._encode(msgspec.structs.replace(record, extra=None)))
         for name, (codec, many) in self._parts.items():

@@ -44,8 +44,8 @@ def checked_report(report: ExecutionReport, now: int) -> ExecutionReport:
     for name, value in zip(_NAMES, _names_of(report), strict=True):
         if value != "":
             checked_name(name, value)
-    for name, value in zip(_TEXTS, _texts_of(report), strict=True):
-        if value != "":
+    if (texts := _texts_of(report)) != _USUAL_TEXTS:
+        for name, value in zip(_TEXTS, texts, strict=True):
             checked_text(name, value)
     if report.ref_trade_date != "":
         _check_date("ref_trade_date", report.ref_trade_date)
@@ -77,6 +77,7 @@ _NAMES = (
 )
 
 _TEXTS = ("ord_type", "time_in_force", "restatement_reason", "text")
+_USUAL_TEXTS = ("", "0", "", "")
 
 _names_of, _texts_of = attrgetter(*_NAMES), attrgetter(*_TEXTS)
 
