@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.constants
 import gc
+import importlib
 import os
 import shutil
 import signal
@@ -95,7 +96,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """What stays until the end, thousands of tests foremost, is no garbage: a collection would look
-    at it for a quarter of a second, while some test's budget runs out."""
+    at it for a quarter of a second, while some test's budget runs out.
+
+    Not before Hypothesis is there: while it is imported it asks the collector who refers to what,
+    and what is frozen is not looked at.
+    """
+    importlib.import_module("hypothesis")
     gc.collect()
     gc.freeze()
 
