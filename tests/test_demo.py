@@ -49,8 +49,8 @@ def no_tape(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def pool(clean_server: EmbeddedServer) -> AsyncIterator[RedisPool]:
-    given = {"host": clean_server.host, "port": clean_server.port}
-    async with create_redis_pool(**given, password=clean_server.password) as pool:
+    host, port, password = clean_server.host, clean_server.port, clean_server.password
+    async with create_redis_pool(host=host, port=port, password=password) as pool:
         yield pool
 
 
