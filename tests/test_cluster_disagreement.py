@@ -85,6 +85,29 @@ async def test_what_waits_for_their_agreement_keeps_its_order() -> None:
         assert [command[2] for command in accepted] == [b"%d" % n for n in range(6)]
 
 
+async def test_a_pipeline_keeps_its_order_until_they_agree() -> None:
+    """Its commands were issued in one moment, and are refused one by one."""
+    async with played_cluster() as (cluster, pool):
+        accepted: list[list[bytes]] = []
+        refused = 0
+
+        def by_b(command: list[bytes]) -> bytes:
+            nonlocal refused
+            if refused < 3:
+                refused += 1
+                return cluster.moved(SLOT, A)
+            accepted.append(command)
+            return b":%d\r\n" % len(accepted)
+
+        cluster.said[A] = lambda _: cluster.moved(SLOT, B)
+        cluster.said[B] = by_b
+        pipe = pool.client.pipeline(transaction=False)
+        for number in range(4):
+            pipe.rpush(IN_A, number)
+        assert await pipe.execute() == [1, 2, 3, 4]
+        assert [command[2] for command in accepted] == [b"%d" % n for n in range(4)]
+
+
 async def test_the_map_of_one_who_is_behind_is_not_believed() -> None:
     async with played_cluster() as (cluster, pool):
         old = cluster.map()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf, nextafter
 from typing import Any
 
 from redisutils.commands import may_write
@@ -63,6 +64,9 @@ class Resending:
 
         gathered = Gathered(loop, len(places), finish)
         gathered.end_with(batch.future)
+        # Each a hair's breadth after the one before: one that is refused again while the others
+        # wait finds its place before them.
+        issued = batch.issued
         replies = []
         for number, place in enumerate(places):
             # The batch is told, and counted, as one.
@@ -70,9 +74,10 @@ class Resending:
                 Future(loop=loop),
                 OwnPayload(commands[place]),
                 batch.decode,
-                batch.issued,
+                issued,
                 batch.timeout,
             )
+            issued = nextafter(issued, inf)
             reply.redirects, reply.attempts, reply.fate = (
                 batch.redirects,
                 batch.attempts,
