@@ -103,7 +103,7 @@ async def test_a_pipeline_keeps_its_order_until_they_agree() -> None:
         cluster.said[B] = by_b
         pipe = pool.client.pipeline(transaction=False)
         for number in range(4):
-            pipe.rpush(IN_A, number)
+            pipe.execute_command("RPUSH", IN_A, number)
         assert await pipe.execute() == [1, 2, 3, 4]
         assert [command[2] for command in accepted] == [b"%d" % n for n in range(4)]
 

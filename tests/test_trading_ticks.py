@@ -484,7 +484,7 @@ async def test_what_a_newer_version_wrote_is_kept(pool: RedisPool, admin: redis.
         assert bar.high == 100
         assert bar.extra == {"mood": msgspec.Raw(b'"glad"')}
     (longer,) = await later.bars("ES", "10m")
-    assert longer.extra == {}
+    assert longer.extra is None
 
 
 # -- failures ----------------------------------------------------------------------------------

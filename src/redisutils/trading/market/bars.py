@@ -84,7 +84,7 @@ class Building:
         self.first = self.last = key
         self.doubtful = False
         self.v = 1
-        self.extra: dict[str, Raw] = {}
+        self.extra: dict[str, Raw] | None = None
 
     @classmethod
     def of(cls, bar: Bar) -> Building:
@@ -235,7 +235,7 @@ def merge(bars: Iterable[Bar], interval: Interval | str) -> Iterator[Bar]:
         if merged is None or merged.start != start:
             if merged is not None:
                 yield merged
-            merged = replace(bar, interval=interval.name, start=start, extra={})
+            merged = replace(bar, interval=interval.name, start=start, extra=None)
         else:
             merged = replace(
                 merged,

@@ -78,7 +78,7 @@ def checked(event: Trade | TradeBust, now: int) -> None:
     if type(event) is not Trade and not isinstance(event, Trade | TradeBust):
         raise InvalidValue(f"event={event!r} must be a Trade or a TradeBust")
     checked_name("instrument", event.instrument)
-    if type(event.v) is not int or event.extra != {}:
+    if type(event.v) is not int or event.extra is not None:
         _check_version(event)
     moment("ts_event", event.ts_event, now)
     moment("ts_recv", event.ts_recv, now)
@@ -110,7 +110,9 @@ def _check_version(event: Trade | TradeBust) -> None:
     if type(event.v) is not int:
         raise InvalidValue(f"v={event.v!r} must be an int: leave it away")
     extra: object = event.extra
-    if not isinstance(extra, dict) or not all(type(each) is Raw for each in extra.values()):
+    if extra is not None and not (
+        isinstance(extra, dict) and all(type(each) is Raw for each in extra.values())
+    ):
         raise InvalidValue(f"extra={extra!r} must be as it was read: leave it away")
 
 

@@ -283,7 +283,7 @@ class QuoteWriter:
                     self._answered.clear()
                     await self._answered.wait()
                 self._flying += size
-                task = self._loop.create_task(self._call(call, size))
+                task = self._loop.create_task(self._call(call, size, tuple(self._calls)))
                 self._calls.add(task)
                 task.add_done_callback(self._calls.discard)
             if marks:
@@ -303,8 +303,9 @@ class QuoteWriter:
                 except TimeoutError:
                     pass
 
-    async def _call(self, call: Call, size: int) -> None:
-        """Send one call, again and again while that is of use."""
+    async def _call(self, call: Call, size: int, before: tuple[asyncio.Task[None], ...]) -> None:
+        """Send one call, again and again while that is of use; but then behind those that were
+        under way before it, as history is in the order in which quotes arrive."""
         attempts = 0
         unknown = False
         while True:
@@ -321,6 +322,8 @@ class QuoteWriter:
                 if attempts == 1:
                     self._repeating += 1
                     logger.warning("%d quotes are not written yet: %s", size, error)
+                    if earlier := [one for one in before if not one.done()]:
+                        await asyncio.wait(earlier)
                 await asyncio.sleep(self._backoff.delay(attempts))
                 continue
             except Exception as error:  # noqa: BLE001  whatever it is, it is told
