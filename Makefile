@@ -27,10 +27,9 @@ CODE := $(wildcard src tests benchmarks examples scripts)
 demo: $(VENV)/.run  ## run the demo; ARGS="--help" shows what it takes
 	$(BIN)/redisutils demo $(ARGS)
 
-# The whole test suite, against real servers; a file of tests is one process's. More than half of
-# their time they wait: three processes suit two cores, and leave room for what looks at times.
+# The whole test suite, against real servers; a file of tests is one process's.
 test: $(VENV)/.dev  ## run the tests; ARGS="-k pool" picks some
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 # Not with the tests: some that look at times may fail under it, and are judged by `make test`.
 coverage: $(VENV)/.dev  ## branches of connection, pool and retry that the tests go through
