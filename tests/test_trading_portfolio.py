@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from time import time_ns
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 import redis
@@ -254,6 +254,9 @@ async def test_what_an_account_is_worth(clean_server: EmbeddedServer) -> None:
             ABC=Price(Decimal("101.5"), now - 10**9), DEF=Price(Decimal(8), now - 4 * 10**9)
         )
         portfolio = Portfolio(pool, account="A", clock=lambda: now)
+        for wrong in (0, -1.0, float("nan"), "2", True):
+            with pytest.raises(InvalidValue, match=r"^max_age="):
+                await portfolio.value(market, max_age=cast(Any, wrong))
         worth = await portfolio.value(market, max_age=2.0)
         assert market.asked == [["ABC", "DEF", "GHI"]]
         assert {name: one.state for name, one in worth.positions.items()} == {

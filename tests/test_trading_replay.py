@@ -215,6 +215,22 @@ def test_a_line_that_cannot_be_read(tmp_path: Path, line: str, hint: str) -> Non
         next(tape)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.csv.gz", gzip.compress(b"DateTime,Price,Volume\n2013-09-01 17:00:00,1,1\n" * 9)[:-9]),
+        ("none.csv.gz", b"DateTime,Price,Volume\n"),
+        ("latin.csv", b"DateTime,Price,Volume\n2013-09-01 17:00:00,1,\xff\n"),
+        ("long.csv", b"DateTime,Price,Volume\n2013-09-01 17:00:00,1," + b"1" * 200_000 + b"\n"),
+    ],
+)
+def test_a_file_that_is_broken(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InvalidValue, match=f"path=.*{name}, (after )?line "):
+        list(read_tape(path, "ES"))
+
+
 def test_a_file_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(InvalidValue, match="must name the columns DateTime, Price and Volume"):
         next(read_tape(a_file(tmp_path, "a,b"), "ES"))

@@ -6,7 +6,7 @@ from time import time_ns
 
 from redisutils.trading.errors import InvalidValue
 
-__all__ = ["MAX_AHEAD", "SECOND", "moment"]
+__all__ = ["MAX_AHEAD", "SECOND", "checked_age", "moment"]
 
 SECOND = 1_000_000_000
 
@@ -44,3 +44,12 @@ def moment(name: str, value: object, now: int | None = None) -> int:
             f"{MAX_AHEAD // SECOND} s are taken for a clock that is ahead"
         )
     return value
+
+
+def checked_age(max_age: float | None) -> None:
+    """:raises InvalidValue: it is no number of seconds above 0."""
+    given: object = max_age
+    if given is not None and not (
+        isinstance(given, int | float) and not isinstance(given, bool) and given > 0
+    ):
+        raise InvalidValue(f"max_age={max_age!r} must be a number of seconds, more than 0")

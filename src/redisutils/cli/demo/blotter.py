@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Final
 
 from redis.exceptions import RedisError
 
@@ -22,9 +20,9 @@ from redisutils.trading import (
     Position,
     Valuation,
 )
-from redisutils.trading.market import BookView, MarketData, Quote
+from redisutils.trading.market import BookView, Quote
 
-__all__ = ["Blotter", "Middle", "Prices"]
+__all__ = ["Blotter"]
 
 PATIENCE: Final = 5.0
 """Seconds without an awaited event before it counts as lost."""
@@ -32,29 +30,6 @@ READ_EVERY: Final = 0.2
 """Seconds between two readings of what does not come by itself."""
 ORDERS: Final = 64
 """Orders that are remembered, the latest of as many traders."""
-
-
-class Middle(NamedTuple):
-    """The middle of a quote, as a price."""
-
-    price: Decimal
-    ts_event: int
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """The market data as :meth:`redisutils.trading.Portfolio.value` asks for it."""
-
-    market: MarketData
-
-    async def prices(self, instruments: Sequence[str]) -> Mapping[str, Middle]:
-        """The middle of each one's quote; without those that have none."""
-        found: dict[str, Middle] = {}
-        for name, latest in (await self.market.quotes(instruments)).items():
-            quote = latest.value
-            if quote is not None and quote.bid is not None and quote.ask is not None:
-                found[name] = Middle((quote.bid + quote.ask) / 2, quote.ts_event)
-        return found
 
 
 class Blotter:
@@ -82,7 +57,6 @@ class Blotter:
         missed."""
         self._desk = desk
         self._portfolio = portfolio
-        self._prices = Prices(desk.market)
         self._live: dict[str, Quote] = {}
         self._news = asyncio.Event()
         self._read_at = perf_counter()
@@ -109,7 +83,7 @@ class Blotter:
         try:
             self.book, valuation = await asyncio.gather(
                 self._desk.market.book(self.symbols[0], levels=10),
-                self._portfolio.value(self._prices),
+                self._portfolio.value(self._desk.market),
             )
         except (RedisError, RedisUtilsError):
             return

@@ -124,7 +124,7 @@ end
 
 if ARGV[12] ~= "0" then
     for i, key in ipairs(KEYS) do
-        if i ~= 3 then
+        if i ~= 3 or ARGV[11] == "0" then -- the latest trade may have a life of its own
             redis.call("PEXPIRE", key, ARGV[12])
         end
     end

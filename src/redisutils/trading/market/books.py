@@ -20,9 +20,8 @@ from redisutils.trading.market.book import (
     Change,
 )
 from redisutils.trading.market.instruments import Instrument
-from redisutils.trading.market.latest import checked_age
 from redisutils.trading.scripts import Scripts, load
-from redisutils.trading.times import moment
+from redisutils.trading.times import checked_age, moment
 
 __all__ = ["BookLevel", "BookReader", "BookView", "BookWriter", "read_all"]
 

@@ -6,9 +6,7 @@ from typing import Final, Generic, Literal, TypeVar
 
 import msgspec
 
-from redisutils.trading.errors import InvalidValue
-
-__all__ = ["ABSENT", "Latest", "State", "checked_age"]
+__all__ = ["ABSENT", "Latest", "State"]
 
 T = TypeVar("T")
 
@@ -34,12 +32,3 @@ class Latest(msgspec.Struct, Generic[T], frozen=True, gc=False):
 
 
 ABSENT: Final = Latest[None](None, None, "absent")
-
-
-def checked_age(max_age: float | None) -> None:
-    """:raises InvalidValue: it is no number of seconds above 0."""
-    given: object = max_age
-    if given is not None and not (
-        isinstance(given, int | float) and not isinstance(given, bool) and given > 0
-    ):
-        raise InvalidValue(f"max_age={max_age!r} must be a number of seconds, more than 0")

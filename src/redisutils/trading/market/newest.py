@@ -10,9 +10,10 @@ from redisutils.connection.alarm import FOREVER
 from redisutils.connection.packing import pack
 from redisutils.topology.plan import ReadFrom
 from redisutils.trading.codec import Codec
-from redisutils.trading.market.latest import ABSENT, Latest, checked_age
+from redisutils.trading.market.latest import ABSENT, Latest
 from redisutils.trading.market.quotes import Quote
 from redisutils.trading.market.trade import Trade
+from redisutils.trading.times import checked_age
 
 __all__ = ["Newest"]
 

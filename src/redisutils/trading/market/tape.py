@@ -6,7 +6,9 @@ import csv
 import gzip
 import os
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from pathlib import Path
@@ -42,9 +44,9 @@ def read_tape(
     """
     checked_name("instrument", instrument)
     path = Path(path)
-    with _opened(path) as file:
-        rows = csv.reader(file)
-        columns = [name.strip().lower() for name in next(rows, [])]
+    with closing(_rows(path)) as rows:
+        _, first = next(rows, (0, []))
+        columns = [name.strip().lower() for name in first]
         try:
             at_moment, at_price, at_volume = map(columns.index, ("datetime", "price", "volume"))
         except ValueError:
@@ -56,7 +58,7 @@ def read_tape(
         prices: dict[str, Decimal] = {}
         volumes: dict[str, Decimal] = {}
         second, start = "", 0
-        for seq, row in enumerate(rows, 1):
+        for seq, (line, row) in enumerate(rows, 1):
             if seq <= after:
                 continue
             try:
@@ -75,7 +77,7 @@ def read_tape(
                 if volume is None:
                     volume = volumes[row[at_volume]] = positive_number("Volume", row[at_volume])
             except (ValueError, IndexError) as error:
-                raise InvalidValue(f"path={path}, line {rows.line_num}: {error}") from error
+                raise InvalidValue(f"path={path}, line {line}: {error}") from error
             yield Trade(
                 instrument=instrument,
                 price=price,
@@ -133,6 +135,19 @@ def simulate_tape(
         if random.random() < 0.4:
             now += int(random.expovariate(1 / 1.9) * 1000) * 1_000_000
             steps += random.choice((-1, 0, 0, 1))
+
+
+def _rows(path: Path) -> Generator[tuple[int, list[str]], None, None]:
+    """The rows of a file, and the number of the line at which each ends."""
+    line = 0
+    try:
+        with _opened(path) as file:
+            rows = csv.reader(file)
+            for row in rows:
+                line = rows.line_num
+                yield line, row
+    except (csv.Error, UnicodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InvalidValue(f"path={path}, after line {line}: {error}") from error
 
 
 def _opened(path: Path) -> IO[str]:

@@ -18,6 +18,7 @@ from redisutils.trading.portfolio.reconciling import Difference, Holding, differ
 from redisutils.trading.portfolio.records import Adjustment, Method, Position
 from redisutils.trading.portfolio.valuing import Prices, Valuation, valued
 from redisutils.trading.scripts import Scripts, load
+from redisutils.trading.times import checked_age
 
 __all__ = ["Portfolio"]
 
@@ -112,7 +113,9 @@ class Portfolio:
 
         :param market: where prices come from.
         :param max_age: seconds after which a price is told to be stale; it still counts.
+        :raises InvalidValue: ``max_age`` is no number of seconds above 0.
         """
+        checked_age(max_age)
         positions = await self.positions()
         held = [name for name, position in positions.items() if position.qty]
         prices = await market.prices(held) if held else {}
