@@ -139,7 +139,9 @@ def test_a_bad_line_is_named(tmp_path: Path, bad: str, told: str) -> None:
     next(trades)
     with pytest.raises(TapeError) as caught:
         list(trades)
-    assert f"{path}{told.replace('line 3', 'line 402')}" in str(caught.value)
+    message = str(caught.value)
+    assert str(path) in message
+    assert told.replace("line 3", "line 402") in message
 
 
 def test_what_is_no_tape_is_refused_at_once(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_what_is_no_tape_is_refused_at_once(tmp_path: Path) -> None:
 def test_a_truncated_gzip_is_an_error_not_an_end(tmp_path: Path) -> None:
     path = tmp_path / "es.csv.gz"
     path.write_bytes(gzip.compress((HEAD + LINE * 20_000).encode())[:-12])
-    with pytest.raises(TapeError, match=r"es\.csv\.gz: Compressed file ended"):
+    with pytest.raises(TapeError, match=r"es\.csv\.gz, after line \d+: Compressed file ended"):
         list(recorded(path).trades())
 
 

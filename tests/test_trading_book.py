@@ -262,3 +262,11 @@ def test_it_is_what_a_plain_dict_would_be(changes: list[tuple[bool, int, int, in
         assert shown == {side: {p: q for p, q in of.items() if q} for side, of in plain.items()}
         assert [int(p) for p, _ in book.bids()] == sorted(shown[True], reverse=True)
         assert [int(p) for p, _ in book.asks()] == sorted(shown[False])
+
+
+@pytest.mark.parametrize("wrong", [{"99": "5"}, ["99"], [("99",)], [("99", "5", "1")], [5]])
+def test_levels_are_pairs(wrong: Any) -> None:
+    """Of the two letters of a key, price and quantity would be made."""
+    for bids, asks in ((wrong, ()), ((), wrong)):
+        with pytest.raises(InvalidValue, match=r"^level=.* must be a pair"):
+            Book("1").reset(BookSnapshot(bids=bids, asks=asks, seq=1, ts_event=NOW, ts_recv=NOW))

@@ -14,7 +14,7 @@ import redis
 
 from redisutils import RedisPool
 from redisutils.testing import EmbeddedCluster, EmbeddedServer
-from redisutils.trading import InvalidValue
+from redisutils.trading import InvalidValue, MarketData
 from redisutils.trading.errors import TapeMismatch, TradesMissing, UnknownInstrument
 from redisutils.trading.market.bars import Bar
 from redisutils.trading.market.tape_form import Retention
@@ -297,6 +297,16 @@ async def test_bars_are_kept_for_as_long_as_is_said(pool: RedisPool, admin: redi
     assert await ticks.bars("ES", "1s") == bars_of(trades, "1s")[-61:]
     assert admin.hlen("md:{ES}:bar:1s:v") == admin.zcard("md:{ES}:bar:1s") == 61
     assert await ticks.bars("ES", "1m") == bars_of(trades, "1m")
+
+
+@pytest.mark.parametrize("wrong", ["ES", b"ES", 5])
+async def test_one_name_is_no_series_of_names(pool: RedisPool, wrong: Any) -> None:
+    async with MarketData(pool) as market:
+        for ask in (market.quotes, market.trades, market.prices, market.books):
+            with pytest.raises(InvalidValue, match=r"^instruments="):
+                await ask(wrong)
+        with pytest.raises(InvalidValue, match=r"^instruments="):
+            await market.ticks.bars_of(wrong, "1m")
 
 
 async def test_an_idle_instrument_goes(pool: RedisPool, admin: redis.Redis) -> None:

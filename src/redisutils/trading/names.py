@@ -6,10 +6,11 @@ What is written in braces in a key decides its slot in a cluster, so none of the
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from redisutils.trading.errors import InvalidValue
 
-__all__ = ["checked_name", "checked_prefix"]
+__all__ = ["checked_name", "checked_prefix", "each_once"]
 
 # No blank, quote, brace, glob character, backslash or control character: keys are typed by people
 # into redis-cli and ACL patterns.
@@ -31,6 +32,18 @@ def checked_name(name: str, value: object) -> str:
         f"{name}={value!r} must be 1 to 64 characters of letters, digits and . : _ / = + # @ $ & "
         "^ ~ ! % | , - (no blanks, no braces)"
     )
+
+
+def each_once(name: str, values: Iterable[str]) -> list[str]:
+    """Names that are asked for together, in their order.
+
+    :param name: what the argument is called, for the error.
+    :raises InvalidValue: it is one string, whose letters nobody means, or no series of any.
+    """
+    given: object = values
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise InvalidValue(f"{name}={given!r} must be a sequence: [{given!r}]")
+    return list(dict.fromkeys(values))
 
 
 def checked_prefix(value: object) -> str:

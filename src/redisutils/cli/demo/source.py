@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
@@ -17,8 +15,8 @@ from redisutils.trading.market import Trade, read_tape, simulate_tape
 
 __all__ = ["Source", "TapeError", "recorded", "simulated"]
 
-_UNREADABLE: Final = (OSError, ValueError, EOFError, zlib.error, csv.Error)
-"""What a file may raise that is no tape: ``InvalidValue`` and bad UTF-8 are ValueErrors."""
+_UNREADABLE: Final = (OSError, ValueError)
+"""What a file may raise that is no tape: ``InvalidValue`` is a ValueError."""
 
 
 class TapeError(Exception):

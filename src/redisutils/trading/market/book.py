@@ -292,7 +292,11 @@ class Book:
     def _read(self, levels: Iterable[Level]) -> list[tuple[int, Level]]:
         """Levels with their ticks; an empty quantity in the place of 0."""
         found = []
-        for price, quantity in levels:
+        for each in levels:
+            given: object = each
+            if not isinstance(given, tuple | list) or len(given) != 2:
+                raise InvalidValue(f"level={given!r} must be a pair: price and quantity")
+            price, quantity = each
             ticks = self._known.get(price) if type(price) is str else None
             if ticks is None:
                 ticks = self._ticks(price)

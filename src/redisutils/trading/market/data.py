@@ -31,6 +31,7 @@ from redisutils.trading.market.ticks import Ticks
 from redisutils.trading.market.together import Together
 from redisutils.trading.market.trade import Trade, TradeBust
 from redisutils.trading.market.writer import QuoteWriter, WriteFailure
+from redisutils.trading.names import each_once
 from redisutils.trading.scripts import Scripts
 
 __all__ = ["MarketData"]
@@ -291,7 +292,8 @@ class MarketData:
         :raises UnreadableRecord: what is there was written by something else.
         """
         checked_choice(by)
-        names = [name for name in dict.fromkeys(instruments) if self._instruments.may_have(name)]
+        asked = each_once("instruments", instruments)
+        names = [name for name in asked if self._instruments.may_have(name)]
         quotes, trades = await asyncio.gather(self.quotes(names), self.trades(names))
         found = {name: price_of(trades[name].value, quotes[name].value, by) for name in names}
         return {name: price for name, price in found.items() if price is not None}
@@ -337,7 +339,7 @@ class MarketData:
     ) -> dict[str, BookView]:
         """The best levels of many order books, in one round trip (to each node of a cluster).
         Arguments as :meth:`book` has them."""
-        known = [self._instruments[name] for name in dict.fromkeys(instruments)]
+        known = [self._instruments[name] for name in each_once("instruments", instruments)]
         return await read_all(self._books, known, levels, max_age)
 
     async def quote_history(

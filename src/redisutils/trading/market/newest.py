@@ -13,6 +13,7 @@ from redisutils.trading.codec import Codec
 from redisutils.trading.market.latest import ABSENT, Latest
 from redisutils.trading.market.quotes import Quote
 from redisutils.trading.market.trade import Trade
+from redisutils.trading.names import each_once
 from redisutils.trading.times import checked_age
 
 __all__ = ["Newest"]
@@ -83,7 +84,8 @@ class Newest(Generic[T]):
         """Those of many, in one round trip (to each node of a cluster). As :meth:`one`."""
         checked_age(max_age)
         known = {
-            name: self._places.get(name) or self._place(name) for name in dict.fromkeys(instruments)
+            name: self._places.get(name) or self._place(name)
+            for name in each_once("instruments", instruments)
         }
         if not known:
             return {}

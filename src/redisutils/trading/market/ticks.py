@@ -22,6 +22,7 @@ from redisutils.trading.market.newest import Newest
 from redisutils.trading.market.tape_form import Retention, TapeForm, TapeKeys
 from redisutils.trading.market.tape_state import Written, name_of
 from redisutils.trading.market.trade import Trade, TradeBust, checked
+from redisutils.trading.names import each_once
 from redisutils.trading.scripts import Scripts, load
 
 __all__ = ["Ticks"]
@@ -280,7 +281,7 @@ class Ticks:
         filled: bool = False,
     ) -> dict[str, list[Bar]]:
         """The same of many; of up to 1000 bars each in one round trip."""
-        names = list(dict.fromkeys(instruments))
+        names = each_once("instruments", instruments)
         found = await asyncio.gather(
             *(self.bars(name, interval, start, end, filled=filled) for name in names)
         )
@@ -298,7 +299,7 @@ class Ticks:
         if type(count) is not int or not 1 <= count <= PAGE:
             raise InvalidValue(f"count={count!r} must be an int from 1 to {PAGE}")
         interval = Interval.of(interval)
-        names = list(dict.fromkeys(instruments))
+        names = each_once("instruments", instruments)
         found = await asyncio.gather(
             *(self._page(name, interval, "<", "+", "-", count) for name in names)
         )
