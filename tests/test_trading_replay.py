@@ -223,6 +223,7 @@ def test_a_line_that_cannot_be_read(tmp_path: Path, line: str, hint: str) -> Non
         ("latin.csv", b"DateTime,Price,Volume\n2013-09-01 17:00:00,1,\xff\n"),
         ("long.csv", b"DateTime,Price,Volume\n2013-09-01 17:00:00,1," + b"1" * 200_000 + b"\n"),
     ],
+    ids=["cut", "no gzip", "no UTF-8", "too long"],  # in gzip's there is the time of its making
 )
 def test_a_file_that_is_broken(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
