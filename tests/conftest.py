@@ -191,7 +191,12 @@ def session_cluster(
 def cluster(session_cluster: EmbeddedCluster) -> EmbeddedCluster:
     """The session's cluster, empty. Tests leave its nodes running, its slots where they are, and
     no trace of a node that joined and left: whoever adds one has a ``session_cluster`` of his own.
+
+    A test that failed with the cluster half changed is followed by a cluster that starts anew.
     """
+    if len(session_cluster.members) != 3:
+        session_cluster.__exit__(None, None, None)
+        session_cluster.__enter__()
     empty(session_cluster)
     return session_cluster
 

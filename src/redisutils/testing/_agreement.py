@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ._asking import Deadline, ask
@@ -14,12 +14,13 @@ __all__ = ["Agreement"]
 
 @dataclass(frozen=True)
 class _Layout:
-    """Each slot's owner, the epoch of each owner, and each replica with whom it follows, by their
-    ids.
+    """Each slot's owner, the epoch of each primary that answers, and each replica with whom it
+    follows, by their ids.
 
     A node that is given a slot takes the newest epoch it knows of. If that were an older one than
     the giver's, the others would go on believing the giver for ever: hence the epochs, which are
-    told later than the slots.
+    told later than the slots. Those without slots have one, too, and who had some may still be
+    heard to claim them. Two with one epoch are not done: one of them is about to take a newer.
     """
 
     owners: tuple[str | None, ...] = (None,) * SLOTS
@@ -129,10 +130,13 @@ class Agreement:
         strangers = self._strangers(views)
         if strangers:
             return strangers
-        layouts = {_layout_of(view) for view in views.values()}
+        heard = {id_ for id_, node in self.nodes.items() if node in views}
+        layouts = {_layout_of(view, heard) for view in views.values()}
         if len(layouts) != 1:
             return "the nodes do not agree" if layouts else "no node answers"
         layout = layouts.pop()
+        if len({epoch for _, epoch in layout.epochs}) < len(layout.epochs):
+            return "two primaries have the same epoch"
         for owner in set(layout.owners):
             if owner is not None and self.nodes[owner] not in views:
                 return f"the node on port {self.nodes[owner].port} owns slots and does not answer"
@@ -156,7 +160,7 @@ class Agreement:
         return None
 
 
-def _layout_of(view: Mapping[str, NodeView]) -> _Layout:
+def _layout_of(view: Mapping[str, NodeView], heard: Collection[str]) -> _Layout:
     followed = sorted((node.id, node.primary) for node in view.values() if node.primary)
-    epochs = sorted((node.id, node.epoch) for node in view.values() if node.slots)
+    epochs = sorted((id_, view[id_].epoch) for id_ in heard if not view[id_].primary)
     return _Layout(owners_of(view.values()), tuple(epochs), tuple(followed))
