@@ -306,6 +306,8 @@ async def test_no_update_is_missed_between_the_first_value_and_the_next(
 async def test_two_event_loops(clean_server: EmbeddedServer, market: MarketData) -> None:
     """One service for each loop; what one writes, the other hears."""
     heard = market.subscribe("ES", "block")
+    await market.put_quote(quote(0))
+    assert await read(heard, 1) == [0]  # from now on it hears all, and not the newest alone
     ready = threading.Event()
 
     async def other() -> list[int | None]:
