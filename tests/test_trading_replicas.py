@@ -1,4 +1,5 @@
-"""Market data in a cluster: quotes, books, live feeds, while slots move and nodes come and go."""
+"""Trading in a cluster whose primaries have replicas: quotes, books, live feeds, trades and orders,
+while slots move and nodes come and go."""
 
 from __future__ import annotations
 
@@ -8,17 +9,25 @@ from time import time_ns
 from typing import Any
 
 import pytest
+import redis
 
 from redisutils import RedisPool
-from redisutils.testing import EmbeddedCluster
+from redisutils.testing import EmbeddedCluster, EmbeddedServer
+from redisutils.trading.errors import TradesMissing
+from redisutils.trading.ledger.keys import Keys
+from redisutils.trading.ledger.outbox import Gap
 from redisutils.trading.market.book import BookDelta, BookSnapshot
 from redisutils.trading.market.data import MarketData
 from redisutils.trading.market.quotes import Quote
 from redisutils.trading.market.subscription import Subscription
+from redisutils.trading.orders.service import Orders
+from redisutils.trading.portfolio.service import Portfolio
 from redisutils.trading.times import SECOND
 
 from .clusters import cluster_pool, emptied, told
 from .ours import until
+from .trades import a_tape, bars_of
+from .trading import Flow
 
 NOW = time_ns() - SECOND
 
@@ -240,3 +249,99 @@ async def test_a_node_that_is_away_takes_no_other_along(cluster: EmbeddedCluster
         assert await read(new_lost, 1) == [19]
         assert await accounted(lost, 19) == 18
         assert (lost.gaps, lost.missed) == (1, 17)
+
+
+# -- trades and orders ---------------------------------------------------------------------------
+
+
+class LossyFailover:
+    """A primary that dies after it acknowledged what its replica has not heard: that stands still,
+    cut off, from :meth:`begin` until after the death."""
+
+    def __init__(self, cluster: EmbeddedCluster, key: str) -> None:
+        self.cluster = cluster
+        self.primary: EmbeddedServer = cluster.node_for(key)
+        (self.replica,) = cluster.replicas_of(self.primary)
+
+    async def begin(self) -> None:
+        await self.cluster.wait_in_sync()
+        await self.replica.pause()
+        told(self.primary, "CLIENT", "KILL", "TYPE", "replica")
+
+    async def finish(self) -> None:
+        """Wait until the replica has taken over, and follows nobody."""
+        await self.primary.kill()
+        await self.replica.resume()
+        await self.cluster.wait_until_ok()
+        assert self.replica in self.cluster.primaries
+        await self.primary.restart()
+        await self.cluster.wait_until_ok()
+
+
+async def test_trades_that_a_failover_has_lost_are_asked_for(
+    cluster: EmbeddedCluster, market: MarketData
+) -> None:
+    (name,) = names_at(cluster, 0, 1)
+    trades = a_tape(3000, late=0.05, instrument=name)
+    failover = LossyFailover(cluster, f"md:{{{name}}}:t")
+    dying: asyncio.Task[None] | None = None
+    at, losses = 0, []
+    async with asyncio.timeout(60):
+        while at < len(trades):
+            if at == 1000 and dying is None:
+                await failover.begin()
+            if at == 2000 and dying is None:
+                dying = asyncio.create_task(failover.finish())
+            try:
+                written = await market.put_trades(trades[at : at + 50])
+            except TradesMissing as missing:
+                losses.append(missing)
+                at = missing.after  # seqs begin at 1
+            except redis.RedisError:
+                pass  # the same again
+            else:
+                assert written.written + written.duplicates == 50
+                at += 50
+    assert dying is not None
+    await dying
+    assert losses
+    assert losses[0].after <= 1000
+    assert await market.ticks.reached(name) == 3000
+    kept = [trade async for trade in market.ticks.between(name)]
+    assert kept == trades
+    assert await market.bars(name, "1m") == bars_of(trades, "1m")
+
+
+async def test_reports_that_a_failover_has_lost_are_applied_again(
+    cluster: EmbeddedCluster, pool: RedisPool
+) -> None:
+    failover = LossyFailover(cluster, Keys("A").events)
+    orders = Orders(pool, account="A")
+    gaps: list[Gap] = []
+    heard = asyncio.Event()
+
+    async def follow() -> None:
+        async for event in orders.subscribe(after=0):
+            heard.set()
+            if isinstance(event, Gap):
+                gaps.append(event)
+
+    following = asyncio.create_task(follow())
+    names = [f"O{number}" for number in range(4)]
+    before, flow = Flow(orders, names, 5), Flow(orders, names, 20)
+    for name, reports in before.reports.items():
+        flow.reports[name][: len(reports)] = reports
+    await before.run()
+    await heard.wait()
+    await failover.begin()
+    await flow.run()
+    seen = [event async for event in orders.replay()]
+    await failover.finish()
+    assert len([event async for event in orders.replay()]) < len(seen)
+    again = Flow(orders, names, 20)
+    again.reports = flow.reports  # the venue tells all of them once more
+    await again.run()
+    await again.check(Portfolio(pool, account="A"))
+    await until(lambda: bool(gaps), "a gap")
+    following.cancel()
+    assert gaps[0].found <= gaps[0].expected  # not what is no longer kept: what was told is no more
