@@ -108,6 +108,15 @@ def test_only_a_snapshot_may_be_from_between_two_linked_changes() -> None:
     assert book.why == "gap"
 
 
+def test_among_numbered_changes_none_is_without_its_number() -> None:
+    book = good_book()
+    assert book.apply(delta([("98", "1")], seq=11)) == "applied"
+    with pytest.raises(InvalidValue, match="seq=None of a change after number 11"):
+        book.apply(delta([("98", "2")]))
+    assert (book.state, book.seq, book.bids()[-1]) == ("good", 11, ("98", "1"))
+    assert book.apply(delta([("98", "2")], seq=12)) == "applied"
+
+
 def test_a_crossed_book_is_refused() -> None:
     book = good_book()
     with pytest.raises(Crossed, match=r"snapshot makes a crossed book: the bid 3 is above the ask"):

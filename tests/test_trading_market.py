@@ -31,6 +31,7 @@ from redisutils.trading import (
     UnreadableRecord,
     Written,
 )
+from redisutils.trading.times import SECOND
 
 from .clusters import cluster_pool
 from .ours import pool_at, until
@@ -117,6 +118,33 @@ async def test_a_price_is_the_last_trade_or_the_mid(pool: RedisPool) -> None:
     assert await market.prices([]) == {}
     with pytest.raises(InvalidValue, match="by='last' must be 'trade' or 'mid'"):
         await market.prices(["ES"], by="last")  # type: ignore[arg-type]  # which is the point
+
+
+async def test_a_fresh_price_is_better_than_an_old_one(pool: RedisPool) -> None:
+    market = MarketData(pool, clock=lambda: NOON + 10 * SECOND)
+    await market.put_trades([trade(1, "7")])
+    await market.put_quote(quote("ES", "9", "11", at=NOON + 6 * SECOND))
+    for by, max_age, expected in (
+        ("trade", None, 7),
+        ("trade", 10.0, 7),
+        ("trade", 9.5, 10),
+        ("trade", 3.0, 7),  # both are too old
+        ("mid", 9.5, 10),
+        ("mid", 3.0, 10),
+    ):
+        found = await market.prices(["ES"], by=by, max_age=max_age)  # type: ignore[arg-type]  # a str
+        assert found["ES"].price == expected
+    with pytest.raises(InvalidValue, match="max_age=0 must be"):
+        await market.prices(["ES"], max_age=0)
+
+
+async def test_one_where_many_belong(pool: RedisPool) -> None:
+    market = MarketData(pool)
+    for wrong in (quote("ES", "1", "2"), None, 7):
+        with pytest.raises(InvalidValue, match=r"quotes=.* must be a sequence"):
+            await market.put_quotes(wrong)  # type: ignore[arg-type]  # which is the point
+    with pytest.raises(InvalidValue, match="since=7 is before 2001"):
+        await anext(aiter(market.quote_history("ES", since=7)))
 
 
 async def test_what_others_wrote_makes_no_price(pool: RedisPool, admin: redis.Redis) -> None:

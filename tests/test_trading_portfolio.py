@@ -40,7 +40,9 @@ class Fixed:
         self.known = prices
         self.asked: list[Sequence[str]] = []
 
-    async def prices(self, instruments: Sequence[str]) -> Mapping[str, Price]:
+    async def prices(
+        self, instruments: Sequence[str], *, max_age: float | None = None
+    ) -> Mapping[str, Price]:
         self.asked.append(instruments)
         return {name: self.known[name] for name in instruments if name in self.known}
 

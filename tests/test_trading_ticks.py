@@ -14,8 +14,8 @@ import redis
 
 from redisutils import RedisPool
 from redisutils.testing import EmbeddedCluster, EmbeddedServer
-from redisutils.trading import InvalidValue, MarketData
-from redisutils.trading.errors import TapeMismatch, TradesMissing, UnknownInstrument
+from redisutils.trading import MarketData
+from redisutils.trading.errors import InvalidValue, TapeMismatch, TradesMissing, UnknownInstrument
 from redisutils.trading.market.bars import Bar
 from redisutils.trading.market.tape_form import Retention
 from redisutils.trading.market.tape_state import Written
@@ -106,6 +106,30 @@ async def test_what_is_no_news_is_told(pool: RedisPool, admin: redis.Redis) -> N
     assert contents(admin) == before
     mixed = [*trades[40:], trade(51, at=NOON + 5 * MINUTE), trade(51, "7"), trade(50)]
     assert await Ticks(pool).write(mixed) == Written(written=1, duplicates=12)
+
+
+@pytest.mark.parametrize("seqs", [(3, 2), (1, 3, 2, 4), (5, 5, 4)])
+async def test_what_its_own_successors_would_make_a_duplicate(
+    pool: RedisPool, admin: redis.Redis, seqs: tuple[int, ...]
+) -> None:
+    with pytest.raises(InvalidValue, match=r"seq=\d of ES comes after seq=\d in one call"):
+        await Ticks(pool).write([trade(1, instrument="NQ"), *map(trade, seqs)])
+    assert contents(admin) == {}
+
+
+async def test_what_is_no_series_of_trades(pool: RedisPool) -> None:
+    for wrong in (trade(1), None, "ES"):
+        with pytest.raises(InvalidValue, match=r"events=.* must be a sequence"):
+            await Ticks(pool).write(wrong)  # type: ignore[arg-type]  # which is the point
+
+
+async def test_a_span_in_seconds(pool: RedisPool) -> None:
+    ticks = Ticks(pool)
+    for start, end in ((NOON // SECOND, None), (0, NOON // 1000)):
+        with pytest.raises(InvalidValue, match="is it in another unit"):
+            await ticks.bars("ES", "1m", start, end)
+        with pytest.raises(InvalidValue, match="is it in another unit"):
+            await anext(ticks.between("ES", start, end))
 
 
 @pytest.mark.parametrize("sizes", [(70, 113), (1500, 1999)])
@@ -509,7 +533,7 @@ async def test_nothing_overtakes_what_failed(pool: RedisPool, admin: redis.Redis
         with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
             await failed
     admin.restore("md:{ES}:bar:1m", 0, kept, replace=True)
-    for later in ([trade(3)], [trade(5)], [trade(3), trade(2)]):
+    for later in ([trade(3)], [trade(5)], [trade(3), trade(3)]):
         with pytest.raises(TradesMissing, match=r"after seq 1 are missing .* write again"):
             await ticks.write(later)
     two = asyncio.create_task(ticks.write([trade(2)] * 512))

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TypeVar
 
 from redisutils.trading.errors import InvalidValue
 
-__all__ = ["checked_name", "checked_prefix", "each_once"]
+__all__ = ["checked_name", "checked_prefix", "checked_series", "each_once"]
+
+T = TypeVar("T")
 
 # No blank, quote, brace, glob character, backslash or control character: keys are typed by people
 # into redis-cli and ACL patterns.
@@ -40,10 +43,19 @@ def each_once(name: str, values: Iterable[str]) -> list[str]:
     :param name: what the argument is called, for the error.
     :raises InvalidValue: it is one string, whose letters nobody means, or no series of any.
     """
+    return list(dict.fromkeys(checked_series(name, values)))
+
+
+def checked_series(name: str, values: Iterable[T]) -> Iterable[T]:
+    """What is given together.
+
+    :param name: what the argument is called, for the error.
+    :raises InvalidValue: it is no series: one of what belongs in it, or one string.
+    """
     given: object = values
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise InvalidValue(f"{name}={given!r} must be a sequence: [{given!r}]")
-    return list(dict.fromkeys(values))
+        raise InvalidValue(f"{name}={given!r:.200} must be a sequence: [{given!r:.200}]")
+    return values
 
 
 def checked_prefix(value: object) -> str:

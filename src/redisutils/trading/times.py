@@ -6,7 +6,7 @@ from time import time_ns
 
 from redisutils.trading.errors import InvalidValue
 
-__all__ = ["MAX_AHEAD", "SECOND", "checked_age", "moment"]
+__all__ = ["MAX_AHEAD", "SECOND", "checked_age", "checked_bound", "checked_span", "moment"]
 
 SECOND = 1_000_000_000
 
@@ -53,3 +53,21 @@ def checked_age(max_age: float | None) -> None:
         isinstance(given, int | float) and not isinstance(given, bool) and given > 0
     ):
         raise InvalidValue(f"max_age={max_age!r} must be a number of seconds, more than 0")
+
+
+def checked_span(start: object, end: object) -> None:
+    """:raises InvalidValue: they are no moments."""
+    checked_bound("start", start)
+    if end is not None:
+        checked_bound("end", end)
+
+
+def checked_bound(name: str, value: object) -> None:
+    """:raises InvalidValue: it is no moment, nor 0, the beginning of all."""
+    if type(value) is not int:
+        raise InvalidValue(f"{name}={value!r} must be an int: nanoseconds since 1970 UTC")
+    if 0 < value < _EARLIEST:
+        raise InvalidValue(
+            f"{name}={value} is before 2001-09-09 as nanoseconds since 1970 UTC: is it in another "
+            "unit? (0 is the beginning)"
+        )

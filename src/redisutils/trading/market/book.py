@@ -145,6 +145,7 @@ class Book:
         self.seq = 0
         self.ts_event = self.ts_recv = 0
         self._linked = False  # whether the last change is what the next one links to
+        self._numbered = False  # whether the venue numbers its changes
 
     def __repr__(self) -> str:
         state = f"{self.state} ({self.why})" if self.why else self.state
@@ -201,7 +202,7 @@ class Book:
             raise Crossed(_crossed("snapshot", bids, asks))
         self._bids, self._asks = bids, asks
         self.state, self.why = "good", ""
-        self.seq, self._linked = snapshot.seq, False
+        self.seq, self._linked, self._numbered = snapshot.seq, False, False
         self.ts_event, self.ts_recv = snapshot.ts_event, snapshot.ts_recv
         self._cut(None)
         return self._verified(snapshot.checksum)
@@ -239,7 +240,7 @@ class Book:
             raise Crossed(_crossed("change", bids, asks))
         self._cut(made)
         self.seq = self.seq + 1 if delta.seq is None else delta.seq
-        self._linked = True
+        self._linked, self._numbered = True, delta.seq is not None
         self.ts_event, self.ts_recv = delta.ts_event, delta.ts_recv
         if changed is not None:
             changed.update(made)
@@ -252,6 +253,11 @@ class Book:
     def _follows(self, delta: BookDelta) -> bool | None:
         """Whether a delta is the next one; None: the book has it already."""
         if delta.seq is None:
+            if self._numbered:
+                raise InvalidValue(
+                    f"seq=None of a change after number {self.seq}: the venue numbers them, and "
+                    "without its number nobody knows whether it is the next"
+                )
             return True
         if delta.prev is not None:
             # One venue at least begins to count anew, and links that change as any other. A

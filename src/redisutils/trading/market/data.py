@@ -31,8 +31,9 @@ from redisutils.trading.market.ticks import Ticks
 from redisutils.trading.market.together import Together
 from redisutils.trading.market.trade import Trade, TradeBust
 from redisutils.trading.market.writer import QuoteWriter, WriteFailure
-from redisutils.trading.names import each_once
+from redisutils.trading.names import checked_series, each_once
 from redisutils.trading.scripts import Scripts
+from redisutils.trading.times import SECOND, checked_age, checked_bound
 
 __all__ = ["MarketData"]
 
@@ -159,7 +160,7 @@ class MarketData:
 
         :returns: of each, whether it was the newest when its turn came.
         """
-        quotes = tuple(quotes)
+        quotes = tuple(checked_series("quotes", quotes))
         for quote in quotes:
             self._check(quote)
         return await self._together.put(quotes)
@@ -277,7 +278,7 @@ class MarketData:
         return await self.ticks.bars(instrument, interval, start, end, filled=filled)
 
     async def prices(
-        self, instruments: Iterable[str], *, by: PricedBy = "trade"
+        self, instruments: Iterable[str], *, by: PricedBy = "trade", max_age: float | None = None
     ) -> dict[str, Price]:
         """What one of each instrument is worth, in one round trip (to each node of a cluster); as
         :meth:`Portfolio.value() <redisutils.trading.Portfolio.value>` asks for it.
@@ -288,14 +289,20 @@ class MarketData:
         :param by: ``"trade"``: the price of the last trade, and where there is none the mid of the
             quote; ``"mid"``: the mid, and where there is none the last trade. Of a quote with one
             side there is no mid, nor of one that is crossed.
+        :param max_age: seconds; of two prices of which one is older and one is not, it is the
+            other one, whatever ``by`` says. None: no price is too old.
         :returns: without those that have none; so are those that are none of ``instruments``.
         :raises UnreadableRecord: what is there was written by something else.
         """
         checked_choice(by)
+        checked_age(max_age)
+        oldest = None if max_age is None else self._clock() - round(max_age * SECOND)
         asked = each_once("instruments", instruments)
         names = [name for name in asked if self._instruments.may_have(name)]
         quotes, trades = await asyncio.gather(self.quotes(names), self.trades(names))
-        found = {name: price_of(trades[name].value, quotes[name].value, by) for name in names}
+        found = {
+            name: price_of(trades[name].value, quotes[name].value, by, oldest) for name in names
+        }
         return {name: price for name, price in found.items() if price is not None}
 
     # -- order books -----------------------------------------------------------------------
@@ -351,6 +358,7 @@ class MarketData:
             clock.
         :param page: read so many at once.
         """
+        checked_bound("since", since)
         key = self._instruments[instrument].history
         at = f"{since // 1_000_000}-0"
         while True:

@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from redisutils import Redis
-from redisutils.trading.errors import InvalidValue
 from redisutils.trading.market.tape_form import TapeForm, TapeKeys
 from redisutils.trading.market.trade import Trade
 
-__all__ = ["MILLISECOND", "PAGE", "backwards", "busted_in", "checked_span", "forwards"]
+__all__ = ["MILLISECOND", "PAGE", "backwards", "busted_in", "forwards"]
 
 MILLISECOND = 1_000_000
 
@@ -68,10 +67,3 @@ async def backwards(
 async def busted_in(client: Redis, keys: TapeKeys) -> frozenset[int]:
     """The places of all trades that were taken back and that history may still have."""
     return frozenset(map(int, await client.hkeys(keys.busts)))
-
-
-def checked_span(start: object, end: object) -> None:
-    """:raises InvalidValue: they are no moments."""
-    for name, value in {"start": start, "end": end}.items():
-        if type(value) is not int and not (name == "end" and value is None):
-            raise InvalidValue(f"{name}={value!r} must be an int: nanoseconds since 1970 UTC")

@@ -35,14 +35,22 @@ def checked_choice(by: object) -> None:
         raise InvalidValue(f"by={by!r} must be 'trade' or 'mid'")
 
 
-def price_of(trade: Trade | None, quote: Quote | None, by: PricedBy) -> Price | None:
-    """The one that is asked for, and where there is none, the other one."""
+def price_of(
+    trade: Trade | None, quote: Quote | None, by: PricedBy, oldest: int | None = None
+) -> Price | None:
+    """The one that is asked for, and where there is none, the other one.
+
+    :param oldest: ns; if it is from before this moment and the other one is not, the other one.
+    """
     traded = (
         None if trade is None else Price(price=trade.price, ts_event=trade.ts_event, by="trade")
     )
-    if by == "trade" and traded is not None:
-        return traded
-    return _mid(quote) or traded
+    first, second = (traded, _mid(quote)) if by == "trade" else (_mid(quote), traded)
+    if first is None or second is None:
+        return first or second
+    if oldest is not None and first.ts_event < oldest <= second.ts_event:
+        return second
+    return first
 
 
 def _mid(quote: Quote | None) -> Price | None:

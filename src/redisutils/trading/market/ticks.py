@@ -14,16 +14,17 @@ from redisutils.trading.errors import InvalidValue, ServiceClosed
 from redisutils.trading.market.appending import Appender
 from redisutils.trading.market.bars import Bar, LatePolicy, fill, merge
 from redisutils.trading.market.busts import Undoing
-from redisutils.trading.market.history import MILLISECOND, PAGE, busted_in, checked_span, forwards
+from redisutils.trading.market.history import MILLISECOND, PAGE, busted_in, forwards
 from redisutils.trading.market.instruments import Instruments
 from redisutils.trading.market.intervals import Interval
 from redisutils.trading.market.latest import Latest
 from redisutils.trading.market.newest import Newest
 from redisutils.trading.market.tape_form import Retention, TapeForm, TapeKeys
 from redisutils.trading.market.tape_state import Written, name_of
-from redisutils.trading.market.trade import Trade, TradeBust, checked
-from redisutils.trading.names import each_once
+from redisutils.trading.market.trade import Trade, TradeBust, checked, checked_order
+from redisutils.trading.names import checked_series, each_once
 from redisutils.trading.scripts import Scripts, load
+from redisutils.trading.times import checked_span
 
 __all__ = ["Ticks"]
 
@@ -110,7 +111,8 @@ class Ticks:
     # -- writing -----------------------------------------------------------------------------
 
     async def write(self, events: Iterable[Trade | TradeBust]) -> Written:
-        """Write trades and busts of any instruments, each instrument's in the order of ``seq``.
+        """Write trades and busts of any instruments, each instrument's in the order of ``seq``;
+        what is repeated in it is a duplicate.
 
         Calls may overlap; those of one instrument take effect in the order in which they were
         made. Many trades in one call cost the least. Above 65,536 waiting trades of an
@@ -129,13 +131,15 @@ class Ticks:
             raise ServiceClosed("the tapes are closed: make another MarketData or Ticks")
         groups: dict[str, list[Trade | TradeBust]] = {}
         now = self._clock()
-        for event in events:
+        for event in checked_series("events", events):
             checked(event, now)
             group = groups.get(event.instrument)
             if group is None:
                 self._keys(event.instrument)
                 group = groups[event.instrument] = []
             group.append(event)
+        for name, group in groups.items():
+            checked_order(name, group)
         calls = [self._appender(name).append(group) for name, group in groups.items()]
         if len(calls) == 1:
             return await calls[0]

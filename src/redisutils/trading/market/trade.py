@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal, get_args
 
@@ -14,7 +15,7 @@ from redisutils.trading.money import number, positive_number
 from redisutils.trading.names import checked_name
 from redisutils.trading.times import moment
 
-__all__ = ["MAX_SEQ", "Side", "Trade", "TradeBust", "checked"]
+__all__ = ["MAX_SEQ", "Side", "Trade", "TradeBust", "checked", "checked_order"]
 
 Side = Literal["", "buy", "sell"]
 
@@ -104,6 +105,26 @@ def checked(event: Trade | TradeBust, now: int) -> None:
         _check_id(event.trade_id)
     if event.left_out:
         raise InvalidValue(f"left_out={event.left_out!r} is for the tape to say: leave it away")
+
+
+def checked_order(instrument: str, events: Sequence[Trade | TradeBust]) -> None:
+    """Refuse what would be taken for a duplicate of its successors. A place that was there before
+    may come again.
+
+    :raises InvalidValue: a place is below one before it, and not a repeated one.
+    """
+    seqs = [event.seq for event in events]
+    if seqs == sorted(seqs):
+        return
+    top, seen = -1, set[int]()
+    for seq in seqs:
+        if seq < top and seq not in seen:
+            raise InvalidValue(
+                f"seq={seq} of {instrument} comes after seq={top} in one call: give them in the "
+                "order of seq, for what is below the place that was reached is a duplicate"
+            )
+        seen.add(seq)
+        top = max(top, seq)
 
 
 def _check_version(event: Trade | TradeBust) -> None:

@@ -112,13 +112,14 @@ class Portfolio:
         """What the positions are worth.
 
         :param market: where prices come from.
-        :param max_age: seconds after which a price is told to be stale; it still counts.
+        :param max_age: seconds after which a price is told to be stale; it still counts. The
+            market data then prefer a quote that is fresh to a trade that is not.
         :raises InvalidValue: ``max_age`` is no number of seconds above 0.
         """
         checked_age(max_age)
         positions = await self.positions()
         held = [name for name, position in positions.items() if position.qty]
-        prices = await market.prices(held) if held else {}
+        prices = await market.prices(held, max_age=max_age) if held else {}
         return valued(positions.values(), prices, self._clock(), max_age)
 
     async def close(self) -> None:

@@ -35,8 +35,13 @@ class Priced(Protocol):
 class Prices(Protocol):
     """Where prices come from."""
 
-    async def prices(self, instruments: Sequence[str]) -> Mapping[str, Priced]:
-        """The latest price of each; without those that have none."""
+    async def prices(
+        self, instruments: Sequence[str], *, max_age: float | None = None
+    ) -> Mapping[str, Priced]:
+        """The latest price of each; without those that have none.
+
+        :param max_age: seconds: where there are several, one that is not older.
+        """
         ...
 
 
