@@ -21,17 +21,19 @@ from redisutils.trading.orders.lifecycle import (
     apply_reject,
     request,
 )
+from redisutils.trading.orders.moving import moved
 from redisutils.trading.orders.records import (
     Applied,
     CancelReject,
     Executed,
     ExecutionReport,
+    Fill,
     Order,
     OrderRequest,
     Pending,
 )
 from redisutils.trading.orders.terms import ExecType
-from redisutils.trading.portfolio.position import charged, traded
+from redisutils.trading.portfolio.records import Position
 
 __all__ = ["Apply", "Ask", "Place", "Reject"]
 
@@ -162,7 +164,7 @@ class Apply:
         meant: Executed | None,
     ) -> Applied:
         books, report, order = self.books, self.report, step.order
-        position = self._position(view, step)
+        position, fill = self._moved(view, step)
         link = _new_link(books, view, before, report)
         applied = _applied(order, drift(order, report))
         executed = Executed(
@@ -170,12 +172,12 @@ class Apply:
             by=self.by,
             applied=applied,
             root=root,
-            fill=step.fill if root is None else None,
+            fill=fill if root is None else None,
         )
         books.before_closing(view, before, order, link)
 
         if root is not None and meant is not None:
-            view.amend(*root, books.executed.encode(replace(meant, fill=step.fill)))
+            view.amend(*root, books.executed.encode(replace(meant, fill=fill)))
         view.name(*self.at, books.executed.encode(executed))
         view.keep(self.at[0], 2 * books.retention)
         if link:
@@ -184,16 +186,12 @@ class Apply:
         books.tell(view, "executed", self.text, order, text)
         return applied
 
-    def _position(self, view: View, step: Step) -> Any:
+    def _moved(self, view: View, step: Step) -> tuple[Position | None, Fill | None]:
         order, report = step.order, self.report
-        if not step.trades and report.fee is None:
-            return None
+        if step.gone is None and not step.moves and report.fee is None:
+            return None, step.fill
         position = self.books.positions.of(view, order.instrument, order.currency, order.multiplier)
-        for quantity, price in step.trades:
-            position = traded(position, quantity if order.buys else quantity.copy_negate(), price)
-        if report.fee is not None:
-            position = charged(position, report.fee, report.fee_currency or order.currency)
-        return replace(position, ts_event=report.ts_event, ts_recv=report.ts_recv)
+        return moved(position, step, report)
 
 
 def _check_same(order: Order, report: ExecutionReport) -> None:

@@ -186,7 +186,8 @@ class Fill(Part, frozen=True, kw_only=True):
     """What an execution is after its corrections; kept at the first of their chain.
 
     ``apart`` means that it was beyond its order's quantity and is not counted in it. ``splits`` is
-    how often the order had been split when it was executed.
+    how often the order had been split when it was executed, ``held_splits`` how often the position.
+    ``closed`` is how much of it closed what was held, and ``earned`` what was realised by that.
     """
 
     order_id: str
@@ -195,6 +196,9 @@ class Fill(Part, frozen=True, kw_only=True):
     live: bool = True
     apart: bool = False
     splits: int = 0
+    held_splits: int = 0
+    closed: Decimal = ZERO
+    earned: Decimal = ZERO
 
 
 class OrderRequest(Record, frozen=True, kw_only=True):

@@ -38,8 +38,10 @@ class Step(NamedTuple):
     order: Order
     fill: Fill | None = None
     """The execution as it is now, if one is new or changed."""
-    trades: tuple[tuple[Decimal, Decimal], ...] = ()
-    """What a position gains: quantities and their prices; a bust gives a negative quantity."""
+    gone: Fill | None = None
+    """The execution as it was that the position is to be without."""
+    moves: bool = False
+    """Whether the position gains ``fill``."""
 
 
 Handler = Callable[[Order, ExecutionReport, Fill | None, OverfillPolicy], Step]
