@@ -202,7 +202,8 @@ async def test_overfills_apart(clean_server: EmbeddedServer) -> None:
         order = await orders.get("X")
         assert order is not None
         assert order.overfill_qty == 0
-        assert [e.position async for e in events(orders) if e.position] == []
+        moved = [e.position.qty async for e in events(orders) if e.position]
+        assert moved == [0]  # when it was placed
 
 
 # -- chains --------------------------------------------------------------------------------------
@@ -434,6 +435,42 @@ async def test_what_does_not_fit_the_position_is_seen_before_it_trades(orders: O
         await place(orders, "Y", currency="USD", multiplier=50)
 
 
+async def test_the_first_order_decides_an_instruments_currency(orders: Orders) -> None:
+    named: list[dict[str, Any]] = [
+        {"currency": "USD"},
+        {"currency": "EUR"},
+        {"currency": "USD", "multiplier": 50},
+        {},
+    ]
+    results = await asyncio.gather(
+        *(place(orders, f"P{at}", **terms) for at, terms in enumerate(named)),
+        return_exceptions=True,
+    )
+    assert results[0] is None
+    for at, refused in enumerate(results[1:], start=1):
+        assert isinstance(refused, Conflict)
+        assert str(refused).startswith(
+            f"order 'P{at}': ABC is held in currency='USD' with multiplier=1, not in currency="
+        )
+    (first,) = [event async for event in events(orders)]
+    assert first.position is not None
+    assert (first.position.qty, first.position.currency) == (Decimal(0), "USD")
+    # Nor can a report open one in another, and what opens one decides, too.
+    terms: dict[str, Any] = {"instrument": "ABC", "side": Side.SELL, "order_qty": Decimal(10)}
+    with pytest.raises(Conflict, match=r"^NEW 'E\d+' of order 'T': ABC is held in currency='USD'"):
+        await orders.apply(report("T", **terms))
+    await orders.apply(report("T", **{**terms, "instrument": "DEF", "currency": "CHF"}))
+    with pytest.raises(Conflict, match="order 'U': DEF is held in currency='CHF'"):
+        await place(orders, "U", instrument="DEF")
+
+
+async def test_two_writers_cannot_decide_a_currency_each(clean_server: EmbeddedServer) -> None:
+    async with account(clean_server) as (_, one), account(clean_server) as (_, two):
+        before_writing(one._ledger, lambda: place(two, "T", currency="EUR"))
+        with pytest.raises(Conflict, match="ABC is held in currency='EUR'"):
+            await place(one, "O", currency="USD")
+
+
 # -- reading -------------------------------------------------------------------------------------
 
 
@@ -478,7 +515,7 @@ async def test_history_and_replay(orders: Orders) -> None:
     assert [e.seq async for e in events(orders, 5)] == [6, 7]
     past = [event async for event in orders.history("Z")]
     assert [event.seq for event in past] == [2, 4, 6, 7]
-    assert past == [replace(told[seq - 1], commit="") for seq in (2, 4, 6, 7)]
+    assert past == [replace(told[n - 1], commit="", position=None) for n in (2, 4, 6, 7)]
     rebuilt = {event.order.id: event.order for event in told if event.order}
     assert rebuilt == {name: await orders.get(name) for name in "XY"}
     held = {event.position.instrument: event.position for event in told if event.position}

@@ -15,6 +15,7 @@ from redisutils.trading.orders.records import (
     OrderRequest,
 )
 from redisutils.trading.portfolio.books import Positions
+from redisutils.trading.portfolio.records import Position
 
 __all__ = ["Books"]
 
@@ -68,6 +69,14 @@ class Books:
     def executed_field(venue: str, exec_id: str) -> str:
         """The field of a report in the hash of its trade date; names have no blanks."""
         return f"{venue} {exec_id}"
+
+    def position_of(self, view: View, what: str, order: Order) -> Position:
+        """The position that an order leads to, a new one if there is none.
+
+        :param what: what moves it, for the error.
+        :raises Conflict: it is in another currency than the order, or has another multiplier.
+        """
+        return self.positions.of(view, what, order.instrument, order.currency, order.multiplier)
 
     # -- writing -------------------------------------------------------------------------
 

@@ -69,10 +69,9 @@ class Place:
             return stored
         if view.taken(books.keys.cl_ord_id(order.id)) is not None:
             raise Conflict(f"ClOrdID {order.id!r} is that of a later request of another order")
-        # A fill that does not fit the position is better refused before there is one.
-        books.positions.of(view, order.instrument, order.currency, order.multiplier)
+        position = books.position_of(view, f"order {order.id!r}", order)
         view.absent(books.keys.cl_ord_id(order.id))
-        books.tell(view, "placed", self.text, order, b"")
+        books.tell(view, "placed", self.text, order, books.positions.decided(view, position))
         return order
 
 
@@ -164,7 +163,7 @@ class Apply:
         meant: Executed | None,
     ) -> Applied:
         books, report, order = self.books, self.report, step.order
-        position, fill = self._moved(view, step)
+        position, fill = self._moved(view, before, step)
         link = _new_link(books, view, before, report)
         applied = _applied(order, drift(order, report))
         executed = Executed(
@@ -182,16 +181,26 @@ class Apply:
         view.keep(self.at[0], 2 * books.retention)
         if link:
             order = books.link(view, order, link, "")
-        text = b"" if position is None else books.positions.put(view, position)
+        if position is None:
+            text = b""
+        elif before is None and report.fee is None:
+            text = books.positions.decided(view, position)
+        else:
+            text = books.positions.put(view, position)
         books.tell(view, "executed", self.text, order, text)
         return applied
 
-    def _moved(self, view: View, step: Step) -> tuple[Position | None, Fill | None]:
+    def _moved(
+        self, view: View, before: Order | None, step: Step
+    ) -> tuple[Position | None, Fill | None]:
         order, report = step.order, self.report
-        if step.gone is None and not step.moves and report.fee is None:
+        moves = step.moves or step.gone is not None or report.fee is not None
+        opens = before is None and order.is_open
+        if not moves and not opens:
             return None, step.fill
-        position = self.books.positions.of(view, order.instrument, order.currency, order.multiplier)
-        return moved(position, step, report)
+        what = f"{report.exec_type.name} {report.exec_id!r} of order {order.id!r}"
+        position = self.books.position_of(view, what, order)
+        return moved(position, step, report) if moves else (position, step.fill)
 
 
 def _check_same(order: Order, report: ExecutionReport) -> None:

@@ -57,8 +57,9 @@ class Orders:
     Keys, all in one slot, A being the account: ``ord:{A}:o:<id>`` an order, ``…:h:<id>`` its
     history, ``…:x:<trade date>`` executions, ``…:open`` and ``…:open:<instrument>`` ids of open
     orders, ``…:clid:<ClOrdID>`` later ClOrdIDs of a chain, ``…:ev`` all events,
-    ``…:pos:<instrument>`` positions. For ever there are positions, the ids of adjustments
-    (``…:adj``), open orders and their histories, which grow with every event of the order.
+    ``…:pos:<instrument>`` positions, from an instrument's first order on. For ever there are
+    positions, the ids of adjustments (``…:adj``), open orders and their histories, which grow with
+    every event of the order.
 
     :param pool: an open pool.
     :param account: whose orders.
@@ -134,13 +135,14 @@ class Orders:
             the same order.
         :param order_qty: how much; or else ``cash_order_qty``, for how much money, and the venue's
             New tells the quantity.
-        :param currency: of its price, and of the position that it leads to.
+        :param currency: of its price, and of the position that it leads to; as ``multiplier``, the
+            first order (or transfer) of an instrument decides it for all.
         :param multiplier: what one unit is worth at a price of 1: 50 for a future on 50 times an
             index.
         :param ts_event: when it was decided, ns; without it, now.
         :returns: the order, as it is by now.
-        :raises Conflict: the ClOrdID is that of another order, or the instrument is held in
-            another currency.
+        :raises Conflict: the ClOrdID is that of another order, or the instrument is held or
+            ordered in another currency or with another multiplier.
         """
         now = self._clock()
         fields = checked_order(

@@ -82,7 +82,9 @@ class Adjust:
         if position is None:
             if event.kind != "transfer":
                 raise UnknownPosition(f"a {event.kind} of {event.instrument}, which is not held")
-            position = positions.of(view, event.instrument, event.currency, event.multiplier)
+            position = positions.of(
+                view, f"transfer {event.id!r}", event.instrument, event.currency, event.multiplier
+            )
         else:
             _check_same(position, event)
         after = adjusted(position, event)
@@ -97,7 +99,7 @@ def _check_same(position: Position, event: Adjustment) -> None:
     fits = event.kind == "fee" or event.currency in ("", position.currency)
     if not fits or event.multiplier not in (1, position.multiplier):
         raise Conflict(
-            f"{event.instrument} is held in currency={position.currency!r} with "
-            f"multiplier={position.multiplier}; the {event.kind} {event.id!r} says "
+            f"{event.kind} {event.id!r}: {event.instrument} is held in "
+            f"currency={position.currency!r} with multiplier={position.multiplier}; it says "
             f"currency={event.currency!r}, multiplier={event.multiplier}"
         )

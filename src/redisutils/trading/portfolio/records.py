@@ -34,8 +34,8 @@ class Position(Record, frozen=True, kw_only=True):
 
         cash + cost == realised
 
-    ``lots`` are there with ``method="fifo"`` only, the oldest first. ``reduced`` says whether any of
-    it was ever closed or transferred out, ``splits`` how often it was split.
+    ``lots`` are there with ``method="fifo"`` only, the oldest first. ``reduced`` says whether any
+    of it was ever closed or transferred out, ``splits`` how often it was split.
     """
 
     instrument: str

@@ -65,7 +65,7 @@ class Portfolio:
         return f"<Portfolio {self._keys.account} {self._ledger!r}>"
 
     async def position(self, instrument: str) -> Position | None:
-        """What is held of an instrument; None if it never was."""
+        """What is held of an instrument, flat too; None if it was never ordered nor transferred."""
         key = self._keys.position(checked_name("instrument", instrument))
         text: Any = await self._client.hget(key, "r")
         return None if text is None else self._books.kind.codec.decode(text, key)
@@ -92,7 +92,7 @@ class Portfolio:
         :returns: the position, as it is by now.
         :raises InvalidValue: it cannot be meant, or not of this position.
         :raises Conflict: another adjustment has this id.
-        :raises UnknownPosition: the instrument was never held.
+        :raises UnknownPosition: the instrument was never ordered nor transferred.
         """
         if self._closed:
             raise LedgerClosed(f"the portfolio of {self._keys.account} is closed")
