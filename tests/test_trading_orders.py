@@ -101,6 +101,38 @@ async def test_duplicates_are_told_what_was_told_before(orders: Orders) -> None:
     assert order.cum_qty == 100
 
 
+async def test_the_same_report_written_otherwise(orders: Orders) -> None:
+    await place(orders, venue="XNAS", price="10.0")
+    assert (
+        await orders.place(
+            cl_ord_id="X", instrument="ABC", side="1", order_qty="100.00", price=10, venue="XNAS"
+        )
+    ).price == Decimal("10.0")
+    await orders.apply(report("X"))
+    trade = fill("X", "40.0", "10", multiplier=Decimal("1.0"))
+    assert not (await orders.apply(trade)).duplicate
+    for again in (
+        replace(trade, last_qty=Decimal(40), last_px=Decimal("1E+1"), multiplier=Decimal(1)),
+        replace(trade, text="sent again"),
+        replace(trade, venue=""),
+    ):
+        assert (await orders.apply(again)).duplicate
+    with pytest.raises(Conflict, match=r"of order 'X': last_px=11, there 10$"):
+        await orders.apply(replace(trade, last_px=Decimal(11), venue=""))
+    with pytest.raises(Conflict, match="quantity and price are the same, another field is not"):
+        await orders.apply(replace(trade, fee=Decimal(1)))
+    with pytest.raises(Conflict, match="another order: order_qty=101, there 100; price=None, ther"):
+        await place(orders, order_qty=101, venue="XNAS")
+    await orders.cancel("X", cl_ord_id="Y")
+    refused = reject("Y")
+    assert not (await orders.apply_reject(refused)).duplicate
+    for once_more in (replace(refused, venue=""), replace(refused, text="too late")):
+        assert (await orders.apply_reject(once_more)).duplicate
+    bust = report("X", ExecType.TRADE_CANCEL, exec_ref_id=trade.exec_id, venue="")
+    assert (await orders.apply(bust)).cum_qty == 0
+    assert (await orders.apply(replace(bust, venue="XNAS"))).duplicate
+
+
 async def test_all_at_once_are_applied_in_their_order(orders: Orders) -> None:
     await place(orders)
     trades = [fill("X", 1, number) for number in range(1, 131)]
@@ -356,7 +388,7 @@ async def test_a_refused_request(orders: Orders) -> None:
     again = await orders.apply_reject(refusal)
     assert again == replace(told, duplicate=True)
     with pytest.raises(Conflict, match="the reject of 'Y' on 20240102 was another one"):
-        await orders.apply_reject(replace(refusal, text="no"))
+        await orders.apply_reject(replace(refusal, reason="1"))
     with pytest.raises(UnknownOrder):
         await orders.apply_reject(reject("Q"))
 

@@ -65,6 +65,11 @@ class Books:
         view.remember(key, order_id)
         return view.record(self.orders, self.keys.order(order_id))
 
+    def venue_of(self, view: View, *cl_ord_ids: str) -> str:
+        """The venue of the order that one of these ClOrdIDs leads to; "" if nothing says it."""
+        order = self.find(view, *cl_ord_ids)
+        return "" if order is None else order.venue
+
     @staticmethod
     def executed_field(venue: str, exec_id: str) -> str:
         """The field of a report in the hash of its trade date; names have no blanks."""

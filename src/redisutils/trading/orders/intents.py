@@ -7,7 +7,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from redisutils.trading.codec import content_of
 from redisutils.trading.errors import Conflict, UnknownExecution, UnknownOrder
 from redisutils.trading.ledger.naming import unique_name
 from redisutils.trading.ledger.view import Field, Kind, View
@@ -48,10 +47,10 @@ class Place:
     __slots__ = ("books", "order", "text")
 
     def __init__(self, books: Books, order: Order) -> None:
-        text = books.orders.codec.encode(replace(order, ts_recv=0, ts_placed=0))
+        codec = books.orders.codec
         self.books = books
-        self.order = replace(order, content=content_of(text))
-        self.text = books.orders.codec.encode(self.order)
+        self.order = replace(order, content=codec.content(order, ts_recv=0, ts_placed=0))
+        self.text = codec.encode(self.order)
 
     def expected(self, view: View) -> Expected:
         """The order, to see that it is none."""
@@ -65,7 +64,9 @@ class Place:
         stored = view.record(books.orders, books.keys.order(order.id))
         if stored is not None:
             if stored.content != order.content:
-                raise Conflict(f"ClOrdID {order.id!r} is that of another order")
+                raise Conflict(
+                    f"ClOrdID {order.id!r} is that of another order: {_differences(order, stored)}"
+                )
             return stored
         if view.taken(books.keys.cl_ord_id(order.id)) is not None:
             raise Conflict(f"ClOrdID {order.id!r} is that of a later request of another order")
@@ -75,23 +76,47 @@ class Place:
         return order
 
 
-class Apply:
-    """An execution report."""
+_TERMS = (
+    "instrument",
+    "side",
+    "order_qty",
+    "price",
+    "ord_type",
+    "time_in_force",
+    "currency",
+    "multiplier",
+    "cash_order_qty",
+    "venue",
+    "note",
+)
 
-    __slots__ = ("at", "books", "by", "content", "overfill", "report", "text")
+
+def _differences(order: Order, stored: Order) -> str:
+    pairs = ((name, getattr(order, name), getattr(stored, name)) for name in _TERMS)
+    found = [f"{name}={here!s}, there {there!s}" for name, here, there in pairs if here != there]
+    return "; ".join(found) or "it was placed with other terms, and replaced since"
+
+
+class Apply:
+    """An execution report. It is of its order's venue if it names none."""
+
+    __slots__ = ("at", "books", "by", "content", "overfill", "report", "text", "venue")
 
     def __init__(self, books: Books, report: ExecutionReport, overfill: OverfillPolicy) -> None:
         self.books = books
         self.report = report
         self.overfill = overfill
         self.text = books.reports.encode(report)
-        # The same report is received anew at another moment.
-        self.content = content_of(books.reports.encode(replace(report, ts_recv=0)))
+        # The same report is received anew at another moment, with another remark perhaps; its
+        # venue is in the key.
+        self.content = books.reports.content(report, ts_recv=0, text="", venue="")
         self.by = unique_name()
-        self.at: Field = (
-            books.keys.executions(report.trade_date),
-            books.executed_field(report.venue, report.exec_id),
-        )
+        self.venue = report.venue
+        self.at = self._at(report.trade_date, report.exec_id)
+
+    def _at(self, trade_date: str, exec_id: str) -> Field:
+        books = self.books
+        return books.keys.executions(trade_date), books.executed_field(self.venue, exec_id)
 
     def expected(self, view: View) -> Expected:
         """The order; its position is not known before it is."""
@@ -105,6 +130,9 @@ class Apply:
     def decide(self, view: View) -> Applied:
         """What became of the order, now or when the report was first applied."""
         books, report = self.books, self.report
+        if not report.venue:
+            self.venue = books.venue_of(view, report.cl_ord_id, report.orig_cl_ord_id)
+            self.at = self._at(report.trade_date, report.exec_id)
         is_status = report.exec_type is ExecType.ORDER_STATUS  # which may all have one ExecID
         if not is_status and (seen := view.taken(*self.at)) is not None:
             return self._applied_before(books.executed.decode(seen, " ".join(self.at)))
@@ -128,18 +156,16 @@ class Apply:
         if seen.content != self.content:
             report = self.report
             raise Conflict(
-                f"ExecID {report.exec_id!r} of venue {report.venue!r} on {report.trade_date} was "
-                f"used before, for another report, of order {seen.applied.order_id!r}"
+                f"ExecID {report.exec_id!r} of venue {self.venue!r} on {report.trade_date} was "
+                f"used before, for another report, of order {seen.applied.order_id!r}: "
+                f"{_known_differences(report, seen.fill)}"
             )
         return seen.applied if seen.by == self.by else replace(seen.applied, duplicate=True)
 
     def _root(self, view: View) -> tuple[Field, Executed]:
         """The execution that a bust or a correction is about: the first of its chain."""
         books, report = self.books, self.report
-        at: Field = (
-            books.keys.executions(report.ref_trade_date or report.trade_date),
-            books.executed_field(report.venue, report.exec_ref_id),
-        )
+        at = self._at(report.ref_trade_date or report.trade_date, report.exec_ref_id)
         for _ in range(2):
             text = view.field(*at)
             if text is None:
@@ -149,7 +175,7 @@ class Apply:
                 return at, executed
             at = executed.root
         raise UnknownExecution(
-            f"{report.exec_type.name} {report.exec_id!r}: venue {report.venue!r} reported no "
+            f"{report.exec_type.name} {report.exec_id!r}: venue {self.venue!r} reported no "
             f"execution {report.exec_ref_id!r} on {report.ref_trade_date or report.trade_date} (of "
             "another day: give ref_trade_date)"
         )
@@ -203,6 +229,17 @@ class Apply:
         return moved(position, step, report) if moves else (position, step.fill)
 
 
+def _known_differences(report: ExecutionReport, fill: Fill | None) -> str:
+    """What can be told of the first report, of which only what became of it is kept."""
+    if fill is not None:
+        pairs = ("last_qty", report.last_qty, fill.qty), ("last_px", report.last_px, fill.px)
+        found = [f"{name}={here}, there {there}" for name, here, there in pairs if here != there]
+        if found:
+            return "; ".join(found)
+    same = "quantity and price are the same, " if fill is not None else ""
+    return f"{same}another field is not (ts_recv, text and zeros at a number's end do not count)"
+
+
 def _check_same(order: Order, report: ExecutionReport) -> None:
     if report.instrument not in ("", order.instrument):
         raise Conflict(
@@ -251,7 +288,7 @@ class Ask:
             price=message.price,
         )
         self.text = books.requests.encode(message)
-        self.content = content_of(books.requests.encode(replace(message, ts_event=0, ts_recv=0)))
+        self.content = books.requests.content(message, ts_event=0, ts_recv=0)
 
     def expected(self, view: View) -> Expected:
         """The order; and what has the request's ClOrdID, to see that it is none."""
@@ -283,21 +320,16 @@ class Ask:
 
 
 class Reject:
-    """An OrderCancelReject."""
+    """An OrderCancelReject. It is of its order's venue if it names none."""
 
-    __slots__ = ("at", "books", "by", "content", "message", "text")
+    __slots__ = ("books", "by", "content", "message", "text")
 
     def __init__(self, books: Books, message: CancelReject) -> None:
         self.books = books
         self.message = message
         self.text = books.rejects.encode(message)
-        self.content = content_of(books.rejects.encode(replace(message, ts_recv=0)))
+        self.content = books.rejects.content(message, ts_recv=0, text="", venue="")
         self.by = unique_name()
-        # It has no ExecID; a ClOrdID is refused once.
-        self.at: Field = (
-            books.keys.executions(message.trade_date),
-            f"{message.venue} {message.cl_ord_id} 9",
-        )
 
     def expected(self, view: View) -> Expected:
         """The order."""
@@ -306,11 +338,15 @@ class Reject:
     def decide(self, view: View) -> Applied:
         """What became of the order, now or when the reject was first applied."""
         books, message = self.books, self.message
-        if (seen := view.taken(*self.at)) is not None:
-            executed = books.executed.decode(seen, " ".join(self.at))
+        venue = message.venue or books.venue_of(view, message.cl_ord_id, message.orig_cl_ord_id)
+        # It has no ExecID; a ClOrdID is refused once.
+        at: Field = books.keys.executions(message.trade_date), f"{venue} {message.cl_ord_id} 9"
+        if (seen := view.taken(*at)) is not None:
+            executed = books.executed.decode(seen, " ".join(at))
             if executed.content != self.content:
                 raise Conflict(
-                    f"the reject of {message.cl_ord_id!r} on {message.trade_date} was another one"
+                    f"the reject of {message.cl_ord_id!r} on {message.trade_date} was another one "
+                    "(ts_recv and text do not count)"
                 )
             applied = executed.applied
             return applied if executed.by == self.by else replace(applied, duplicate=True)
@@ -324,7 +360,7 @@ class Reject:
         applied = _applied(order, () if told in (None, here) else (differs,))
         books.before_closing(view, before, order)
         executed = Executed(content=self.content, by=self.by, applied=applied)
-        view.name(*self.at, books.executed.encode(executed))
-        view.keep(self.at[0], 2 * books.retention)
+        view.name(*at, books.executed.encode(executed))
+        view.keep(at[0], 2 * books.retention)
         books.tell(view, "cancel-rejected", self.text, order, b"")
         return applied

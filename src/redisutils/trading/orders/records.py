@@ -121,7 +121,8 @@ class Order(Record, frozen=True, kw_only=True):
 class ExecutionReport(Record, frozen=True, kw_only=True):
     """An ExecutionReport (35=8), in FIX's terms.
 
-    It is the same report as another with the same venue, account, trade date and ``exec_id``.
+    It is the same report as another with the same venue, account, trade date and ``exec_id``;
+    without a ``venue`` it is its order's.
     ``exec_ref_id`` is for busts and corrections: the ExecID of any execution in the chain of the
     one that is meant, of ``ref_trade_date`` (without it, of this report's trade date).
     ``ord_status``, ``cum_qty``, ``leaves_qty``, ``avg_px`` and ``order_qty`` are compared with what

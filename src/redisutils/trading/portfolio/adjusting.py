@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 from msgspec.structs import replace
 
-from redisutils.trading.codec import content_of
 from redisutils.trading.errors import Conflict, InvalidValue, UnknownPosition
 from redisutils.trading.ledger.view import Kind, View
 from redisutils.trading.money import number, positive_number
@@ -64,7 +63,7 @@ class Adjust:
         self.event = event
         self.text = positions.adjustments.encode(event)
         # The same adjustment may be heard of again later.
-        self.content = content_of(positions.adjustments.encode(replace(event, ts_recv=0))).encode()
+        self.content = positions.adjustments.content(event, ts_recv=0).encode()
 
     def expected(self, view: View) -> Iterable[tuple[str, Kind[Any]]]:
         """The position."""
