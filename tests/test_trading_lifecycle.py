@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from redisutils.trading.errors import IllegalTransition, InvalidValue, Overfill
+from redisutils.trading.errors import IllegalTransition, InvalidValue, Overfill, UnknownOrder
 from redisutils.trading.orders.drift import drift
 from redisutils.trading.orders.lifecycle import (
     MAX_PENDING,
@@ -245,7 +245,7 @@ def test_what_was_executed_cannot_be_rejected() -> None:
 def test_only_three_reports_begin_an_order() -> None:
     for kind in ExecType:
         if kind in (ExecType.PENDING_NEW, ExecType.NEW, ExecType.REJECTED):
-            with pytest.raises(InvalidValue, match="must have instrument, side and order_qty"):
+            with pytest.raises(UnknownOrder, match="with instrument, side and order_qty it would"):
                 apply(None, report(kind))
             continue
         with pytest.raises(IllegalTransition, match="of an order that nobody placed, 'X'"):

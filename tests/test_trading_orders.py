@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from decimal import Decimal
 from time import time_ns
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -447,6 +447,8 @@ async def test_a_status_is_compared_and_not_kept(orders: Orders, admin: redis.Re
 async def test_an_order_that_nobody_placed_here(orders: Orders) -> None:
     with pytest.raises(UnknownOrder, match=r"TRADE 'E\d+': no order has ClOrdID 'T'"):
         await orders.apply(fill("T", 1, 1))
+    with pytest.raises(UnknownOrder, match="with instrument, side and order_qty it would open"):
+        await orders.apply(report("T"))
     terms: dict[str, Any] = {"instrument": "ABC", "side": Side.SELL, "order_qty": Decimal(10)}
     await orders.apply(report("T", **terms))
     assert (await orders.apply(fill("T", 10, 1))).status is OrdStatus.FILLED
@@ -667,7 +669,7 @@ async def test_who_is_told_another_story_knows(
             assert fourth.seq == 4
 
 
-@pytest.mark.parametrize("after", [-1, True, 1.5, "", "7", "7-X", "-7-a", b"1-a", 10**16])
+@pytest.mark.parametrize("after", [-1, True, 1.5, "", "7", "7-", "7-X", "-7-a", b"1-a", 10**16])
 async def test_places_that_nobody_can_go_on_from(orders: Orders, after: Any) -> None:
     for told in (orders.replay(after), orders.subscribe(after)):
         with pytest.raises(InvalidValue, match=r"^after="):
@@ -746,6 +748,9 @@ BAD_ORDERS: list[tuple[dict[str, Any], str]] = [
     ({"multiplier": -1}, "multiplier=-1 must be more than 0"),
     ({"ts_event": 1}, "ts_event=1 is before 2001"),
     ({"currency": "U S"}, "currency='U S'"),
+    ({"time_in_force": "DAY"}, "time_in_force='DAY' must be one of FIX's codes: 0, 1, 2"),
+    ({"time_in_force": ""}, "time_in_force='' must be one of"),
+    ({"ord_type": "LMT"}, "ord_type='LMT' must be one of FIX's codes: 1, 2, 3"),
     ({"note": "x" * 513}, "must be a string of at most 512 characters"),
 ]
 
@@ -808,6 +813,23 @@ async def test_bad_input_is_named_and_nothing_is_written(
         with pytest.raises(InvalidValue) as caught:
             await orders.apply_reject(replace(reject("X"), **fields))
         assert text in str(caught.value)
+    wrong: Any
+    for wrong in (None, "X", 7, []):
+        with pytest.raises(InvalidValue, match="must be an ExecutionReport"):
+            await orders.apply(wrong)
+        with pytest.raises(InvalidValue, match="must be a CancelReject"):
+            await orders.apply_reject(wrong)
+    for none in (None, 7, fill("X", 1, 1)):
+        with pytest.raises(InvalidValue, match=r"^reports=.* must be a series"):
+            await orders.apply_all(cast(Any, none))
+    (told,) = await orders.apply_all(cast(Any, [None]))
+    assert isinstance(told, InvalidValue)
+    for long in ("x" * 100_000, 10**5000, Decimal(10**90)):
+        for name in ("cl_ord_id", "instrument", "side", "order_qty", "note", "ts_event"):
+            terms = {"cl_ord_id": "X", "instrument": "ABC", "side": "1", "order_qty": 1}
+            with pytest.raises(InvalidValue) as caught:
+                await orders.place(**cast(Any, {**terms, name: long}))
+            assert len(str(caught.value)) < 500
     for page in (0, -1, 1.5):
         with pytest.raises(InvalidValue, match=r"^page="):
             await anext(orders.open_orders(page=page))  # type: ignore[arg-type]  # refused

@@ -304,6 +304,14 @@ async def test_what_an_account_is_worth(clean_server: EmbeddedServer) -> None:
             ABC=Price(Decimal("101.5"), now - 10**9), DEF=Price(Decimal(8), now - 4 * 10**9)
         )
         portfolio = Portfolio(pool, account="A", clock=lambda: now)
+        for no_market in ({"ABC": 1}, None):
+            with pytest.raises(InvalidValue, match=r"^market=.* must have prices"):
+                await portfolio.value(cast(Any, no_market))
+        for no_statement in (None, [None], {"ABC": 1}, 7):
+            with pytest.raises(InvalidValue, match="statement"):
+                await portfolio.reconcile(cast(Any, no_statement))
+        with pytest.raises(InvalidValue, match="event=None must be an Adjustment"):
+            await portfolio.adjust(cast(Any, None))
         for wrong in (0, -1.0, float("nan"), "2", True):
             with pytest.raises(InvalidValue, match=r"^max_age="):
                 await portfolio.value(market, max_age=cast(Any, wrong))

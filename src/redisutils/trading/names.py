@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from redisutils.trading.errors import InvalidValue
+from redisutils.trading.texts import shown
 
 __all__ = ["checked_name", "checked_prefix", "each_once"]
 
@@ -29,7 +30,7 @@ def checked_name(name: str, value: object) -> str:
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
     raise InvalidValue(
-        f"{name}={value!r} must be 1 to 64 characters of letters, digits and . : _ / = + # @ $ & "
+        f"{name}={shown(value)} must be 1 to 64 characters of letters, digits and . : _ / = + # @ $ & "
         "^ ~ ! % | , - (no blanks, no braces)"
     )
 
@@ -42,7 +43,7 @@ def each_once(name: str, values: Iterable[str]) -> list[str]:
     """
     given: object = values
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise InvalidValue(f"{name}={given!r} must be a sequence: [{given!r}]")
+        raise InvalidValue(f"{name}={shown(given)} must be a sequence: [{shown(given)}]")
     return list(dict.fromkeys(values))
 
 
@@ -54,6 +55,6 @@ def checked_prefix(value: object) -> str:
     if isinstance(value, str) and _PREFIX.fullmatch(value):
         return value
     raise InvalidValue(
-        f"prefix={value!r} must be up to 64 characters of letters, digits and . : _ / - "
+        f"prefix={shown(value)} must be up to 64 characters of letters, digits and . : _ / - "
         "(no blanks, no braces)"
     )

@@ -32,6 +32,7 @@ from redisutils.trading.orders.records import (
 from redisutils.trading.orders.terms import Side
 from redisutils.trading.portfolio.books import Positions
 from redisutils.trading.portfolio.records import Method
+from redisutils.trading.texts import shown
 from redisutils.trading.times import moment
 
 __all__ = ["Orders"]
@@ -184,8 +185,12 @@ class Orders:
         """Apply reports in this order; one that is refused does not keep back the others.
 
         :returns: for each, what became of the order, or why it was refused.
+        :raises InvalidValue: it is no series of reports.
         :raises redis.RedisError: some could not be written; apply all of them again.
         """
+        given: object = reports
+        if not isinstance(given, Iterable):
+            raise InvalidValue(f"reports={shown(given)} must be a series of ExecutionReports")
         now = self._clock()
         found: list[InvalidValue | asyncio.Future[Applied]] = []
         futures: list[asyncio.Future[Applied]] = []
@@ -410,4 +415,4 @@ def _outcome(
 
 def _check_one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InvalidValue(f"{name}={value!r} must be one of {', '.join(choices)}")
+        raise InvalidValue(f"{name}={shown(value)} must be one of {', '.join(choices)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from msgspec.structs import replace
 
@@ -14,7 +14,7 @@ from redisutils.trading.names import checked_name
 from redisutils.trading.portfolio.books import Positions
 from redisutils.trading.portfolio.position import adjusted
 from redisutils.trading.portfolio.records import Adjustment, AdjustmentKind, Position
-from redisutils.trading.texts import checked_text
+from redisutils.trading.texts import checked_text, shown
 from redisutils.trading.times import moment
 
 __all__ = ["Adjust", "checked_adjustment"]
@@ -26,9 +26,11 @@ def checked_adjustment(event: Adjustment, now: int) -> Adjustment:
     :param now: the present, ns.
     :raises InvalidValue: one of its fields cannot be meant.
     """
+    if not isinstance(cast(object, event), Adjustment):
+        raise InvalidValue(f"event={shown(event)} must be an Adjustment")
     if event.kind not in get_args(AdjustmentKind):
         raise InvalidValue(
-            f"kind={event.kind!r} must be one of {', '.join(get_args(AdjustmentKind))}"
+            f"kind={shown(event.kind)} must be one of {', '.join(get_args(AdjustmentKind))}"
         )
     checked_name("id", event.id)
     checked_name("instrument", event.instrument)
@@ -40,7 +42,7 @@ def checked_adjustment(event: Adjustment, now: int) -> Adjustment:
     for name in ("numerator", "denominator"):
         value = getattr(event, name)
         if type(value) is not int or not 0 < value < 10**9:
-            raise InvalidValue(f"{name}={value!r} must be an int from 1 to 999999999")
+            raise InvalidValue(f"{name}={shown(value)} must be an int from 1 to 999999999")
     event = replace(
         event,
         amount=number("amount", event.amount),

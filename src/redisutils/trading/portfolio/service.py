@@ -18,6 +18,7 @@ from redisutils.trading.portfolio.reconciling import Difference, Holding, differ
 from redisutils.trading.portfolio.records import Adjustment, Method, Position
 from redisutils.trading.portfolio.valuing import Prices, Valuation, valued
 from redisutils.trading.scripts import Scripts, load
+from redisutils.trading.texts import shown
 from redisutils.trading.times import checked_age
 
 __all__ = ["Portfolio"]
@@ -33,7 +34,9 @@ class Portfolio:
 
     :param pool: an open pool.
     :param account: whose positions.
-    :param prefix, method, encoding, outbox, clock: as :class:`~redisutils.trading.Orders` has them.
+    :param method: of positions that are opened from now on; one that is there keeps its own, which it
+        tells (:attr:`Position.method`).
+    :param prefix, encoding, outbox, clock: as :class:`~redisutils.trading.Orders` has them.
     :raises InvalidValue: one of these cannot be meant.
     """
 
@@ -115,6 +118,10 @@ class Portfolio:
         :param max_age: seconds after which a price is told to be stale; it still counts.
         :raises InvalidValue: ``max_age`` is no number of seconds above 0.
         """
+        if not callable(getattr(market, "prices", None)):
+            raise InvalidValue(
+                f"market={shown(market)} must have prices(instruments), as MarketData has"
+            )
         checked_age(max_age)
         positions = await self.positions()
         held = [name for name, position in positions.items() if position.qty]
