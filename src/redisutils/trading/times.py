@@ -30,7 +30,8 @@ def moment(name: str, value: object, now: int | None = None) -> int:
     """
     if type(value) is not int:
         raise InvalidValue(
-            f"{name}={shown(value)} must be an int: nanoseconds since 1970 UTC, as time.time_ns() says"
+            f"{name}={shown(value)} must be an int: nanoseconds since 1970 UTC, as time.time_ns() "
+            "says"
         )
     if value < _EARLIEST:
         raise InvalidValue(

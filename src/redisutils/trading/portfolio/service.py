@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 from redisutils import RedisPool
 from redisutils.trading.codec import Encoding
-from redisutils.trading.errors import InvalidValue, LedgerClosed, UnreadableRecord
+from redisutils.trading.errors import InvalidValue, UnreadableRecord
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.ledger import Ledger
+from redisutils.trading.ledger.service import LedgerService
 from redisutils.trading.names import checked_name
 from redisutils.trading.portfolio.adjusting import Adjust, checked_adjustment
 from redisutils.trading.portfolio.books import Positions
@@ -24,7 +25,7 @@ from redisutils.trading.times import checked_age
 __all__ = ["Portfolio"]
 
 
-class Portfolio:
+class Portfolio(LedgerService):
     """The positions of an account. Executions change them, in the same step as their order
     (:class:`~redisutils.trading.Orders`); what no execution makes is an adjustment.
 
@@ -58,11 +59,10 @@ class Portfolio:
         self._keys = Keys(account, prefix)
         self._clock = clock
         self._books = Positions(self._keys, encoding, method)
-        self._ledger = Ledger.of(pool, self._keys, outbox)
+        super().__init__("positions", Ledger.of(pool, self._keys, outbox))
         self._client = pool.lane("ledger", read_from="primary")
         self._scripts = Scripts(pool, lane="ledger")
         self._read = load("ledger_read")
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Portfolio {self._keys.account} {self._ledger!r}>"
@@ -97,11 +97,7 @@ class Portfolio:
         :raises Conflict: another adjustment has this id.
         :raises UnknownPosition: the instrument was never ordered nor transferred.
         """
-        if self._closed:
-            raise LedgerClosed(f"the portfolio of {self._keys.account} is closed")
-        return await self._ledger.submit(
-            Adjust(self._books, checked_adjustment(event, self._clock()))
-        )
+        return await self._submit(Adjust(self._books, checked_adjustment(event, self._clock())))
 
     async def reconcile(self, statement: Iterable[Holding]) -> list[Difference]:
         """Compare the positions with a broker's statement.
@@ -127,14 +123,3 @@ class Portfolio:
         held = [name for name, position in positions.items() if position.qty]
         prices = await market.prices(held) if held else {}
         return valued(positions.values(), prices, self._clock(), max_age)
-
-    async def close(self) -> None:
-        """Take no more adjustments, and wait until what was taken is written."""
-        self._closed = True
-        await self._ledger.drained()
-
-    async def __aenter__(self) -> Portfolio:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
