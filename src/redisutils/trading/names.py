@@ -30,8 +30,8 @@ def checked_name(name: str, value: object) -> str:
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
     raise InvalidValue(
-        f"{name}={shown(value)} must be 1 to 64 characters of letters, digits and . : _ / = + # @ $ & "
-        "^ ~ ! % | , - (no blanks, no braces)"
+        f"{name}={shown(value)} must be 1 to 64 characters of letters, digits and . : _ / = + # @ "
+        "$ & ^ ~ ! % | , - (no blanks, no braces)"
     )
 
 

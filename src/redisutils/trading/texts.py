@@ -24,7 +24,8 @@ def checked_text(name: str, value: object) -> str:
         else:
             return value
     raise InvalidValue(
-        f"{name}={shown(value)} must be a string of at most {_LONGEST} characters, encodable as UTF-8"
+        f"{name}={shown(value)} must be a string of at most {_LONGEST} characters, encodable "
+        "as UTF-8"
     )
 
 

@@ -158,9 +158,8 @@ def checked_order(
         checked_text(name, text)
     for name, codes in (("ord_type", ("", *ORD_TYPES)), ("time_in_force", TIMES_IN_FORCE)):
         if texts[name] not in codes:
-            raise InvalidValue(
-                f"{name}={shown(texts[name])} must be one of FIX's codes: {', '.join(filter(None, codes))}"
-            )
+            known = ", ".join(filter(None, codes))
+            raise InvalidValue(f"{name}={shown(texts[name])} must be one of FIX's codes: {known}")
     return {
         "id": cl_ord_id,
         "cl_ord_id": cl_ord_id,

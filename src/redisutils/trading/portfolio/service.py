@@ -35,8 +35,8 @@ class Portfolio(LedgerService):
 
     :param pool: an open pool.
     :param account: whose positions.
-    :param method: of positions that are opened from now on; one that is there keeps its own, which it
-        tells (:attr:`Position.method`).
+    :param method: of positions that are opened from now on; one that is there keeps its own, which
+        it tells (``Position.method``).
     :param prefix, encoding, outbox, clock: as :class:`~redisutils.trading.Orders` has them.
     :raises InvalidValue: one of these cannot be meant.
     """
