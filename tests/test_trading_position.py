@@ -271,7 +271,8 @@ def test_a_trade_that_is_taken_back_leaves_the_cash_as_if_it_had_not_been(
         if at == which:
             earned = position.realised - before.realised
             how = {"closed": closed_by(before, quantity), "earned": earned}
-            if at == len(trades) - 1:
+            # Where prices have both signs, the average's cost does not tell what is left of it.
+            if at == len(trades) - 1 and all(price > 0 for _, price in trades):
                 assert undone(position, quantity, price, **how).cost == before.cost
         else:
             others = traded(others, quantity, price)
