@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from decimal import Decimal
 from time import time_ns
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -99,6 +99,38 @@ async def test_duplicates_are_told_what_was_told_before(orders: Orders) -> None:
     order = await orders.get("X")
     assert order is not None
     assert order.cum_qty == 100
+
+
+async def test_the_same_report_written_otherwise(orders: Orders) -> None:
+    await place(orders, venue="XNAS", price="10.0")
+    assert (
+        await orders.place(
+            cl_ord_id="X", instrument="ABC", side="1", order_qty="100.00", price=10, venue="XNAS"
+        )
+    ).price == Decimal("10.0")
+    await orders.apply(report("X"))
+    trade = fill("X", "40.0", "10", multiplier=Decimal("1.0"))
+    assert not (await orders.apply(trade)).duplicate
+    for again in (
+        replace(trade, last_qty=Decimal(40), last_px=Decimal("1E+1"), multiplier=Decimal(1)),
+        replace(trade, text="sent again"),
+        replace(trade, venue=""),
+    ):
+        assert (await orders.apply(again)).duplicate
+    with pytest.raises(Conflict, match=r"of order 'X': last_px=11, there 10$"):
+        await orders.apply(replace(trade, last_px=Decimal(11), venue=""))
+    with pytest.raises(Conflict, match="quantity and price are the same, another field is not"):
+        await orders.apply(replace(trade, fee=Decimal(1)))
+    with pytest.raises(Conflict, match="another order: order_qty=101, there 100; price=None, ther"):
+        await place(orders, order_qty=101, venue="XNAS")
+    await orders.cancel("X", cl_ord_id="Y")
+    refused = reject("Y")
+    assert not (await orders.apply_reject(refused)).duplicate
+    for once_more in (replace(refused, venue=""), replace(refused, text="too late")):
+        assert (await orders.apply_reject(once_more)).duplicate
+    bust = report("X", ExecType.TRADE_CANCEL, exec_ref_id=trade.exec_id, venue="")
+    assert (await orders.apply(bust)).cum_qty == 0
+    assert (await orders.apply(replace(bust, venue="XNAS"))).duplicate
 
 
 async def test_all_at_once_are_applied_in_their_order(orders: Orders) -> None:
@@ -202,7 +234,8 @@ async def test_overfills_apart(clean_server: EmbeddedServer) -> None:
         order = await orders.get("X")
         assert order is not None
         assert order.overfill_qty == 0
-        assert [e.position async for e in events(orders) if e.position] == []
+        moved = [e.position.qty async for e in events(orders) if e.position]
+        assert moved == [0]  # when it was placed
 
 
 # -- chains --------------------------------------------------------------------------------------
@@ -355,7 +388,7 @@ async def test_a_refused_request(orders: Orders) -> None:
     again = await orders.apply_reject(refusal)
     assert again == replace(told, duplicate=True)
     with pytest.raises(Conflict, match="the reject of 'Y' on 20240102 was another one"):
-        await orders.apply_reject(replace(refusal, text="no"))
+        await orders.apply_reject(replace(refusal, reason="1"))
     with pytest.raises(UnknownOrder):
         await orders.apply_reject(reject("Q"))
 
@@ -414,6 +447,8 @@ async def test_a_status_is_compared_and_not_kept(orders: Orders, admin: redis.Re
 async def test_an_order_that_nobody_placed_here(orders: Orders) -> None:
     with pytest.raises(UnknownOrder, match=r"TRADE 'E\d+': no order has ClOrdID 'T'"):
         await orders.apply(fill("T", 1, 1))
+    with pytest.raises(UnknownOrder, match="with instrument, side and order_qty it would open"):
+        await orders.apply(report("T"))
     terms: dict[str, Any] = {"instrument": "ABC", "side": Side.SELL, "order_qty": Decimal(10)}
     await orders.apply(report("T", **terms))
     assert (await orders.apply(fill("T", 10, 1))).status is OrdStatus.FILLED
@@ -432,6 +467,42 @@ async def test_what_does_not_fit_the_position_is_seen_before_it_trades(orders: O
         await place(orders, "Y", currency="EUR")
     with pytest.raises(Conflict, match="multiplier=50"):
         await place(orders, "Y", currency="USD", multiplier=50)
+
+
+async def test_the_first_order_decides_an_instruments_currency(orders: Orders) -> None:
+    named: list[dict[str, Any]] = [
+        {"currency": "USD"},
+        {"currency": "EUR"},
+        {"currency": "USD", "multiplier": 50},
+        {},
+    ]
+    results = await asyncio.gather(
+        *(place(orders, f"P{at}", **terms) for at, terms in enumerate(named)),
+        return_exceptions=True,
+    )
+    assert results[0] is None
+    for at, refused in enumerate(results[1:], start=1):
+        assert isinstance(refused, Conflict)
+        assert str(refused).startswith(
+            f"order 'P{at}': ABC is held in currency='USD' with multiplier=1, not in currency="
+        )
+    (first,) = [event async for event in events(orders)]
+    assert first.position is not None
+    assert (first.position.qty, first.position.currency) == (Decimal(0), "USD")
+    # Nor can a report open one in another, and what opens one decides, too.
+    terms: dict[str, Any] = {"instrument": "ABC", "side": Side.SELL, "order_qty": Decimal(10)}
+    with pytest.raises(Conflict, match=r"^NEW 'E\d+' of order 'T': ABC is held in currency='USD'"):
+        await orders.apply(report("T", **terms))
+    await orders.apply(report("T", **{**terms, "instrument": "DEF", "currency": "CHF"}))
+    with pytest.raises(Conflict, match="order 'U': DEF is held in currency='CHF'"):
+        await place(orders, "U", instrument="DEF")
+
+
+async def test_two_writers_cannot_decide_a_currency_each(clean_server: EmbeddedServer) -> None:
+    async with account(clean_server) as (_, one), account(clean_server) as (_, two):
+        before_writing(one._ledger, lambda: place(two, "T", currency="EUR"))
+        with pytest.raises(Conflict, match="ABC is held in currency='EUR'"):
+            await place(one, "O", currency="USD")
 
 
 # -- reading -------------------------------------------------------------------------------------
@@ -478,7 +549,7 @@ async def test_history_and_replay(orders: Orders) -> None:
     assert [e.seq async for e in events(orders, 5)] == [6, 7]
     past = [event async for event in orders.history("Z")]
     assert [event.seq for event in past] == [2, 4, 6, 7]
-    assert past == [replace(told[seq - 1], commit="") for seq in (2, 4, 6, 7)]
+    assert past == [replace(told[n - 1], commit="", position=None) for n in (2, 4, 6, 7)]
     rebuilt = {event.order.id: event.order for event in told if event.order}
     assert rebuilt == {name: await orders.get(name) for name in "XY"}
     held = {event.position.instrument: event.position for event in told if event.position}
@@ -598,7 +669,7 @@ async def test_who_is_told_another_story_knows(
             assert fourth.seq == 4
 
 
-@pytest.mark.parametrize("after", [-1, True, 1.5, "", "7", "7-X", "-7-a", b"1-a", 10**16])
+@pytest.mark.parametrize("after", [-1, True, 1.5, "", "7", "7-", "7-X", "-7-a", b"1-a", 10**16])
 async def test_places_that_nobody_can_go_on_from(orders: Orders, after: Any) -> None:
     for told in (orders.replay(after), orders.subscribe(after)):
         with pytest.raises(InvalidValue, match=r"^after="):
@@ -677,6 +748,9 @@ BAD_ORDERS: list[tuple[dict[str, Any], str]] = [
     ({"multiplier": -1}, "multiplier=-1 must be more than 0"),
     ({"ts_event": 1}, "ts_event=1 is before 2001"),
     ({"currency": "U S"}, "currency='U S'"),
+    ({"time_in_force": "DAY"}, "time_in_force='DAY' must be one of FIX's codes: 0, 1, 2"),
+    ({"time_in_force": ""}, "time_in_force='' must be one of"),
+    ({"ord_type": "LMT"}, "ord_type='LMT' must be one of FIX's codes: 1, 2, 3"),
     ({"note": "x" * 513}, "must be a string of at most 512 characters"),
 ]
 
@@ -739,6 +813,23 @@ async def test_bad_input_is_named_and_nothing_is_written(
         with pytest.raises(InvalidValue) as caught:
             await orders.apply_reject(replace(reject("X"), **fields))
         assert text in str(caught.value)
+    wrong: Any
+    for wrong in (None, "X", 7, []):
+        with pytest.raises(InvalidValue, match="must be an ExecutionReport"):
+            await orders.apply(wrong)
+        with pytest.raises(InvalidValue, match="must be a CancelReject"):
+            await orders.apply_reject(wrong)
+    for none in (None, 7, fill("X", 1, 1)):
+        with pytest.raises(InvalidValue, match=r"^reports=.* must be a series"):
+            await orders.apply_all(cast(Any, none))
+    (told,) = await orders.apply_all(cast(Any, [None]))
+    assert isinstance(told, InvalidValue)
+    for long in ("x" * 100_000, 10**5000, Decimal(10**90)):
+        for name in ("cl_ord_id", "instrument", "side", "order_qty", "note", "ts_event"):
+            terms = {"cl_ord_id": "X", "instrument": "ABC", "side": "1", "order_qty": 1}
+            with pytest.raises(InvalidValue) as caught:
+                await orders.place(**cast(Any, {**terms, name: long}))
+            assert len(str(caught.value)) < 500
     for page in (0, -1, 1.5):
         with pytest.raises(InvalidValue, match=r"^page="):
             await anext(orders.open_orders(page=page))  # type: ignore[arg-type]  # refused

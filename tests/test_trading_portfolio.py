@@ -13,7 +13,13 @@ import redis
 from msgspec.structs import replace
 
 from redisutils.testing import EmbeddedServer
-from redisutils.trading.errors import Conflict, InvalidValue, LedgerClosed, UnknownPosition
+from redisutils.trading.errors import (
+    Conflict,
+    IllegalTransition,
+    InvalidValue,
+    LedgerClosed,
+    UnknownPosition,
+)
 from redisutils.trading.orders.events import Event
 from redisutils.trading.orders.service import Orders
 from redisutils.trading.orders.terms import ExecType
@@ -80,6 +86,50 @@ async def test_positions_move_with_their_fills(clean_server: EmbeddedServer) -> 
         assert after is not None
         assert after.qty == 10
         assert after.cash + after.cost == after.realised
+
+
+async def held(portfolio: Portfolio) -> tuple[str, str, str]:
+    position = await portfolio.position("ABC")
+    assert position is not None
+    assert position.cash + position.cost == position.realised
+    return str(position.qty), str(position.cost), str(position.realised)
+
+
+async def test_busts_and_corrections_earn_nothing(clean_server: EmbeddedServer) -> None:
+    async with account(clean_server) as (pool, orders):
+        portfolio = Portfolio(pool, account="A")
+        await trade(orders, "1", "1", 40, "12")
+        await trade(orders, "2", "1", 10, "10")
+        refs = {name: await last_fill(orders, name) for name in "12"}
+        await orders.apply(report("1", ExecType.TRADE_CANCEL, exec_ref_id=refs["1"]))
+        assert await held(portfolio) == ("10", "100", "0")
+        right = {"last_qty": Decimal(8), "last_px": Decimal(11), "exec_ref_id": refs["2"]}
+        await orders.apply(report("2", ExecType.TRADE_CORRECT, **right))
+        assert await held(portfolio) == ("8", "88", "0")
+        # A sale that is taken back is as if it had not been, whatever came after it.
+        await trade(orders, "3", "2", 6, "20")
+        await trade(orders, "4", "1", 4, "30")
+        assert await held(portfolio) == ("6", "142", "54")
+        sold = {"exec_ref_id": await last_fill(orders, "3")}
+        less = {**sold, "last_qty": Decimal(5), "last_px": Decimal(21)}
+        await orders.apply(report("3", ExecType.TRADE_CORRECT, **less))
+        await orders.apply(report("3", ExecType.TRADE_CANCEL, **sold))
+        assert [Decimal(figure) for figure in await held(portfolio)] == [12, 208, 0]
+
+
+async def test_no_bust_from_before_a_split(clean_server: EmbeddedServer) -> None:
+    async with account(clean_server) as (pool, orders), Portfolio(pool, account="A") as portfolio:
+        await trade(orders, "1", "1", 10, "100")
+        await portfolio.adjust(adjustment("split", numerator=2))
+        old = await last_fill(orders, "1")
+        for kind in (ExecType.TRADE_CANCEL, ExecType.TRADE_CORRECT):
+            about = {"exec_ref_id": old, "last_qty": Decimal(1), "last_px": Decimal(1)}
+            with pytest.raises(IllegalTransition, match="is from before a split of ABC: what"):
+                await orders.apply(report("1", kind, **about))
+        await trade(orders, "2", "1", 5, "50")
+        new = await last_fill(orders, "2")
+        await orders.apply(report("2", ExecType.TRADE_CANCEL, exec_ref_id=new))
+        assert await held(portfolio) == ("20", "1000", "0")
 
 
 async def last_fill(orders: Orders, name: str) -> str:
@@ -256,6 +306,14 @@ async def test_what_an_account_is_worth(clean_server: EmbeddedServer) -> None:
             ABC=Price(Decimal("101.5"), now - 10**9), DEF=Price(Decimal(8), now - 4 * 10**9)
         )
         portfolio = Portfolio(pool, account="A", clock=lambda: now)
+        for no_market in ({"ABC": 1}, None):
+            with pytest.raises(InvalidValue, match=r"^market=.* must have prices"):
+                await portfolio.value(cast(Any, no_market))
+        for no_statement in (None, [None], {"ABC": 1}, 7):
+            with pytest.raises(InvalidValue, match="statement"):
+                await portfolio.reconcile(cast(Any, no_statement))
+        with pytest.raises(InvalidValue, match="event=None must be an Adjustment"):
+            await portfolio.adjust(cast(Any, None))
         for wrong in (0, -1.0, float("nan"), "2", True):
             with pytest.raises(InvalidValue, match=r"^max_age="):
                 await portfolio.value(market, max_age=cast(Any, wrong))

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redisutils.trading.errors import InvalidValue
-from redisutils.trading.portfolio.position import MAX_LOTS, adjusted, charged, traded
+from redisutils.trading.portfolio.position import (
+    MAX_LOTS,
+    adjusted,
+    charged,
+    closed_by,
+    traded,
+    undone,
+)
 from redisutils.trading.portfolio.records import Adjustment, Lot, Method, Position
 
 NOW = 1_700_000_000_000_000_000
@@ -79,11 +86,68 @@ def test_multipliers() -> None:
     assert position.cash == Decimal("-224512.50")
 
 
-def test_a_bust_is_the_opposite_trade() -> None:
-    position = after(("10", "100"), ("10", "110"), ("-10", "110"))
-    # The average is 105: taking one of the two back at 110 leaves ten at 105, and the 50 between.
-    assert figures(position) == ("10", "1050", "50")
-    assert figures(traded(position, Decimal(-10), Decimal(100))) == ("0", "0", "0")
+def without(position: Position, quantity: str, price: str, **how: Decimal) -> Position:
+    position = undone(position, Decimal(quantity), Decimal(price), **how)
+    check(position)
+    return position
+
+
+@both
+def test_nothing_is_earned_by_taking_back_what_was_opened(method: Method) -> None:
+    position = after(("40", "12"), ("10", "10"), method=method)
+    assert figures(without(position, "40", "12")) == ("10", "100", "0")
+    assert figures(without(position, "10", "10")) == ("40", "480", "0")
+    short = after(("-40", "12"), ("-10", "10"), method=method, multiplier=Decimal(5))
+    assert figures(without(short, "-40", "12")) == ("-10", "-500", "0")
+    # Prices of spreads have any sign, and so has what is left of the cost.
+    spread = after(("10", "-2"), ("10", "3"), method=method)
+    assert figures(without(spread, "10", "3")) == ("10", "-20", "0")
+
+
+def test_what_was_opened_and_sold_is_taken_back_as_by_the_opposite_trade() -> None:
+    sold = after(("10", "100"), ("10", "110"), ("-10", "110"))
+    # The average was 105, and 50 were earned; nothing was, without the one that had cost less.
+    assert figures(sold) == ("10", "1050", "50")
+    assert figures(without(sold, "10", "100")) == ("0", "0", "0")
+    # At its own price it would leave less than nothing.
+    assert figures(after(("10", "100"), ("10", "1"), ("-9", "50"))) == ("11", "555.5", "-4.5")
+    less = after(("10", "100"), ("10", "1"), ("-9", "50"))
+    assert figures(without(less, "10", "100")) == ("1", "50.5", "490.5")
+    assert figures(without(after(("2", "5")), "3", "5")) == ("-1", "-5", "0")
+
+
+def test_lots_of_its_price_are_taken_back_the_newest_first() -> None:
+    position = after(("10", "100"), ("5", "110"), ("10", "100"), ("5", "120"), method="fifo")
+    back = without(position, "12", "100")
+    assert figures(back) == ("18", "1950", "0")
+    assert [str(lot.cost) for lot in back.lots] == ["800", "550", "600"]
+    # Of twelve, ten were sold: the others had to be sold in their place.
+    sold = after(("10", "100"), ("10", "110"), ("-10", "120"), method="fifo")
+    assert figures(without(sold, "10", "100")) == ("0", "0", "100")
+    part = after(("10", "100"), ("10", "110"), ("-4", "120"), method="fifo")
+    assert figures(without(part, "10", "100")) == ("6", "660", "40")
+
+
+@both
+def test_what_was_closed_is_open_again_at_its_cost(method: Method) -> None:
+    opened = after(("10", "100"), ("10", "110"), method=method)
+    for quantity in ("-3", "-13", "-20", "-25"):
+        sold = traded(opened, Decimal(quantity), Decimal("120.5"))
+        closed = closed_by(opened, Decimal(quantity))
+        how = {"closed": closed, "earned": sold.realised}
+        again = without(sold, quantity, "120.5", **how)
+        assert [again.qty, again.cost, again.realised] == [20, 2100, 0]
+        more = traded(sold, Decimal(4), Decimal(90))
+        check(without(more, quantity, "120.5", **how))
+
+
+def test_what_was_closed_before_the_other_side_was_opened() -> None:
+    flat = after(("10", "100"), ("-10", "110"))
+    short = traded(flat, Decimal(-5), Decimal(120))
+    how = {"closed": Decimal(10), "earned": flat.realised}
+    assert figures(without(short, "-10", "110", **how)) == ("5", "500", "100")
+    shorter = traded(short, Decimal(-15), Decimal(120))
+    assert figures(without(shorter, "-10", "110", **how)) == ("-10", "-1200", "200")
 
 
 def test_fees_of_several_currencies() -> None:
@@ -188,3 +252,34 @@ def test_cost_and_cash_are_what_was_earned(
         position = traded(position, -position.qty, Decimal(7))
         check(position)
         assert position.realised == position.cash
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(quantities, prices), min_size=1, max_size=12),
+    st.integers(0, 11),
+    st.sampled_from(METHODS),
+)
+def test_a_trade_that_is_taken_back_leaves_the_cash_as_if_it_had_not_been(
+    trades: list[tuple[Decimal, Decimal]], which: int, method: Method
+) -> None:
+    which %= len(trades)
+    position = others = Position(instrument="ABC", method=method)
+    how: dict[str, Decimal] = {}
+    for at, (quantity, price) in enumerate(trades):
+        before, position = position, traded(position, quantity, price)
+        if at == which:
+            earned = position.realised - before.realised
+            how = {"closed": closed_by(before, quantity), "earned": earned}
+            # Where prices have both signs, the average's cost does not tell what is left of it.
+            if at == len(trades) - 1 and all(price > 0 for _, price in trades):
+                assert undone(position, quantity, price, **how).cost == before.cost
+        else:
+            others = traded(others, quantity, price)
+    back = undone(position, *trades[which], **how)
+    check(back)
+    assert (back.qty, back.cash) == (others.qty, others.cash)
+    same_side = len({quantity > 0 for quantity, _ in trades}) == 1
+    if same_side:
+        assert back.cost == others.cost
+        assert back.realised == 0

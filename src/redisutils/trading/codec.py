@@ -7,14 +7,16 @@ written fields that this one does not know: they are kept, and written again wit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
 from redisutils.trading.errors import InvalidValue, UnreadableRecord
+from redisutils.trading.money import ARITHMETIC
 
-__all__ = ["Codec", "Encoding", "Part", "Record", "content_of"]
+__all__ = ["Codec", "Encoding", "Part", "Record"]
 
 Encoding = Literal["json", "msgpack"]
 
@@ -42,11 +44,6 @@ class Record(Part, frozen=True, kw_only=True):
 R = TypeVar("R", bound=Part)
 
 
-def content_of(text: bytes) -> str:
-    """A short text by which to tell whether two records are the same."""
-    return blake2b(text, digest_size=12).hexdigest()
-
-
 class Codec(Generic[R]):
     """Turns records of one kind into bytes and back, with the parts that they have.
 
@@ -63,6 +60,7 @@ class Codec(Generic[R]):
         "_encode",
         "_fields",
         "_kind",
+        "_numbers",
         "_parts",
     )
 
@@ -72,6 +70,12 @@ class Codec(Generic[R]):
                 f"encoding={encoding!r} must be one of {', '.join(get_args(Encoding))}"
             )
         self._kind = kind
+        self._numbers = {
+            field.name: field.default
+            for field in msgspec.structs.fields(kind)
+            if Decimal in (field.type, *get_args(field.type))
+        }
+        """By field: its default."""
         self._fields = frozenset(kind.__struct_encode_fields__) - {"extra"}
         text = msgspec.json if encoding == "json" else msgspec.msgpack
         self._encode: Callable[[object], bytes] = text.Encoder().encode
@@ -102,6 +106,20 @@ class Codec(Generic[R]):
                 texts = [msgspec.Raw(codec.encode(part)) for part in (value if many else (value,))]
                 known[name] = msgspec.Raw(self._encode(texts)) if many else texts[0]
         return self._encode({**(record.extra or {}), **known})
+
+    def content(self, record: R, **same: Any) -> str:
+        """A short text by which to tell whether two records are the same. A number is, with however
+        many zeros at its end.
+
+        :param same: what to take for these fields instead, since they do not count.
+        """
+        for name, default in self._numbers.items():
+            value = getattr(record, name)
+            if value is not default and value is not None:
+                # What is written is told from the default by identity.
+                same[name] = default if value == default else ARITHMETIC.normalize(value)
+        text = self.encode(msgspec.structs.replace(record, **same))
+        return blake2b(text, digest_size=12).hexdigest()
 
     def _is_known(self, record: R) -> bool:
         """Whether this version knows all that is in a record."""

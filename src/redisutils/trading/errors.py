@@ -85,7 +85,7 @@ class UnknownOrder(TradingError, LookupError):
 
 
 class UnknownPosition(TradingError, LookupError):
-    """An adjustment of an instrument that is not held and never was."""
+    """An adjustment of an instrument that was never ordered nor transferred."""
 
     outcome = Outcome.REJECTED
 

@@ -19,6 +19,7 @@ from decimal import (
 )
 
 from redisutils.trading.errors import InvalidValue
+from redisutils.trading.texts import shown
 
 __all__ = ["ARITHMETIC", "ZERO", "in_bounds", "number", "positive_number", "size_number"]
 
@@ -61,20 +62,25 @@ def number(name: str, value: object) -> Decimal:
         exact = Decimal(value)
     elif isinstance(value, float):
         raise InvalidValue(
-            f"{name}={value!r} is a float, which is rounded already: give Decimal or str, "
-            f'Decimal("{value!r}") if that is what is meant'
+            f"{name}={shown(value)} is a float, which is rounded already: give Decimal or str, "
+            f'Decimal("{shown(value)}") if that is what is meant'
         )
     else:
-        raise InvalidValue(f"{name}={value!r} must be a Decimal, an int or a string of digits")
+        raise InvalidValue(f"{name}={shown(value)} must be a Decimal, an int or a string of digits")
     if not exact.is_finite():
-        raise InvalidValue(f"{name}={exact} must be a finite number")
+        raise InvalidValue(f"{name}={_short(exact)} must be a finite number")
     try:
         return _BOUNDS.plus(exact)
     except DecimalException:
         raise InvalidValue(
-            f"{name}={exact} must have at most {WHOLE_DIGITS} digits before the point and "
+            f"{name}={_short(exact)} must have at most {WHOLE_DIGITS} digits before the point and "
             f"{DIGITS} in all"
         ) from None
+
+
+def _short(value: Decimal) -> str:
+    text = str(value)
+    return text if len(text) <= 2 * DIGITS else f"{text[: 2 * DIGITS]}... ({len(text)} characters)"
 
 
 def in_bounds(value: Decimal) -> bool:
@@ -89,7 +95,7 @@ def size_number(name: str, value: object) -> Decimal:
     """As :func:`number`, and not negative: what is offered at a price, say."""
     exact = number(name, value)
     if exact < ZERO:
-        raise InvalidValue(f"{name}={exact} must not be negative")
+        raise InvalidValue(f"{name}={_short(exact)} must not be negative")
     return exact
 
 
@@ -97,5 +103,5 @@ def positive_number(name: str, value: object) -> Decimal:
     """As :func:`number`, and more than 0: a quantity that was traded, say."""
     exact = number(name, value)
     if exact <= ZERO:
-        raise InvalidValue(f"{name}={exact} must be more than 0")
+        raise InvalidValue(f"{name}={_short(exact)} must be more than 0")
     return exact

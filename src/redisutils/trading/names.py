@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from redisutils.trading.errors import InvalidValue
+from redisutils.trading.texts import shown
 
 __all__ = ["checked_name", "checked_prefix", "checked_series", "each_once"]
 
@@ -32,8 +33,8 @@ def checked_name(name: str, value: object) -> str:
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
     raise InvalidValue(
-        f"{name}={value!r} must be 1 to 64 characters of letters, digits and . : _ / = + # @ $ & "
-        "^ ~ ! % | , - (no blanks, no braces)"
+        f"{name}={shown(value)} must be 1 to 64 characters of letters, digits and . : _ / = + # @ "
+        "$ & ^ ~ ! % | , - (no blanks, no braces)"
     )
 
 
@@ -54,7 +55,7 @@ def checked_series(name: str, values: Iterable[T]) -> Iterable[T]:
     """
     given: object = values
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise InvalidValue(f"{name}={given!r:.200} must be a sequence: [{given!r:.200}]")
+        raise InvalidValue(f"{name}={shown(given)} must be a sequence: [{shown(given)}]")
     return values
 
 
@@ -66,6 +67,6 @@ def checked_prefix(value: object) -> str:
     if isinstance(value, str) and _PREFIX.fullmatch(value):
         return value
     raise InvalidValue(
-        f"prefix={value!r} must be up to 64 characters of letters, digits and . : _ / - "
+        f"prefix={shown(value)} must be up to 64 characters of letters, digits and . : _ / - "
         "(no blanks, no braces)"
     )

@@ -1,10 +1,10 @@
-"""Short texts, which are kept as they are."""
+"""Short texts, which are kept as they are; and values, as errors show them."""
 
 from __future__ import annotations
 
 from redisutils.trading.errors import InvalidValue
 
-__all__ = ["checked_text"]
+__all__ = ["checked_text", "shown"]
 
 _LONGEST = 512
 
@@ -24,5 +24,18 @@ def checked_text(name: str, value: object) -> str:
         else:
             return value
     raise InvalidValue(
-        f"{name}={value!r} must be a string of at most {_LONGEST} characters, encodable as UTF-8"
+        f"{name}={shown(value)} must be a string of at most {_LONGEST} characters, encodable "
+        "as UTF-8"
     )
+
+
+_SHOWN = 200
+
+
+def shown(value: object) -> str:
+    """A value for an error, shortened when it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python writes
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import time_ns
 
 from redisutils.trading.errors import InvalidValue
+from redisutils.trading.texts import shown
 
 __all__ = ["MAX_AHEAD", "SECOND", "checked_age", "checked_bound", "checked_span", "moment"]
 
@@ -29,18 +30,20 @@ def moment(name: str, value: object, now: int | None = None) -> int:
     """
     if type(value) is not int:
         raise InvalidValue(
-            f"{name}={value!r} must be an int: nanoseconds since 1970 UTC, as time.time_ns() says"
+            f"{name}={shown(value)} must be an int: nanoseconds since 1970 UTC, as time.time_ns() "
+            "says"
         )
     if value < _EARLIEST:
         raise InvalidValue(
-            f"{name}={value} is before 2001-09-09 as nanoseconds since 1970 UTC: is it in another "
-            "unit?"
+            f"{name}={shown(value)} is before 2001-09-09 as nanoseconds since 1970 UTC: is it in "
+            "another unit?"
         )
     if now is None:
         now = time_ns()
     if value > now + MAX_AHEAD:
+        ahead = min(value - now, 10**30) / SECOND
         raise InvalidValue(
-            f"{name}={value} is {(value - now) / SECOND:.3f} s in the future: at most "
+            f"{name}={shown(value)} is {ahead:.3f} s in the future: at most "
             f"{MAX_AHEAD // SECOND} s are taken for a clock that is ahead"
         )
     return value
@@ -52,7 +55,7 @@ def checked_age(max_age: float | None) -> None:
     if given is not None and not (
         isinstance(given, int | float) and not isinstance(given, bool) and given > 0
     ):
-        raise InvalidValue(f"max_age={max_age!r} must be a number of seconds, more than 0")
+        raise InvalidValue(f"max_age={shown(max_age)} must be a number of seconds, more than 0")
 
 
 def checked_span(start: object, end: object) -> None:
@@ -65,7 +68,7 @@ def checked_span(start: object, end: object) -> None:
 def checked_bound(name: str, value: object) -> None:
     """:raises InvalidValue: it is no moment, nor 0, the beginning of all."""
     if type(value) is not int:
-        raise InvalidValue(f"{name}={value!r} must be an int: nanoseconds since 1970 UTC")
+        raise InvalidValue(f"{name}={shown(value)} must be an int: nanoseconds since 1970 UTC")
     if 0 < value < _EARLIEST:
         raise InvalidValue(
             f"{name}={value} is before 2001-09-09 as nanoseconds since 1970 UTC: is it in another "

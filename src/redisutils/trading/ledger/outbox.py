@@ -14,6 +14,7 @@ from redisutils.errors import CommandTimeout, ConnectFailed, ConnectionLost, Poo
 from redisutils.retry import Backoff
 from redisutils.trading.errors import InvalidValue
 from redisutils.trading.ledger.keys import Keys
+from redisutils.trading.texts import shown
 
 __all__ = ["Entry", "Gap", "Mark", "Outbox", "checked_mark"]
 
@@ -62,7 +63,7 @@ class Mark(NamedTuple):
         return f"{self.seq}-{self.commit}"
 
 
-_MARK = re.compile(r"([0-9]{1,16})-([0-9a-f]{0,64})", re.ASCII)
+_MARK = re.compile(r"([0-9]{1,16})-([0-9a-f]{1,64})", re.ASCII)
 
 
 def checked_mark(value: object) -> Mark:
@@ -75,7 +76,8 @@ def checked_mark(value: object) -> Mark:
     if isinstance(value, str) and (found := _MARK.fullmatch(value)):
         return Mark(int(found[1]), found[2])
     raise InvalidValue(
-        f"after={value!r} must be an event's seq, its mark, or 0 for what is before the first"
+        f"after={shown(value)} must be an event's seq, its mark, or 0 for what is before the first "
+        "(the events of an order's history have no mark: take their seq)"
     )
 
 

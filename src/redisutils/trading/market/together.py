@@ -96,7 +96,7 @@ class Together:
     async def _result(self, call: Call) -> list[str | ResponseError] | Exception:
         try:
             return await self._applier.run(call, each=True)
-        except Exception as error:  # noqa: BLE001  whatever it is, its callers are told
+        except Exception as error:  # noqa: BLE001  # whatever it is, its callers are told
             return error
 
 

@@ -326,7 +326,7 @@ class QuoteWriter:
                         await asyncio.wait(earlier)
                 await asyncio.sleep(self._backoff.delay(attempts))
                 continue
-            except Exception as error:  # noqa: BLE001  whatever it is, it is told
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is told
                 # A record that cannot be encoded, say: no repetition helps, and the others go on.
                 self._tell(error, call, repeated=False)
                 break

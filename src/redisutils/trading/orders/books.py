@@ -15,6 +15,7 @@ from redisutils.trading.orders.records import (
     OrderRequest,
 )
 from redisutils.trading.portfolio.books import Positions
+from redisutils.trading.portfolio.records import Position
 
 __all__ = ["Books"]
 
@@ -64,10 +65,23 @@ class Books:
         view.remember(key, order_id)
         return view.record(self.orders, self.keys.order(order_id))
 
+    def venue_of(self, view: View, *cl_ord_ids: str) -> str:
+        """The venue of the order that one of these ClOrdIDs leads to; "" if nothing says it."""
+        order = self.find(view, *cl_ord_ids)
+        return "" if order is None else order.venue
+
     @staticmethod
     def executed_field(venue: str, exec_id: str) -> str:
         """The field of a report in the hash of its trade date; names have no blanks."""
         return f"{venue} {exec_id}"
+
+    def position_of(self, view: View, what: str, order: Order) -> Position:
+        """The position that an order leads to, a new one if there is none.
+
+        :param what: what moves it, for the error.
+        :raises Conflict: it is in another currency than the order, or has another multiplier.
+        """
+        return self.positions.of(view, what, order.instrument, order.currency, order.multiplier)
 
     # -- writing -------------------------------------------------------------------------
 

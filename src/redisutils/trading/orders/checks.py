@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -16,8 +16,8 @@ from redisutils.trading.errors import InvalidValue
 from redisutils.trading.money import number, positive_number, size_number
 from redisutils.trading.names import checked_name
 from redisutils.trading.orders.records import CancelReject, ExecutionReport
-from redisutils.trading.orders.terms import ExecType, OrdStatus, Side
-from redisutils.trading.texts import checked_text
+from redisutils.trading.orders.terms import ORD_TYPES, TIMES_IN_FORCE, ExecType, OrdStatus, Side
+from redisutils.trading.texts import checked_text, shown
 from redisutils.trading.times import moment
 
 __all__ = ["checked_order", "checked_reject", "checked_report"]
@@ -33,6 +33,8 @@ def checked_report(report: ExecutionReport, now: int) -> ExecutionReport:
     :param now: the present, ns.
     :raises InvalidValue: one of its fields cannot be meant.
     """
+    if not isinstance(cast(object, report), ExecutionReport):
+        raise InvalidValue(f"report={shown(report)} must be an ExecutionReport")
     changes: dict[str, Any] = {}
     checked_name("exec_id", report.exec_id)
     checked_name("cl_ord_id", report.cl_ord_id)
@@ -108,6 +110,8 @@ def _check_execution(report: ExecutionReport) -> None:
 
 def checked_reject(reject: CancelReject, now: int) -> CancelReject:
     """As :func:`checked_report`, for a cancel reject."""
+    if not isinstance(cast(object, reject), CancelReject):
+        raise InvalidValue(f"reject={shown(reject)} must be a CancelReject")
     status = reject.ord_status
     checked_name("cl_ord_id", reject.cl_ord_id)
     _check_date("trade_date", reject.trade_date)
@@ -144,13 +148,18 @@ def checked_order(
     checked_name("instrument", instrument)
     if (order_qty is None) == (cash_order_qty is None):
         raise InvalidValue(
-            f"order_qty={order_qty} and cash_order_qty={cash_order_qty}: give one of them"
+            f"order_qty={shown(order_qty)} and cash_order_qty={shown(cash_order_qty)}: give one of "
+            "them"
         )
     for name in ("currency", "venue"):
         if texts[name] != "":
             checked_name(name, texts[name])
     for name, text in texts.items():
         checked_text(name, text)
+    for name, codes in (("ord_type", ("", *ORD_TYPES)), ("time_in_force", TIMES_IN_FORCE)):
+        if texts[name] not in codes:
+            known = ", ".join(filter(None, codes))
+            raise InvalidValue(f"{name}={shown(texts[name])} must be one of FIX's codes: {known}")
     return {
         "id": cl_ord_id,
         "cl_ord_id": cl_ord_id,
@@ -169,7 +178,7 @@ def checked_order(
 
 def _check_date(name: str, value: object) -> None:
     if not (isinstance(value, str) and _DATE.fullmatch(value) and _is_date(value)):
-        raise InvalidValue(f"{name}={value!r} must be a date like '20240131'")
+        raise InvalidValue(f"{name}={shown(value)} must be a date like '20240131'")
 
 
 @lru_cache(maxsize=64)
@@ -186,4 +195,4 @@ def _value_of(name: str, value: object, kind: type[E]) -> E:
         return kind(str(value))
     except ValueError:
         values = ", ".join(f"{one.value} {one.name}" for one in kind)
-        raise InvalidValue(f"{name}={value!r} must be one of {values}") from None
+        raise InvalidValue(f"{name}={shown(value)} must be one of {values}") from None

@@ -43,7 +43,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def mark(self) -> str:
         """Where to go on after this event, for :meth:`Orders.subscribe` and :meth:`Orders.replay`.
-        Unlike ``seq``, it tells whether the events before are still those that were told."""
+        Unlike ``seq``, it tells whether the events before are still those that were told. For an
+        event of an order's history it is not taken: go on after its ``seq``."""
         return str(Mark(self.seq, self.commit))
 
 

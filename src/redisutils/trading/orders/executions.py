@@ -7,7 +7,7 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from redisutils.trading.errors import InvalidValue, Overfill
-from redisutils.trading.money import ARITHMETIC
+from redisutils.trading.money import ARITHMETIC, ZERO
 from redisutils.trading.orders.records import ExecutionReport, Fill, Order
 from redisutils.trading.orders.states import OverfillPolicy, Step, heard, refuse, settled
 from redisutils.trading.orders.terms import IMMEDIATE, OrdStatus
@@ -34,7 +34,7 @@ def trade(
         ts_recv=report.ts_recv,
     )
     executed = Fill(order_id=order.id, qty=quantity, px=price, splits=order.splits)
-    return Step(settled(after), executed, ((quantity, price),))
+    return Step(settled(after), executed, moves=True)
 
 
 def _bundled_end(order: Order, report: ExecutionReport) -> str:
@@ -79,7 +79,7 @@ def bust(
         rest = ARITHMETIC.subtract(order.overfill_qty, meant.qty)
         return Step(replace(heard(order, report), overfill_qty=rest), busted)
     after = _moved(order, report, meant.qty.copy_negate(), _worth(meant).copy_negate())
-    return Step(settled(after), busted, ((meant.qty.copy_negate(), meant.px),))
+    return Step(settled(after), busted, gone=meant)
 
 
 def correct(
@@ -88,7 +88,7 @@ def correct(
     """An execution was another one."""
     meant = _meant(order, report, fill)
     quantity, price = _executed(report)
-    corrected = replace(meant, qty=quantity, px=price)
+    corrected = replace(meant, qty=quantity, px=price, closed=ZERO, earned=ZERO, held_splits=0)
     more = ARITHMETIC.subtract(quantity, meant.qty)
     if meant.apart:
         apart = ARITHMETIC.add(order.overfill_qty, more)
@@ -98,7 +98,7 @@ def correct(
         return overfilled(order, report, "refuse")
     worth = ARITHMETIC.subtract(_worth(corrected), _worth(meant))
     after = _moved(order, report, more, worth)
-    return Step(settled(after), corrected, ((meant.qty.copy_negate(), meant.px), (quantity, price)))
+    return Step(settled(after), corrected, gone=meant, moves=True)
 
 
 def _moved(order: Order, report: ExecutionReport, more: Decimal, worth: Decimal) -> Order:

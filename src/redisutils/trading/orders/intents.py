@@ -7,7 +7,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from redisutils.trading.codec import content_of
 from redisutils.trading.errors import Conflict, UnknownExecution, UnknownOrder
 from redisutils.trading.ledger.naming import unique_name
 from redisutils.trading.ledger.view import Field, Kind, View
@@ -21,17 +20,19 @@ from redisutils.trading.orders.lifecycle import (
     apply_reject,
     request,
 )
+from redisutils.trading.orders.moving import moved
 from redisutils.trading.orders.records import (
     Applied,
     CancelReject,
     Executed,
     ExecutionReport,
+    Fill,
     Order,
     OrderRequest,
     Pending,
 )
 from redisutils.trading.orders.terms import ExecType
-from redisutils.trading.portfolio.position import charged, traded
+from redisutils.trading.portfolio.records import Position
 
 __all__ = ["Apply", "Ask", "Place", "Reject"]
 
@@ -46,10 +47,10 @@ class Place:
     __slots__ = ("books", "order", "text")
 
     def __init__(self, books: Books, order: Order) -> None:
-        text = books.orders.codec.encode(replace(order, ts_recv=0, ts_placed=0))
+        codec = books.orders.codec
         self.books = books
-        self.order = replace(order, content=content_of(text))
-        self.text = books.orders.codec.encode(self.order)
+        self.order = replace(order, content=codec.content(order, ts_recv=0, ts_placed=0))
+        self.text = codec.encode(self.order)
 
     def expected(self, view: View) -> Expected:
         """The order, to see that it is none."""
@@ -63,34 +64,59 @@ class Place:
         stored = view.record(books.orders, books.keys.order(order.id))
         if stored is not None:
             if stored.content != order.content:
-                raise Conflict(f"ClOrdID {order.id!r} is that of another order")
+                raise Conflict(
+                    f"ClOrdID {order.id!r} is that of another order: {_differences(order, stored)}"
+                )
             return stored
         if view.taken(books.keys.cl_ord_id(order.id)) is not None:
             raise Conflict(f"ClOrdID {order.id!r} is that of a later request of another order")
-        # A fill that does not fit the position is better refused before there is one.
-        books.positions.of(view, order.instrument, order.currency, order.multiplier)
+        position = books.position_of(view, f"order {order.id!r}", order)
         view.absent(books.keys.cl_ord_id(order.id))
-        books.tell(view, "placed", self.text, order, b"")
+        books.tell(view, "placed", self.text, order, books.positions.decided(view, position))
         return order
 
 
-class Apply:
-    """An execution report."""
+_TERMS = (
+    "instrument",
+    "side",
+    "order_qty",
+    "price",
+    "ord_type",
+    "time_in_force",
+    "currency",
+    "multiplier",
+    "cash_order_qty",
+    "venue",
+    "note",
+)
 
-    __slots__ = ("at", "books", "by", "content", "overfill", "report", "text")
+
+def _differences(order: Order, stored: Order) -> str:
+    pairs = ((name, getattr(order, name), getattr(stored, name)) for name in _TERMS)
+    found = [f"{name}={here!s}, there {there!s}" for name, here, there in pairs if here != there]
+    return "; ".join(found) or "it was placed with other terms, and replaced since"
+
+
+class Apply:
+    """An execution report. It is of its order's venue if it names none."""
+
+    __slots__ = ("at", "books", "by", "content", "overfill", "report", "text", "venue")
 
     def __init__(self, books: Books, report: ExecutionReport, overfill: OverfillPolicy) -> None:
         self.books = books
         self.report = report
         self.overfill = overfill
         self.text = books.reports.encode(report)
-        # The same report is received anew at another moment.
-        self.content = content_of(books.reports.encode(replace(report, ts_recv=0)))
+        # The same report is received anew at another moment, with another remark perhaps; its
+        # venue is in the key.
+        self.content = books.reports.content(report, ts_recv=0, text="", venue="")
         self.by = unique_name()
-        self.at: Field = (
-            books.keys.executions(report.trade_date),
-            books.executed_field(report.venue, report.exec_id),
-        )
+        self.venue = report.venue
+        self.at = self._at(report.trade_date, report.exec_id)
+
+    def _at(self, trade_date: str, exec_id: str) -> Field:
+        books = self.books
+        return books.keys.executions(trade_date), books.executed_field(self.venue, exec_id)
 
     def expected(self, view: View) -> Expected:
         """The order; its position is not known before it is."""
@@ -104,6 +130,9 @@ class Apply:
     def decide(self, view: View) -> Applied:
         """What became of the order, now or when the report was first applied."""
         books, report = self.books, self.report
+        if not report.venue:
+            self.venue = books.venue_of(view, report.cl_ord_id, report.orig_cl_ord_id)
+            self.at = self._at(report.trade_date, report.exec_id)
         is_status = report.exec_type is ExecType.ORDER_STATUS  # which may all have one ExecID
         if not is_status and (seen := view.taken(*self.at)) is not None:
             return self._applied_before(books.executed.decode(seen, " ".join(self.at)))
@@ -127,18 +156,16 @@ class Apply:
         if seen.content != self.content:
             report = self.report
             raise Conflict(
-                f"ExecID {report.exec_id!r} of venue {report.venue!r} on {report.trade_date} was "
-                f"used before, for another report, of order {seen.applied.order_id!r}"
+                f"ExecID {report.exec_id!r} of venue {self.venue!r} on {report.trade_date} was "
+                f"used before, for another report, of order {seen.applied.order_id!r}: "
+                f"{_known_differences(report, seen.fill)}"
             )
         return seen.applied if seen.by == self.by else replace(seen.applied, duplicate=True)
 
     def _root(self, view: View) -> tuple[Field, Executed]:
         """The execution that a bust or a correction is about: the first of its chain."""
         books, report = self.books, self.report
-        at: Field = (
-            books.keys.executions(report.ref_trade_date or report.trade_date),
-            books.executed_field(report.venue, report.exec_ref_id),
-        )
+        at = self._at(report.ref_trade_date or report.trade_date, report.exec_ref_id)
         for _ in range(2):
             text = view.field(*at)
             if text is None:
@@ -148,7 +175,7 @@ class Apply:
                 return at, executed
             at = executed.root
         raise UnknownExecution(
-            f"{report.exec_type.name} {report.exec_id!r}: venue {report.venue!r} reported no "
+            f"{report.exec_type.name} {report.exec_id!r}: venue {self.venue!r} reported no "
             f"execution {report.exec_ref_id!r} on {report.ref_trade_date or report.trade_date} (of "
             "another day: give ref_trade_date)"
         )
@@ -162,7 +189,7 @@ class Apply:
         meant: Executed | None,
     ) -> Applied:
         books, report, order = self.books, self.report, step.order
-        position = self._position(view, step)
+        position, fill = self._moved(view, before, step)
         link = _new_link(books, view, before, report)
         applied = _applied(order, drift(order, report))
         executed = Executed(
@@ -170,30 +197,47 @@ class Apply:
             by=self.by,
             applied=applied,
             root=root,
-            fill=step.fill if root is None else None,
+            fill=fill if root is None else None,
         )
         books.before_closing(view, before, order, link)
 
         if root is not None and meant is not None:
-            view.amend(*root, books.executed.encode(replace(meant, fill=step.fill)))
+            view.amend(*root, books.executed.encode(replace(meant, fill=fill)))
         view.name(*self.at, books.executed.encode(executed))
         view.keep(self.at[0], 2 * books.retention)
         if link:
             order = books.link(view, order, link, "")
-        text = b"" if position is None else books.positions.put(view, position)
+        if position is None:
+            text = b""
+        elif before is None and report.fee is None:
+            text = books.positions.decided(view, position)
+        else:
+            text = books.positions.put(view, position)
         books.tell(view, "executed", self.text, order, text)
         return applied
 
-    def _position(self, view: View, step: Step) -> Any:
+    def _moved(
+        self, view: View, before: Order | None, step: Step
+    ) -> tuple[Position | None, Fill | None]:
         order, report = step.order, self.report
-        if not step.trades and report.fee is None:
-            return None
-        position = self.books.positions.of(view, order.instrument, order.currency, order.multiplier)
-        for quantity, price in step.trades:
-            position = traded(position, quantity if order.buys else quantity.copy_negate(), price)
-        if report.fee is not None:
-            position = charged(position, report.fee, report.fee_currency or order.currency)
-        return replace(position, ts_event=report.ts_event, ts_recv=report.ts_recv)
+        moves = step.moves or step.gone is not None or report.fee is not None
+        opens = before is None and order.is_open
+        if not moves and not opens:
+            return None, step.fill
+        what = f"{report.exec_type.name} {report.exec_id!r} of order {order.id!r}"
+        position = self.books.position_of(view, what, order)
+        return moved(position, step, report) if moves else (position, step.fill)
+
+
+def _known_differences(report: ExecutionReport, fill: Fill | None) -> str:
+    """What can be told of the first report, of which only what became of it is kept."""
+    if fill is not None:
+        pairs = ("last_qty", report.last_qty, fill.qty), ("last_px", report.last_px, fill.px)
+        found = [f"{name}={here}, there {there}" for name, here, there in pairs if here != there]
+        if found:
+            return "; ".join(found)
+    same = "quantity and price are the same, " if fill is not None else ""
+    return f"{same}another field is not (ts_recv, text and zeros at a number's end do not count)"
 
 
 def _check_same(order: Order, report: ExecutionReport) -> None:
@@ -244,7 +288,7 @@ class Ask:
             price=message.price,
         )
         self.text = books.requests.encode(message)
-        self.content = content_of(books.requests.encode(replace(message, ts_event=0, ts_recv=0)))
+        self.content = books.requests.content(message, ts_event=0, ts_recv=0)
 
     def expected(self, view: View) -> Expected:
         """The order; and what has the request's ClOrdID, to see that it is none."""
@@ -276,21 +320,16 @@ class Ask:
 
 
 class Reject:
-    """An OrderCancelReject."""
+    """An OrderCancelReject. It is of its order's venue if it names none."""
 
-    __slots__ = ("at", "books", "by", "content", "message", "text")
+    __slots__ = ("books", "by", "content", "message", "text")
 
     def __init__(self, books: Books, message: CancelReject) -> None:
         self.books = books
         self.message = message
         self.text = books.rejects.encode(message)
-        self.content = content_of(books.rejects.encode(replace(message, ts_recv=0)))
+        self.content = books.rejects.content(message, ts_recv=0, text="", venue="")
         self.by = unique_name()
-        # It has no ExecID; a ClOrdID is refused once.
-        self.at: Field = (
-            books.keys.executions(message.trade_date),
-            f"{message.venue} {message.cl_ord_id} 9",
-        )
 
     def expected(self, view: View) -> Expected:
         """The order."""
@@ -299,11 +338,15 @@ class Reject:
     def decide(self, view: View) -> Applied:
         """What became of the order, now or when the reject was first applied."""
         books, message = self.books, self.message
-        if (seen := view.taken(*self.at)) is not None:
-            executed = books.executed.decode(seen, " ".join(self.at))
+        venue = message.venue or books.venue_of(view, message.cl_ord_id, message.orig_cl_ord_id)
+        # It has no ExecID; a ClOrdID is refused once.
+        at: Field = books.keys.executions(message.trade_date), f"{venue} {message.cl_ord_id} 9"
+        if (seen := view.taken(*at)) is not None:
+            executed = books.executed.decode(seen, " ".join(at))
             if executed.content != self.content:
                 raise Conflict(
-                    f"the reject of {message.cl_ord_id!r} on {message.trade_date} was another one"
+                    f"the reject of {message.cl_ord_id!r} on {message.trade_date} was another one "
+                    "(ts_recv and text do not count)"
                 )
             applied = executed.applied
             return applied if executed.by == self.by else replace(applied, duplicate=True)
@@ -317,7 +360,7 @@ class Reject:
         applied = _applied(order, () if told in (None, here) else (differs,))
         books.before_closing(view, before, order)
         executed = Executed(content=self.content, by=self.by, applied=applied)
-        view.name(*self.at, books.executed.encode(executed))
-        view.keep(self.at[0], 2 * books.retention)
+        view.name(*at, books.executed.encode(executed))
+        view.keep(at[0], 2 * books.retention)
         books.tell(view, "cancel-rejected", self.text, order, b"")
         return applied

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from redisutils.trading.errors import IllegalTransition, InvalidValue
+from redisutils.trading.errors import IllegalTransition, UnknownOrder
 from redisutils.trading.orders.changes import (
     MAX_PENDING,
     apply_reject,
@@ -67,6 +67,7 @@ def apply(
     :param fill: for busts and corrections, the execution that is meant.
     :param overfill: what to do with an execution beyond the order's quantity: ``"refuse"`` it, or
         record it ``"apart"``, in ``overfill_qty`` and neither in CumQty nor in the position.
+    :raises UnknownOrder: there is none, and the report lacks what it takes to open one.
     :raises IllegalTransition: an order in this status cannot have this.
     :raises Overfill: more would be executed than was ordered.
     """
@@ -95,9 +96,9 @@ def _opened_by(report: ExecutionReport) -> Order:
             why="unknown order",
         )
     if not report.instrument or report.side is None or report.order_qty is None:
-        raise InvalidValue(
-            f"{report.exec_type.name} of {report.cl_ord_id!r}, which was not placed here, must "
-            "have instrument, side and order_qty"
+        raise UnknownOrder(
+            f"{report.exec_type.name} {report.exec_id!r}: no order has ClOrdID "
+            f"{report.cl_ord_id!r}; with instrument, side and order_qty it would open one"
         )
     return Order(
         id=report.cl_ord_id,

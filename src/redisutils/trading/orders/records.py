@@ -121,7 +121,8 @@ class Order(Record, frozen=True, kw_only=True):
 class ExecutionReport(Record, frozen=True, kw_only=True):
     """An ExecutionReport (35=8), in FIX's terms.
 
-    It is the same report as another with the same venue, account, trade date and ``exec_id``.
+    It is the same report as another with the same venue, account, trade date and ``exec_id``;
+    without a ``venue`` it is its order's.
     ``exec_ref_id`` is for busts and corrections: the ExecID of any execution in the chain of the
     one that is meant, of ``ref_trade_date`` (without it, of this report's trade date).
     ``ord_status``, ``cum_qty``, ``leaves_qty``, ``avg_px`` and ``order_qty`` are compared with what
@@ -186,7 +187,8 @@ class Fill(Part, frozen=True, kw_only=True):
     """What an execution is after its corrections; kept at the first of their chain.
 
     ``apart`` means that it was beyond its order's quantity and is not counted in it. ``splits`` is
-    how often the order had been split when it was executed.
+    how often the order had been split when it was executed, ``held_splits`` how often the position.
+    ``closed`` is how much of it closed what was held, and ``earned`` what was realised by that.
     """
 
     order_id: str
@@ -195,6 +197,9 @@ class Fill(Part, frozen=True, kw_only=True):
     live: bool = True
     apart: bool = False
     splits: int = 0
+    held_splits: int = 0
+    closed: Decimal = ZERO
+    earned: Decimal = ZERO
 
 
 class OrderRequest(Record, frozen=True, kw_only=True):

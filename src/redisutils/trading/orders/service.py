@@ -7,14 +7,15 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from decimal import Decimal
 from time import time_ns
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, get_args
 
 from redisutils import RedisPool
 from redisutils.trading.codec import Encoding
-from redisutils.trading.errors import InvalidValue, LedgerClosed, TradingError, UnknownOrder
+from redisutils.trading.errors import InvalidValue, TradingError, UnknownOrder
 from redisutils.trading.ledger.keys import Keys
-from redisutils.trading.ledger.ledger import GROUP, Intent, Ledger
+from redisutils.trading.ledger.ledger import Ledger
 from redisutils.trading.ledger.outbox import Gap, Outbox, checked_mark
+from redisutils.trading.ledger.service import LedgerService
 from redisutils.trading.money import number, positive_number
 from redisutils.trading.names import checked_name
 from redisutils.trading.orders.books import Books
@@ -22,6 +23,7 @@ from redisutils.trading.orders.checks import checked_order, checked_reject, chec
 from redisutils.trading.orders.events import Event, Reader
 from redisutils.trading.orders.intents import Apply, Ask, Place, Reject
 from redisutils.trading.orders.lifecycle import OverfillPolicy
+from redisutils.trading.orders.open_orders import OpenOrders
 from redisutils.trading.orders.records import (
     Applied,
     CancelReject,
@@ -32,6 +34,7 @@ from redisutils.trading.orders.records import (
 from redisutils.trading.orders.terms import Side
 from redisutils.trading.portfolio.books import Positions
 from redisutils.trading.portfolio.records import Method
+from redisutils.trading.texts import shown
 from redisutils.trading.times import moment
 
 __all__ = ["Orders"]
@@ -39,10 +42,9 @@ __all__ = ["Orders"]
 WEEK: Final = 7 * 24 * 3600
 
 Number = Decimal | int | str
-T = TypeVar("T")
 
 
-class Orders:
+class Orders(LedgerService):
     """The orders of an account: placed, executed, replaced, cancelled; their history, and a stream
     of all that happens. Executions change the account's positions in the same step.
 
@@ -57,8 +59,9 @@ class Orders:
     Keys, all in one slot, A being the account: ``ord:{A}:o:<id>`` an order, ``…:h:<id>`` its
     history, ``…:x:<trade date>`` executions, ``…:open`` and ``…:open:<instrument>`` ids of open
     orders, ``…:clid:<ClOrdID>`` later ClOrdIDs of a chain, ``…:ev`` all events,
-    ``…:pos:<instrument>`` positions. For ever there are positions, the ids of adjustments
-    (``…:adj``), open orders and their histories, which grow with every event of the order.
+    ``…:pos:<instrument>`` positions, from an instrument's first order on. For ever there are
+    positions, the ids of adjustments (``…:adj``), open orders and their histories, which grow with
+    every event of the order.
 
     :param pool: an open pool.
     :param account: whose orders.
@@ -100,11 +103,11 @@ class Orders:
         self._overfill = overfill
         self._clock = clock
         self._books = Books(keys, encoding, retention, Positions(keys, encoding, method))
-        self._ledger = Ledger.of(pool, keys, outbox)
+        super().__init__("orders", Ledger.of(pool, keys, outbox))
         self._outbox = Outbox(pool, keys)
         self._reader = Reader(self._books)
         self._client = pool.lane("ledger", read_from="primary")
-        self._closed = False
+        self._open = OpenOrders(self._client, self._books)
 
     def __repr__(self) -> str:
         return f"<Orders {self._keys.account} {self._ledger!r}>"
@@ -134,13 +137,14 @@ class Orders:
             the same order.
         :param order_qty: how much; or else ``cash_order_qty``, for how much money, and the venue's
             New tells the quantity.
-        :param currency: of its price, and of the position that it leads to.
+        :param currency: of its price, and of the position that it leads to; as ``multiplier``, the
+            first order (or transfer) of an instrument decides it for all.
         :param multiplier: what one unit is worth at a price of 1: 50 for a future on 50 times an
             index.
         :param ts_event: when it was decided, ns; without it, now.
         :returns: the order, as it is by now.
-        :raises Conflict: the ClOrdID is that of another order, or the instrument is held in
-            another currency.
+        :raises Conflict: the ClOrdID is that of another order, or the instrument is held or
+            ordered in another currency or with another multiplier.
         """
         now = self._clock()
         fields = checked_order(
@@ -182,8 +186,12 @@ class Orders:
         """Apply reports in this order; one that is refused does not keep back the others.
 
         :returns: for each, what became of the order, or why it was refused.
+        :raises InvalidValue: it is no series of reports.
         :raises redis.RedisError: some could not be written; apply all of them again.
         """
+        given: object = reports
+        if not isinstance(given, Iterable):
+            raise InvalidValue(f"reports={shown(given)} must be a series of ExecutionReports")
         now = self._clock()
         found: list[InvalidValue | asyncio.Future[Applied]] = []
         futures: list[asyncio.Future[Applied]] = []
@@ -266,14 +274,6 @@ class Orders:
         """
         return await self._submit(Reject(self._books, checked_reject(reject, self._clock())))
 
-    async def _submit(self, intent: Intent[T]) -> T:
-        self._check_open()
-        return await self._ledger.submit(intent)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise LedgerClosed(f"the orders of {self._keys.account} are closed")
-
     # -- reading -------------------------------------------------------------------------
 
     async def get(self, cl_ord_id: str) -> Order | None:
@@ -302,52 +302,11 @@ class Orders:
         """
         if type(page) is not int or page < 1:
             raise InvalidValue(f"page={page!r} must be an int: orders, 1 or more")
-        if instrument is None:
-            pages = self._open_ids(page)
-        else:
-            pages = self._open_ids_in(checked_name("instrument", instrument), page)
-        async for ids in pages:
-            pipe: Any = self._client.pipeline(transaction=False)
-            for order_id in ids:
-                pipe.hget(self._keys.order(order_id), "r")
-            for order_id, text in zip(ids, await pipe.execute(), strict=True):
-                if text is not None:
-                    order = self._books.orders.codec.decode(text, self._keys.order(order_id))
-                    if order.is_open:
-                        yield order
-
-    async def _open_ids(self, page: int) -> AsyncGenerator[list[str], None]:
-        # What was opened by one commit has one score: at most GROUP orders.
-        score, seen = 0.0, set[bytes]()
-        while True:
-            found: Any = await self._client.zrange(
-                self._keys.open,
-                score,
-                "+inf",
-                byscore=True,
-                offset=0,
-                num=page + GROUP,
-                withscores=True,
-            )
-            fresh = [(name, at) for name, at in found if name not in seen]
-            if fresh:
-                yield [name.decode() for name, _ in fresh]
-            if len(found) < page + GROUP:
-                return
-            score = found[-1][1]
-            seen = {name for name, at in found if at == score}
-
-    async def _open_ids_in(self, instrument: str, page: int) -> AsyncGenerator[list[str], None]:
-        cursor = 0
-        while True:
-            found: Any = await self._client.sscan(
-                self._keys.open_in(instrument), cursor, count=page
-            )
-            cursor, names = found
-            if names:
-                yield [name.decode() for name in dict.fromkeys(names)]
-            if not cursor:
-                return
+        if instrument is not None:
+            checked_name("instrument", instrument)
+        async with aclosing(self._open.orders(instrument, page)) as found:
+            async for order in found:
+                yield order
 
     async def history(self, cl_ord_id: str) -> AsyncGenerator[Event, None]:
         """What happened to an order, from its beginning.
@@ -386,17 +345,6 @@ class Orders:
             async for entry in told:
                 yield entry if isinstance(entry, Gap) else self._reader.event(entry)
 
-    async def close(self) -> None:
-        """Take nothing more, and wait until what was taken is written."""
-        self._closed = True
-        await self._ledger.drained()
-
-    async def __aenter__(self) -> Orders:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
 
 def _outcome(
     one: InvalidValue | asyncio.Future[Applied],
@@ -408,4 +356,4 @@ def _outcome(
 
 def _check_one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InvalidValue(f"{name}={value!r} must be one of {', '.join(choices)}")
+        raise InvalidValue(f"{name}={shown(value)} must be one of {', '.join(choices)}")

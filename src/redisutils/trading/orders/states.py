@@ -38,8 +38,10 @@ class Step(NamedTuple):
     order: Order
     fill: Fill | None = None
     """The execution as it is now, if one is new or changed."""
-    trades: tuple[tuple[Decimal, Decimal], ...] = ()
-    """What a position gains: quantities and their prices; a bust gives a negative quantity."""
+    gone: Fill | None = None
+    """The execution as it was that the position is to be without."""
+    moves: bool = False
+    """Whether the position gains ``fill``."""
 
 
 Handler = Callable[[Order, ExecutionReport, Fill | None, OverfillPolicy], Step]
@@ -83,8 +85,11 @@ def check_covers(order: Order, event: str, quantity: Decimal, cum_qty: Decimal) 
 
 def refuse(order: Order, event: str, why: str) -> NoReturn:
     """An event that the order cannot have."""
+    to = _TO.get(event, event)
+    status = order.status.name
+    cannot = f"cannot go from {status} to {to}" if to else f"in {status} cannot have a {event}"
     raise IllegalTransition(
-        f"order {order.id!r} cannot go from {order.status.name} to {_TO.get(event, event)}: {why}",
+        f"order {order.id!r} {cannot}: {why}",
         order_id=order.id,
         status=order.status.name,
         event=event,
@@ -94,10 +99,10 @@ def refuse(order: Order, event: str, why: str) -> NoReturn:
 
 _TO = {
     "TRADE": "PARTIALLY_FILLED or FILLED",
-    "TRADE_CANCEL": "what it was without an execution",
-    "TRADE_CORRECT": "what it is with another execution",
+    "TRADE_CANCEL": "",
+    "TRADE_CORRECT": "",
     "cancel request": "PENDING_CANCEL",
     "replace request": "PENDING_REPLACE",
-    "cancel reject": "what it was before its request",
+    "cancel reject": "",
 }
-"""For those events whose name is not that of the status they lead to."""
+"""For those events whose name is not that of the status they lead to; "" if that depends."""

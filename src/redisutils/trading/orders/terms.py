@@ -19,7 +19,9 @@ __all__ = [
     "IMMEDIATE",
     "LEGAL_FROM",
     "MULTI_DAY",
+    "ORD_TYPES",
     "PRECEDENCE",
+    "TIMES_IN_FORCE",
     "ExecType",
     "OrdStatus",
     "Side",
@@ -106,6 +108,12 @@ PRECEDENCE: Final[Mapping[OrdStatus, int]] = MappingProxyType(
 FINAL: Final = frozenset({_S.CANCELED, _S.REJECTED, _S.CALCULATED, _S.EXPIRED})
 """What no execution leads out of. Filled is not among them: a bust, a correction or a larger
 replacement reopens it."""
+
+ORD_TYPES: Final = tuple("123456789ABCDEFGHIJKLMPQRS")
+"""OrdType (40), those of the extension packs and those that are no longer used, too."""
+
+TIMES_IN_FORCE: Final = tuple("0123456789ABC")
+"""TimeInForce (59), those of the extension packs, too."""
 
 IMMEDIATE: Final = frozenset({"3", "4"})
 """TimeInForce (59) of orders of which nothing rests: immediate or cancel, fill or kill."""

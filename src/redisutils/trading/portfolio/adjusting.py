@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from msgspec.structs import replace
 
-from redisutils.trading.codec import content_of
 from redisutils.trading.errors import Conflict, InvalidValue, UnknownPosition
 from redisutils.trading.ledger.view import Kind, View
 from redisutils.trading.money import number, positive_number
@@ -15,7 +14,7 @@ from redisutils.trading.names import checked_name
 from redisutils.trading.portfolio.books import Positions
 from redisutils.trading.portfolio.position import adjusted
 from redisutils.trading.portfolio.records import Adjustment, AdjustmentKind, Position
-from redisutils.trading.texts import checked_text
+from redisutils.trading.texts import checked_text, shown
 from redisutils.trading.times import moment
 
 __all__ = ["Adjust", "checked_adjustment"]
@@ -27,9 +26,11 @@ def checked_adjustment(event: Adjustment, now: int) -> Adjustment:
     :param now: the present, ns.
     :raises InvalidValue: one of its fields cannot be meant.
     """
+    if not isinstance(cast(object, event), Adjustment):
+        raise InvalidValue(f"event={shown(event)} must be an Adjustment")
     if event.kind not in get_args(AdjustmentKind):
         raise InvalidValue(
-            f"kind={event.kind!r} must be one of {', '.join(get_args(AdjustmentKind))}"
+            f"kind={shown(event.kind)} must be one of {', '.join(get_args(AdjustmentKind))}"
         )
     checked_name("id", event.id)
     checked_name("instrument", event.instrument)
@@ -41,7 +42,7 @@ def checked_adjustment(event: Adjustment, now: int) -> Adjustment:
     for name in ("numerator", "denominator"):
         value = getattr(event, name)
         if type(value) is not int or not 0 < value < 10**9:
-            raise InvalidValue(f"{name}={value!r} must be an int from 1 to 999999999")
+            raise InvalidValue(f"{name}={shown(value)} must be an int from 1 to 999999999")
     event = replace(
         event,
         amount=number("amount", event.amount),
@@ -64,7 +65,7 @@ class Adjust:
         self.event = event
         self.text = positions.adjustments.encode(event)
         # The same adjustment may be heard of again later.
-        self.content = content_of(positions.adjustments.encode(replace(event, ts_recv=0))).encode()
+        self.content = positions.adjustments.content(event, ts_recv=0).encode()
 
     def expected(self, view: View) -> Iterable[tuple[str, Kind[Any]]]:
         """The position."""
@@ -82,7 +83,9 @@ class Adjust:
         if position is None:
             if event.kind != "transfer":
                 raise UnknownPosition(f"a {event.kind} of {event.instrument}, which is not held")
-            position = positions.of(view, event.instrument, event.currency, event.multiplier)
+            position = positions.of(
+                view, f"transfer {event.id!r}", event.instrument, event.currency, event.multiplier
+            )
         else:
             _check_same(position, event)
         after = adjusted(position, event)
@@ -97,7 +100,7 @@ def _check_same(position: Position, event: Adjustment) -> None:
     fits = event.kind == "fee" or event.currency in ("", position.currency)
     if not fits or event.multiplier not in (1, position.multiplier):
         raise Conflict(
-            f"{event.instrument} is held in currency={position.currency!r} with "
-            f"multiplier={position.multiplier}; the {event.kind} {event.id!r} says "
+            f"{event.kind} {event.id!r}: {event.instrument} is held in "
+            f"currency={position.currency!r} with multiplier={position.multiplier}; it says "
             f"currency={event.currency!r}, multiplier={event.multiplier}"
         )

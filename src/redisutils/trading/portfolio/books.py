@@ -25,9 +25,12 @@ class Positions:
         self.kind: Kind[Position] = Kind(Codec(Position, encoding), self._indexed)
         self.adjustments = Codec(Adjustment, encoding)
 
-    def of(self, view: View, instrument: str, currency: str, multiplier: Decimal) -> Position:
+    def of(
+        self, view: View, what: str, instrument: str, currency: str, multiplier: Decimal
+    ) -> Position:
         """The position in an instrument, a new one if there is none.
 
+        :param what: what moves it, for the error.
         :raises Conflict: it is in another currency, or has another multiplier.
         """
         position = view.record(self.kind, self.keys.position(instrument))
@@ -37,11 +40,19 @@ class Positions:
             )
         if position.currency != currency or position.multiplier != multiplier:
             raise Conflict(
-                f"{instrument} is held in currency={position.currency!r} with "
+                f"{what}: {instrument} is held in currency={position.currency!r} with "
                 f"multiplier={position.multiplier}, not in currency={currency!r} with "
-                f"multiplier={multiplier}"
+                f"multiplier={multiplier}: the first order or transfer of an instrument decides "
+                "it; what is traded otherwise needs another name"
             )
         return position
+
+    def decided(self, view: View, position: Position) -> bytes:
+        """Keep a position if it is new, flat as it is: whatever comes next has to be in its
+        currency. As what it is written; empty if it is not new."""
+        if view.record(self.kind, self.keys.position(position.instrument)) is not None:
+            return b""
+        return self.put(view, position)
 
     def put(self, view: View, position: Position) -> bytes:
         """Change a position; as what it is written."""

@@ -15,7 +15,7 @@ from redisutils.trading.errors import InvalidValue
 from redisutils.trading.money import ARITHMETIC, ZERO
 from redisutils.trading.portfolio.records import Adjustment, Lot, Position
 
-__all__ = ["MAX_LOTS", "adjusted", "charged", "traded"]
+__all__ = ["MAX_LOTS", "adjusted", "charged", "closed_by", "traded", "undone"]
 
 MAX_LOTS = 256
 """Lots of a position at most, which bounds its record: beyond, the two oldest become one, with both
@@ -32,38 +32,144 @@ _add, _subtract, _multiply = ARITHMETIC.add, ARITHMETIC.subtract, ARITHMETIC.mul
 def traded(position: Position, quantity: Decimal, price: Decimal) -> Position:
     """The position after a trade. Beyond zero, it is closed, and then opened on the other side.
 
-    A bust is the opposite trade at its price: what was earned by closing in between stays earned.
-
     :param quantity: positive for what was bought.
     """
-    worth = _multiply(_multiply(quantity, price), position.multiplier)
-    cash = _subtract(position.cash, worth)
+    unit = _multiply(price, position.multiplier)
+    left = _add(position.qty, quantity)
+    if _are_opposite(left, position.qty):
+        position = _exchanged(
+            position, position.qty.copy_negate(), _multiply(position.qty, unit).copy_negate()
+        )
+        return _exchanged(position, left, _multiply(left, unit))
+    return _exchanged(position, quantity, _multiply(quantity, unit))
+
+
+def closed_by(position: Position, quantity: Decimal) -> Decimal:
+    """How much of a trade of this quantity closes what is held; without a sign."""
+    if not _are_opposite(position.qty, quantity):
+        return ZERO
+    return min(position.qty.copy_abs(), quantity.copy_abs())
+
+
+def undone(
+    position: Position,
+    quantity: Decimal,
+    price: Decimal,
+    closed: Decimal = ZERO,
+    earned: Decimal = ZERO,
+) -> Position:
+    """The position without a trade that is taken back. ``cash`` is then, exactly, as if it had
+    never been. How that is told in cost and realised P&L:
+
+    What the trade had opened goes at its own price, and nothing is earned by it. With
+    ``method="fifo"`` it is taken from the newest lots of that price. What is not there any more,
+    since it was closed in between (or, by the average's cost, can only have been: less than nothing
+    would be left of the cost), is taken out as by the opposite trade.
+
+    What the trade had closed is opened again at the cost that it had released, and what had been
+    earned by it is not; with ``"fifo"`` it is one lot, the oldest.
+
+    :param quantity: the trade's, positive for what was bought.
+    :param closed: how much of it had closed what was held (:func:`closed_by`).
+    :param earned: what had been realised by that.
+    """
+    back = quantity.copy_negate()
+    reopened = closed.copy_sign(back)
+    position = _without_opened(position, _subtract(back, reopened), price)
+    if not closed:
+        return position
+    # What was received (paid) for it, less what was earned by it, is what it had cost.
+    worth = _multiply(_multiply(reopened, price), position.multiplier)
+    cost = _subtract(worth, earned)
     held = position.qty
-    if not held or (held > ZERO) == (quantity > ZERO):
+    left = _add(held, reopened)
+    if _are_opposite(left, held):
+        part = _share(cost, held.copy_abs(), closed)
+        position = _exchanged(position, held.copy_negate(), part)
+        position = _exchanged(position, left, _subtract(cost, part), oldest=True)
+    else:
+        position = _exchanged(position, reopened, cost, oldest=True)
+    return replace(
+        position,
+        cash=_subtract(position.cash, earned),
+        realised=_subtract(position.realised, earned),
+    )
+
+
+def _without_opened(position: Position, back: Decimal, price: Decimal) -> Position:
+    """Without what a trade had opened; ``back`` is its opposite."""
+    held = position.qty
+    if not back:
+        return position
+    if not _are_opposite(held, back) or back.copy_abs() >= held.copy_abs():
+        return traded(position, back, price)
+    unit = _multiply(price, position.multiplier)
+    if position.method == "fifo":
+        position, back = _without_lots(position, back, unit)
+        return traded(position, back, price) if back else position
+    worth = _multiply(back, unit)
+    cost = _add(position.cost, worth)
+    if position.reduced and _are_opposite(cost, position.cost):
+        return traded(position, back, price)
+    return replace(position, qty=_add(held, back), cost=cost, cash=_subtract(position.cash, worth))
+
+
+def _without_lots(position: Position, back: Decimal, unit: Decimal) -> tuple[Position, Decimal]:
+    """Without the newest lots at this cost of a unit, as far as there are any; and the rest."""
+    lots, rest = list(position.lots), back
+    for at in range(len(lots) - 1, -1, -1):
+        lot = lots[at]
+        if not rest:
+            break
+        if lot.cost != _multiply(lot.qty, unit):
+            continue
+        if lot.qty.copy_abs() <= rest.copy_abs():
+            rest = _add(rest, lot.qty)
+            del lots[at]
+        else:
+            left = _add(lot.qty, rest)
+            lots[at] = Lot(left, _multiply(left, unit))
+            rest = ZERO
+    gone = _subtract(back, rest)
+    worth = _multiply(gone, unit)
+    after = replace(
+        position,
+        qty=_add(position.qty, gone),
+        cost=_add(position.cost, worth),
+        cash=_subtract(position.cash, worth),
+        lots=tuple(lots),
+    )
+    return after, rest
+
+
+def _are_opposite(one: Decimal, other: Decimal) -> bool:
+    return (one > ZERO > other) or (one < ZERO < other)
+
+
+def _exchanged(
+    position: Position, quantity: Decimal, worth: Decimal, *, oldest: bool = False
+) -> Position:
+    """The position after so much came in for what it is worth, or went out; never beyond zero.
+
+    :param oldest: among the lots, what came in is the oldest.
+    """
+    cash, held = _subtract(position.cash, worth), position.qty
+    if not _are_opposite(held, quantity):
         return replace(
             position,
             qty=_add(held, quantity),
             cost=_add(position.cost, worth),
             cash=cash,
-            lots=_with_lot(position, Lot(quantity, worth)),
+            lots=_with_lot(position, Lot(quantity, worth), oldest=oldest),
         )
-    left = _add(held, quantity)
-    if not left or (left > ZERO) == (held > ZERO):
-        cost_out, lots = _released(position, quantity.copy_abs())
-        opened = ZERO
-    else:
-        cost_out = position.cost
-        opened = _multiply(_multiply(left, price), position.multiplier)
-        lots = (Lot(left, opened),) if position.method == "fifo" else ()
-    cost = _add(_subtract(position.cost, cost_out), opened)
-    # What it brought in, without what was paid to open the other side, less what it had cost.
-    earned = _subtract(_subtract(opened, worth), cost_out)
+    cost_out, lots = _released(position, quantity.copy_abs())
     return replace(
         position,
-        qty=left,
-        cost=cost,
+        qty=_add(held, quantity),
+        cost=_subtract(position.cost, cost_out),
         cash=cash,
-        realised=_add(position.realised, earned),
+        realised=_subtract(position.realised, _add(worth, cost_out)),
+        reduced=True,
         lots=lots,
     )
 
@@ -115,31 +221,19 @@ def _split(position: Position, event: Adjustment) -> Position:
         lots.append(Lot(share, lot.cost))
     if position.lots:
         lots.append(Lot(rest, position.lots[-1].cost))
-    return replace(position, qty=quantity, lots=tuple(lots))
+    return replace(position, qty=quantity, lots=tuple(lots), splits=position.splits + 1)
 
 
 def _transferred(position: Position, event: Adjustment) -> Position:
     quantity, held = event.qty, position.qty
-    if not held or (held > ZERO) == (quantity > ZERO):
-        return replace(
-            position,
-            qty=_add(held, quantity),
-            cost=_add(position.cost, event.cost),
-            cash=_subtract(position.cash, event.cost),
-            lots=_with_lot(position, Lot(quantity, event.cost)),
-        )
+    if not _are_opposite(held, quantity):
+        return _exchanged(position, quantity, event.cost)
     if quantity.copy_abs() > held.copy_abs():
         raise InvalidValue(
             f"a transfer of {quantity} {position.instrument} is more than there is, {held}"
         )
-    cost_out, lots = _released(position, quantity.copy_abs())
-    return replace(
-        position,
-        qty=_add(held, quantity),
-        cost=_subtract(position.cost, cost_out),
-        cash=_add(position.cash, cost_out),
-        lots=lots,
-    )
+    cost_out, _ = _released(position, quantity.copy_abs())
+    return _exchanged(position, quantity, cost_out.copy_negate())
 
 
 # -- cost ----------------------------------------------------------------------------------------
@@ -181,15 +275,17 @@ def _rounded(value: Decimal, like: Decimal) -> Decimal:
     return _SHARES.quantize(value, places).normalize(_SHARES)
 
 
-def _with_lot(position: Position, lot: Lot) -> tuple[Lot, ...]:
+def _with_lot(position: Position, lot: Lot, *, oldest: bool) -> tuple[Lot, ...]:
     if position.method == "average":
         return ()
     lots = position.lots
-    if lots and _multiply(lots[-1].cost, lot.qty) == _multiply(lot.cost, lots[-1].qty):
-        return (*lots[:-1], _merged(lots[-1], lot))
-    if len(lots) >= MAX_LOTS:
-        lots = (_merged(lots[0], lots[1]), *lots[2:])
-    return (*lots, lot)
+    if lots:
+        beside = lots[0 if oldest else -1]
+        if _multiply(beside.cost, lot.qty) == _multiply(lot.cost, beside.qty):
+            one = _merged(beside, lot)
+            return (one, *lots[1:]) if oldest else (*lots[:-1], one)
+    lots = (lot, *lots) if oldest else (*lots, lot)
+    return lots if len(lots) <= MAX_LOTS else (_merged(lots[0], lots[1]), *lots[2:])
 
 
 def _merged(one: Lot, other: Lot) -> Lot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import cast
 
 import msgspec
 
@@ -12,6 +13,7 @@ from redisutils.trading.money import ZERO, number
 from redisutils.trading.names import checked_name
 from redisutils.trading.portfolio.records import Position
 from redisutils.trading.rounded import agrees
+from redisutils.trading.texts import shown
 
 __all__ = ["Difference", "Holding", "differences"]
 
@@ -52,7 +54,12 @@ def differences(
     :raises InvalidValue: the statement names an instrument twice, or holds what is no number.
     """
     stated: dict[str, Holding] = {}
+    given: object = statement
+    if not isinstance(given, Iterable):
+        raise InvalidValue(f"statement={shown(given)} must be a series of Holdings")
     for line in statement:
+        if not isinstance(cast(object, line), Holding):
+            raise InvalidValue(f"the statement has {shown(line)}, which must be a Holding")
         checked_name("instrument", line.instrument)
         if line.instrument in stated:
             raise InvalidValue(f"the statement has {line.instrument} twice")

@@ -34,7 +34,8 @@ class Position(Record, frozen=True, kw_only=True):
 
         cash + cost == realised
 
-    ``lots`` are there with ``method="fifo"`` only, the oldest first.
+    ``lots`` are there with ``method="fifo"`` only, the oldest first. ``reduced`` says whether any
+    of it was ever closed or transferred out, ``splits`` how often it was split.
     """
 
     instrument: str
@@ -47,6 +48,8 @@ class Position(Record, frozen=True, kw_only=True):
     realised: Decimal = ZERO
     fees: dict[str, Decimal] = msgspec.field(default_factory=dict)
     lots: tuple[Lot, ...] = ()
+    reduced: bool = False
+    splits: int = 0
     ts_event: int = 0
     ts_recv: int = 0
 

@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 from redisutils import RedisPool
 from redisutils.trading.codec import Encoding
-from redisutils.trading.errors import InvalidValue, LedgerClosed, UnreadableRecord
+from redisutils.trading.errors import InvalidValue, UnreadableRecord
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.ledger import Ledger
+from redisutils.trading.ledger.service import LedgerService
 from redisutils.trading.names import checked_name
 from redisutils.trading.portfolio.adjusting import Adjust, checked_adjustment
 from redisutils.trading.portfolio.books import Positions
@@ -18,12 +19,13 @@ from redisutils.trading.portfolio.reconciling import Difference, Holding, differ
 from redisutils.trading.portfolio.records import Adjustment, Method, Position
 from redisutils.trading.portfolio.valuing import Prices, Valuation, valued
 from redisutils.trading.scripts import Scripts, load
+from redisutils.trading.texts import shown
 from redisutils.trading.times import checked_age
 
 __all__ = ["Portfolio"]
 
 
-class Portfolio:
+class Portfolio(LedgerService):
     """The positions of an account. Executions change them, in the same step as their order
     (:class:`~redisutils.trading.Orders`); what no execution makes is an adjustment.
 
@@ -33,7 +35,9 @@ class Portfolio:
 
     :param pool: an open pool.
     :param account: whose positions.
-    :param prefix, method, encoding, outbox, clock: as :class:`~redisutils.trading.Orders` has them.
+    :param method: of positions that are opened from now on; one that is there keeps its own, which
+        it tells (``Position.method``).
+    :param prefix, encoding, outbox, clock: as :class:`~redisutils.trading.Orders` has them.
     :raises InvalidValue: one of these cannot be meant.
     """
 
@@ -55,17 +59,16 @@ class Portfolio:
         self._keys = Keys(account, prefix)
         self._clock = clock
         self._books = Positions(self._keys, encoding, method)
-        self._ledger = Ledger.of(pool, self._keys, outbox)
+        super().__init__("positions", Ledger.of(pool, self._keys, outbox))
         self._client = pool.lane("ledger", read_from="primary")
         self._scripts = Scripts(pool, lane="ledger")
         self._read = load("ledger_read")
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Portfolio {self._keys.account} {self._ledger!r}>"
 
     async def position(self, instrument: str) -> Position | None:
-        """What is held of an instrument; None if it never was."""
+        """What is held of an instrument, flat too; None if it was never ordered nor transferred."""
         key = self._keys.position(checked_name("instrument", instrument))
         text: Any = await self._client.hget(key, "r")
         return None if text is None else self._books.kind.codec.decode(text, key)
@@ -92,13 +95,9 @@ class Portfolio:
         :returns: the position, as it is by now.
         :raises InvalidValue: it cannot be meant, or not of this position.
         :raises Conflict: another adjustment has this id.
-        :raises UnknownPosition: the instrument was never held.
+        :raises UnknownPosition: the instrument was never ordered nor transferred.
         """
-        if self._closed:
-            raise LedgerClosed(f"the portfolio of {self._keys.account} is closed")
-        return await self._ledger.submit(
-            Adjust(self._books, checked_adjustment(event, self._clock()))
-        )
+        return await self._submit(Adjust(self._books, checked_adjustment(event, self._clock())))
 
     async def reconcile(self, statement: Iterable[Holding]) -> list[Difference]:
         """Compare the positions with a broker's statement.
@@ -116,19 +115,12 @@ class Portfolio:
             market data then prefer a quote that is fresh to a trade that is not.
         :raises InvalidValue: ``max_age`` is no number of seconds above 0.
         """
+        if not callable(getattr(market, "prices", None)):
+            raise InvalidValue(
+                f"market={shown(market)} must have prices(instruments), as MarketData has"
+            )
         checked_age(max_age)
         positions = await self.positions()
         held = [name for name, position in positions.items() if position.qty]
         prices = await market.prices(held, max_age=max_age) if held else {}
         return valued(positions.values(), prices, self._clock(), max_age)
-
-    async def close(self) -> None:
-        """Take no more adjustments, and wait until what was taken is written."""
-        self._closed = True
-        await self._ledger.drained()
-
-    async def __aenter__(self) -> Portfolio:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
