@@ -370,7 +370,7 @@ async def test_a_tape_is_paced(pool: RedisPool, tmp_path: Path) -> None:
     await day.clean()
     assert day.right, (day.errors, day.checks.examples)
     assert day.trades == 3
-    assert day.seconds >= 0.2
+    assert day.seconds > 0.19  # 0.8 s at four times real time, but for the grain of two clocks
 
 
 @one_loop
