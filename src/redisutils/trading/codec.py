@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 import msgspec
@@ -19,6 +20,8 @@ from redisutils.trading.money import ARITHMETIC
 __all__ = ["Codec", "Encoding", "Part", "Record"]
 
 Encoding = Literal["json", "msgpack"]
+
+_normal = ARITHMETIC.normalize
 
 
 class Part(
@@ -70,12 +73,12 @@ class Codec(Generic[R]):
                 f"encoding={encoding!r} must be one of {', '.join(get_args(Encoding))}"
             )
         self._kind = kind
-        self._numbers = {
-            field.name: field.default
+        self._numbers = tuple(
+            (field.name, field.default, attrgetter(field.name))
             for field in msgspec.structs.fields(kind)
             if Decimal in (field.type, *get_args(field.type))
-        }
-        """By field: its default."""
+        )
+        """Of each such field its name, its default, and what reads it."""
         self._fields = frozenset(kind.__struct_encode_fields__) - {"extra"}
         text = msgspec.json if encoding == "json" else msgspec.msgpack
         self._encode: Callable[[object], bytes] = text.Encoder().encode
@@ -113,11 +116,10 @@ class Codec(Generic[R]):
 
         :param same: what to take for these fields instead, since they do not count.
         """
-        for name, default in self._numbers.items():
-            value = getattr(record, name)
-            if value is not default and value is not None:
+        for name, default, read in self._numbers:
+            if (value := read(record)) is not default and value is not None:
                 # What is written is told from the default by identity.
-                same[name] = default if value == default else ARITHMETIC.normalize(value)
+                same[name] = default if value == default else _normal(value)
         text = self.encode(msgspec.structs.replace(record, **same))
         return blake2b(text, digest_size=12).hexdigest()
 

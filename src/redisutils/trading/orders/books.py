@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from redisutils.trading.codec import Codec, Encoding
@@ -75,10 +77,10 @@ class Books:
         """The field of a report in the hash of its trade date; names have no blanks."""
         return f"{venue} {exec_id}"
 
-    def position_of(self, view: View, what: str, order: Order) -> Position:
+    def position_of(self, view: View, what: Callable[[], str], order: Order) -> Position:
         """The position that an order leads to, a new one if there is none.
 
-        :param what: what moves it, for the error.
+        :param what: says what moves it, for the error.
         :raises Conflict: it is in another currency than the order, or has another multiplier.
         """
         return self.positions.of(view, what, order.instrument, order.currency, order.multiplier)

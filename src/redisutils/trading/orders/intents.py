@@ -70,7 +70,7 @@ class Place:
             return stored
         if view.taken(books.keys.cl_ord_id(order.id)) is not None:
             raise Conflict(f"ClOrdID {order.id!r} is that of a later request of another order")
-        position = books.position_of(view, f"order {order.id!r}", order)
+        position = books.position_of(view, lambda: f"order {order.id!r}", order)
         view.absent(books.keys.cl_ord_id(order.id))
         books.tell(view, "placed", self.text, order, books.positions.decided(view, position))
         return order
@@ -224,8 +224,9 @@ class Apply:
         opens = before is None and order.is_open
         if not moves and not opens:
             return None, step.fill
-        what = f"{report.exec_type.name} {report.exec_id!r} of order {order.id!r}"
-        position = self.books.position_of(view, what, order)
+        position = self.books.position_of(
+            view, lambda: f"{report.exec_type.name} {report.exec_id!r} of order {order.id!r}", order
+        )
         return moved(position, step, report) if moves else (position, step.fill)
 
 

@@ -84,7 +84,11 @@ class Adjust:
             if event.kind != "transfer":
                 raise UnknownPosition(f"a {event.kind} of {event.instrument}, which is not held")
             position = positions.of(
-                view, f"transfer {event.id!r}", event.instrument, event.currency, event.multiplier
+                view,
+                lambda: f"transfer {event.id!r}",
+                event.instrument,
+                event.currency,
+                event.multiplier,
             )
         else:
             _check_same(position, event)

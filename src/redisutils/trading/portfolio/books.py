@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from redisutils.trading.codec import Codec, Encoding
@@ -26,11 +27,16 @@ class Positions:
         self.adjustments = Codec(Adjustment, encoding)
 
     def of(
-        self, view: View, what: str, instrument: str, currency: str, multiplier: Decimal
+        self,
+        view: View,
+        what: Callable[[], str],
+        instrument: str,
+        currency: str,
+        multiplier: Decimal,
     ) -> Position:
         """The position in an instrument, a new one if there is none.
 
-        :param what: what moves it, for the error.
+        :param what: says what moves it, for the error.
         :raises Conflict: it is in another currency, or has another multiplier.
         """
         position = view.record(self.kind, self.keys.position(instrument))
@@ -40,7 +46,7 @@ class Positions:
             )
         if position.currency != currency or position.multiplier != multiplier:
             raise Conflict(
-                f"{what}: {instrument} is held in currency={position.currency!r} with "
+                f"{what()}: {instrument} is held in currency={position.currency!r} with "
                 f"multiplier={position.multiplier}, not in currency={currency!r} with "
                 f"multiplier={multiplier}: the first order or transfer of an instrument decides "
                 "it; what is traded otherwise needs another name"
