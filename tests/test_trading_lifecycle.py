@@ -252,6 +252,13 @@ def test_only_three_reports_begin_an_order() -> None:
             apply(None, report(kind, last_qty=Decimal(1), last_px=Decimal(1)))
 
 
+@pytest.mark.parametrize(("tif", "is_open"), [("0", False), ("1", True), ("6", True), ("C", True)])
+def test_only_what_is_for_longer_lives_on_when_it_is_done_for_day(tif: str, is_open: bool) -> None:
+    order = apply(placed(time_in_force=tif), report(ExecType.NEW)).order
+    done = apply(order, report(ExecType.DONE_FOR_DAY)).order
+    assert (done.is_open, bool(done.leaves_qty)) == (is_open, is_open)
+
+
 @pytest.mark.parametrize(
     ("told", "tif", "status"),
     [("4", "3", "4"), ("C", "4", "C"), ("4", "0", "1"), ("1", "3", "1"), ("2", "3", "1")],

@@ -118,8 +118,9 @@ TIMES_IN_FORCE: Final = tuple("0123456789ABC")
 IMMEDIATE: Final = frozenset({"3", "4"})
 """TimeInForce (59) of orders of which nothing rests: immediate or cancel, fill or kill."""
 
-MULTI_DAY: Final = frozenset({"1", "6"})
-"""TimeInForce (59) of orders that live on after the day: good till cancel, good till date."""
+MULTI_DAY: Final = frozenset({"1", "6", "C"})
+"""TimeInForce (59) of orders that live on after the day: good till cancel, good till date, good for
+month."""
 
 
 def _statuses(codes: str) -> frozenset[OrdStatus]:
