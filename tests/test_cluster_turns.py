@@ -44,6 +44,7 @@ async def adopted(pool: Any, cluster: PlayedCluster, ranges: list[list[tuple[int
     for _ in range(2):
         last = refresher.last
         refresher.want()
+        # mypy takes no default of a lambda's argument for its type.
         await until(lambda last=last: refresher.last > last)  # type: ignore[misc]
 
 

@@ -177,7 +177,7 @@ async def test_bad_input_writes_nothing(
     assert writer.book.seq == 13
     for levels in (0, 1001, "1", True):
         with pytest.raises(InvalidValue, match="levels="):
-            await market.book("ES", levels)  # type: ignore[arg-type]
+            await market.book("ES", levels)  # type: ignore[arg-type]  # refused
 
 
 async def test_age_makes_it_stale(pool: RedisPool) -> None:

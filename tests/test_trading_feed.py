@@ -209,7 +209,7 @@ def test_dropping_keeps_the_newest_some_and_counts() -> None:
 
 def test_policies_that_are_none() -> None:
     with pytest.raises(InvalidValue, match="policy='latest' must be one of conflate, block, drop"):
-        Sink("latest", 1)  # type: ignore[arg-type]
+        Sink("latest", 1)  # type: ignore[arg-type]  # refused
     with pytest.raises(InvalidValue, match="capacity=0"):
         Sink("drop", 0)
 

@@ -399,6 +399,7 @@ async def test_faults_while_orders_flow(
             """Again and again, each time after some reports were applied."""
             for fault in itertools.cycle(range(4)):
                 wanted = applied + dice.randrange(2, 12)
+                # It is awaited before wanted is another.
                 await until(lambda: applied >= wanted, "progress", 60)  # noqa: B023
                 if fault <= 1:
                     then: Any = ("close", "reset")[fault]

@@ -113,7 +113,7 @@ async def test_fields_of_other_types_are_refused(market: MarketData) -> None:
     with pytest.raises(InvalidValue, match="ask_size=1 must be a Decimal"):
         await market.put_quote(Quote(**{**raw, "ask": Decimal(1), "ask_size": 1}))
     with pytest.raises(InvalidValue, match="must be a Quote"):
-        await market.put_quote("X")  # type: ignore[arg-type]
+        await market.put_quote("X")  # type: ignore[arg-type]  # refused
 
 
 async def test_only_instruments_that_are_known(pool: RedisPool) -> None:
@@ -229,7 +229,7 @@ async def test_age_and_state(pool: RedisPool) -> None:
     assert (await market.quote("BTCUSD", max_age=1)).age == 0.0
     for wrong in (0, -1, float("nan"), "1", True):
         with pytest.raises(InvalidValue, match="max_age="):
-            await market.quote("BTCUSD", wrong)  # type: ignore[arg-type]
+            await market.quote("BTCUSD", wrong)  # type: ignore[arg-type]  # refused
     assert await market.quotes([]) == {}
 
 

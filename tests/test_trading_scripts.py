@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import redis
@@ -49,11 +49,11 @@ async def test_a_server_that_forgot_is_told_again(
 
 @pytest.mark.parametrize("then", ["close", "reset"])
 async def test_what_ran_but_was_not_answered_runs_again(
-    server: EmbeddedServer, proxy: FaultProxy, admin: redis.Redis, then: str
+    server: EmbeddedServer, proxy: FaultProxy, admin: redis.Redis, then: Literal["close", "reset"]
 ) -> None:
     async with pool_at(server, proxy, **QUICK) as pool:
         scripts = Scripts(pool, "ledger")
-        proxy.swallow_replies(1, lambda request: b"EVAL" in request, then)  # type: ignore[arg-type]
+        proxy.swallow_replies(1, lambda request: b"EVAL" in request, then)
         assert await scripts.run(ONCE, KEYS, ["1"]) == b"1"
         assert proxy.swallowed == 1
         assert admin.get(KEYS[1]) == "1"

@@ -99,7 +99,7 @@ async def test_what_cannot_be_meant_is_refused_at_once(pool: RedisPool) -> None:
         with pytest.raises(Crossed):
             await writer.put(bad)
         with pytest.raises(InvalidValue):
-            writer.offer("ES")  # type: ignore[arg-type]
+            writer.offer("ES")  # type: ignore[arg-type]  # refused
         assert writer.stats().put == 0
     for wrong in ({"capacity": 0}, {"capacity": True}, {"interval": -1}, {"interval": "1"}):
         with pytest.raises(InvalidValue, match=next(iter(wrong))):
