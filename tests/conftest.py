@@ -26,10 +26,13 @@ import pytest
 import redis
 import uvloop
 
+from redisutils import RedisPool
 from redisutils.testing import EmbeddedCluster, EmbeddedServer, FaultProxy
 from redisutils.testing.plugin import chosen_servers
+from redisutils.trading import MarketData
 
 from .clusters import empty
+from .ours import pool_at
 from .surroundings import Setenv, clear, dotenv_in, env_of
 
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
@@ -169,6 +172,20 @@ def clean_server(server: EmbeddedServer, admin: redis.Redis) -> Iterator[Embedde
     admin.script_flush()
     yield server
     server.process.signal(signal.SIGCONT)  # whatever the test did, the next one finds it awake
+
+
+@pytest.fixture
+async def pool(clean_server: EmbeddedServer) -> AsyncIterator[RedisPool]:
+    """Of the session's server, which is empty."""
+    async with pool_at(clean_server) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def market(pool: RedisPool) -> AsyncIterator[MarketData]:
+    """Of ``pool``."""
+    async with MarketData(pool) as market:
+        yield market
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from random import Random
 from time import time_ns
@@ -35,18 +34,6 @@ def delta(bids: Any = (), asks: Any = (), **more: Any) -> BookDelta:
 
 
 START = snapshot([("99.5", "2"), ("99.0", "1")], [("100.5", "3"), ("101.0", "4")])
-
-
-@pytest.fixture
-async def pool(clean_server: EmbeddedServer) -> AsyncIterator[RedisPool]:
-    async with pool_at(clean_server) as pool:
-        yield pool
-
-
-@pytest.fixture
-async def market(pool: RedisPool) -> AsyncIterator[MarketData]:
-    async with MarketData(pool) as market:
-        yield market
 
 
 @pytest.fixture

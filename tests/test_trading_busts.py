@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,12 +19,6 @@ from redisutils.trading.times import SECOND
 
 from .ours import pool_at
 from .trades import MINUTE, NOON, a_tape, bars_of, trade
-
-
-@pytest.fixture
-async def pool(clean_server: EmbeddedServer) -> AsyncIterator[RedisPool]:
-    async with pool_at(clean_server) as pool:
-        yield pool
 
 
 def bust(seq: int, gone: Trade) -> TradeBust:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator
 from time import time_ns
 from typing import Any
 
@@ -31,18 +30,6 @@ NOW = time_ns() - SECOND
 def quote(number: int, instrument: str = "ES") -> Quote:
     """The feed's quote of this number."""
     return Quote.of(instrument, number, number + 1, ts_event=NOW + number, ts_recv=NOW, seq=number)
-
-
-@pytest.fixture
-async def pool(clean_server: EmbeddedServer) -> AsyncIterator[RedisPool]:
-    async with pool_at(clean_server) as pool:
-        yield pool
-
-
-@pytest.fixture
-async def market(pool: RedisPool) -> AsyncIterator[MarketData]:
-    async with MarketData(pool) as market:
-        yield market
 
 
 async def read(subscription: Subscription, count: int) -> list[int | None]:

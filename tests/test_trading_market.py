@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
@@ -36,12 +35,6 @@ from redisutils.trading.times import SECOND
 from .clusters import cluster_pool
 from .ours import pool_at, until
 from .trades import MINUTE, NOON, bars_of, trade
-
-
-@pytest.fixture
-async def pool(clean_server: EmbeddedServer) -> AsyncIterator[RedisPool]:
-    async with pool_at(clean_server) as pool:
-        yield pool
 
 
 def quote(name: str, bid: str | None = None, ask: str | None = None, at: int = NOON) -> Quote:

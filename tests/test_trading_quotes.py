@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from random import Random
 from time import time_ns
@@ -37,18 +36,6 @@ def quote(instrument: str = "BTCUSD", ts: int = 0, seq: int | None = 0, **fields
     """One that is ``ts`` nanoseconds younger than a second before these tests."""
     given: dict[str, Any] = {"bid": "50000.10", "ask": "50000.20", "ts_event": NOW - SECOND + ts}
     return Quote.of(instrument, seq=seq, ts_recv=NOW, **{**given, **fields})
-
-
-@pytest.fixture
-async def pool(clean_server: EmbeddedServer) -> AsyncIterator[RedisPool]:
-    async with pool_at(clean_server) as pool:
-        yield pool
-
-
-@pytest.fixture
-async def market(pool: RedisPool) -> AsyncIterator[MarketData]:
-    async with MarketData(pool) as market:
-        yield market
 
 
 # -- what is a quote -----------------------------------------------------------------------------

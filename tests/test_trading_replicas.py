@@ -55,12 +55,6 @@ async def pool(cluster: EmbeddedCluster) -> AsyncIterator[RedisPool]:
         yield pool
 
 
-@pytest.fixture
-async def market(pool: RedisPool) -> AsyncIterator[MarketData]:
-    async with MarketData(pool) as market:
-        yield market
-
-
 def names_at(cluster: EmbeddedCluster, node: int, count: int) -> list[str]:
     """Instruments whose keys this primary has."""
     owner = cluster.primaries[node]

@@ -4,7 +4,6 @@ is told."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
@@ -26,12 +25,6 @@ from redisutils.trading.times import SECOND
 from .clusters import cluster_pool, other_primary
 from .ours import pool_at, until
 from .trades import MINUTE, NOON, a_tape, bars_of, trade
-
-
-@pytest.fixture
-async def pool(clean_server: EmbeddedServer) -> AsyncIterator[RedisPool]:
-    async with pool_at(clean_server) as pool:
-        yield pool
 
 
 async def all_of(ticks: Ticks, *between: Any, **how: Any) -> list[Trade]:

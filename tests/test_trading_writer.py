@@ -33,12 +33,6 @@ def quote(number: int, instrument: str = "ES", **fields: Any) -> Quote:
 
 
 @pytest.fixture
-async def pool(clean_server: EmbeddedServer) -> AsyncIterator[RedisPool]:
-    async with pool_at(clean_server) as pool:
-        yield pool
-
-
-@pytest.fixture
 async def far_pool(clean_server: EmbeddedServer, proxy: FaultProxy) -> AsyncIterator[RedisPool]:
     """By way of the proxy, and soon out of patience."""
     async with pool_at(
