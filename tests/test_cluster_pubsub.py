@@ -462,6 +462,9 @@ async def test_a_home_that_became_a_replica_tells_of_no_keys(guarded: EmbeddedCl
         await guarded.failover(new)
         await pool.client.set(probe, 1)  # and so the map is looked at
         await confirmed(pubsub, 1)  # at the new primary as well
+        # A refusal tells of the new primary alone; that the old one follows it, the whole map does.
+        mail = pubsub.connection._mail
+        await until(lambda: mail._home.primary is not None, "the whole map")
         for number in range(5):
             await pool.client.set(key, number)
             await pool.client.publish("__keysmith", number)
