@@ -169,7 +169,8 @@ async def test_connections_that_were_cut(
 
 async def test_a_slot_that_moves(cluster: EmbeddedCluster, market: MarketData) -> None:
     (name,), (other,) = names_at(cluster, 0, 1), names_at(cluster, 1, 1)
-    moving, staying = market.subscribe(name, "block"), market.subscribe(other, "block")
+    # Nobody reads these while it lasts: were they full, nothing would be read for the others.
+    moving, staying = (market.subscribe(one, "block", capacity=100_000) for one in (name, other))
     await market.put_quotes([quote(1, name), quote(1, other)])
     assert (await read(moving, 1), await read(staying, 1)) == ([1], [1])
     slot = cluster.slot_of(f"md:{{{name}}}:q")
@@ -189,7 +190,8 @@ async def test_a_slot_that_moves(cluster: EmbeddedCluster, market: MarketData) -
 
 async def test_a_replica_that_takes_over(cluster: EmbeddedCluster, market: MarketData) -> None:
     (name,), (other,) = names_at(cluster, 0, 1), names_at(cluster, 1, 1)
-    moving, staying = market.subscribe(name, "block"), market.subscribe(other, "block")
+    # Nobody reads these while it lasts: were they full, nothing would be read for the others.
+    moving, staying = (market.subscribe(one, "block", capacity=100_000) for one in (name, other))
     await market.put_quotes([quote(1, name), quote(1, other)])
     assert (await read(moving, 1), await read(staying, 1)) == ([1], [1])
     (replica,) = cluster.replicas_of(cluster.primaries[0])
