@@ -20,10 +20,11 @@ from redisutils import (
 )
 from redisutils.testing import EmbeddedServer
 from redisutils.topology.cluster.cluster import Cluster
+from redisutils.topology.cluster.keys import slot_of
 from redisutils.topology.cluster.redirects import AT_ONCE
 
 from .ours import until
-from .played_cluster import played_cluster
+from .played_cluster import PlayedCluster, played_cluster
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 
@@ -46,6 +47,22 @@ async def asked(server: Cluster) -> None:
     await until(lambda: refresher.rounds > rounds)
 
 
+def disagreeing(cluster: PlayedCluster, accepted: list[list[bytes]]) -> list[list[bytes]]:
+    """A sends all to B, which sends the first three back and accepts the rest. Returns those."""
+    refused: list[list[bytes]] = []
+
+    def by_b(command: list[bytes]) -> bytes:
+        if len(refused) < 3:
+            refused.append(command)
+            return cluster.moved(SLOT, A)
+        accepted.append(command)
+        return b":%d\r\n" % len(accepted)
+
+    cluster.said[A] = lambda _: cluster.moved(SLOT, B)
+    cluster.said[B] = by_b
+    return refused
+
+
 async def test_nodes_that_refer_to_each_other_are_not_asked_for_ever() -> None:
     async with played_cluster() as (cluster, pool):
         cluster.said[A] = lambda _: cluster.moved(SLOT, B)
@@ -64,21 +81,10 @@ async def test_nodes_that_refer_to_each_other_are_not_asked_for_ever() -> None:
 async def test_what_waits_for_their_agreement_keeps_its_order() -> None:
     async with played_cluster() as (cluster, pool):
         accepted: list[list[bytes]] = []
-        refused = 0
-
-        def by_b(command: list[bytes]) -> bytes:
-            nonlocal refused
-            if refused < 3:
-                refused += 1
-                return cluster.moved(SLOT, A)
-            accepted.append(command)
-            return b":%d\r\n" % len(accepted)
-
-        cluster.said[A] = lambda _: cluster.moved(SLOT, B)
-        cluster.said[B] = by_b
+        refusals = disagreeing(cluster, accepted)
         pushing = [pool.client.rpush(IN_A, n) for n in range(3)]
         first = asyncio.gather(*pushing)
-        await until(lambda: refused >= 1)
+        await until(refusals.__len__)
         later = asyncio.gather(*(pool.client.rpush(IN_A, n) for n in range(3, 6)))
         assert await first == [1, 2, 3]
         assert await later == [4, 5, 6]
@@ -89,18 +95,7 @@ async def test_a_pipeline_keeps_its_order_until_they_agree() -> None:
     """Its commands were issued in one moment, and are refused one by one."""
     async with played_cluster() as (cluster, pool):
         accepted: list[list[bytes]] = []
-        refused = 0
-
-        def by_b(command: list[bytes]) -> bytes:
-            nonlocal refused
-            if refused < 3:
-                refused += 1
-                return cluster.moved(SLOT, A)
-            accepted.append(command)
-            return b":%d\r\n" % len(accepted)
-
-        cluster.said[A] = lambda _: cluster.moved(SLOT, B)
-        cluster.said[B] = by_b
+        disagreeing(cluster, accepted)
         pipe = pool.client.pipeline(transaction=False)
         for number in range(4):
             pipe.execute_command("RPUSH", IN_A, number)
@@ -143,16 +138,10 @@ async def test_a_map_is_asked_for_once_however_many_want_it() -> None:
         assert values == [f"k{n}".encode() for n in range(500)]
         assert cluster.maps_asked() == 1
         cluster.ranges = [[], [(0, 16383)]]
-        cluster.said[A] = lambda command: cluster.moved(slot_of(pool, command[1]), B)
+        cluster.said[A] = lambda command: cluster.moved(slot_of(command[1]), B)
         await asyncio.gather(*(pool.client.get(f"k{n}") for n in range(500)))
         await until(lambda: cluster.maps_asked() >= 2)
         assert cluster.maps_asked() <= 3
-
-
-def slot_of(pool: Any, key: bytes) -> int:
-    from redisutils.topology.cluster.keys import slot_of as slot
-
-    return slot(key)
 
 
 async def test_one_who_lost_a_slot_and_does_not_answer_holds_nobody_up() -> None:

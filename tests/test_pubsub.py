@@ -293,6 +293,26 @@ async def test_a_slow_reader_keeps_a_bounded_number(
             assert message["data"].startswith(b"%d:" % number)
 
 
+@both_protocols
+async def test_a_slow_reader_keeps_a_bounded_number_of_bytes(
+    clean_server: EmbeddedServer, protocol: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "CAPACITY_BYTES", 200_000)
+    count, size = 60, 20_000
+    async with (
+        client_at(clean_server, protocol=protocol) as client,
+        subscribed(client, "news") as pubsub,
+    ):
+        connection: Any = pubsub.connection
+        for number in range(count):
+            await client.publish("news", f"{number}:".ljust(size, "x"))
+        await until(lambda: len(connection._mail) >= 10)
+        assert len(connection._mail) <= 10 + 256 * 1024 // size + 1
+        for number in range(count):
+            message = await next_message(pubsub)
+            assert message["data"].startswith(b"%d:" % number)
+
+
 async def test_a_flood_is_not_kept_in_memory(
     clean_server: EmbeddedServer, small_inbox: int
 ) -> None:

@@ -23,6 +23,9 @@ CAPACITY: Final = 8192
 """Messages kept for a slow reader. At it the socket is not read any more until half are gone:
 the server keeps the rest, within its own ``client-output-buffer-limit pubsub``."""
 
+CAPACITY_BYTES: Final = 64 * 1024 * 1024
+"""The same for the bytes of what was published."""
+
 
 class Mail(ABC):
     """Keeps what comes, in order. Several readers take turns."""
@@ -31,6 +34,7 @@ class Mail(ABC):
         self._items: deque[tuple[Any, bool]] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()
         self._error: RedisError | None = None
+        self._bytes = 0
         self._full = False
 
     def __len__(self) -> int:
@@ -54,7 +58,9 @@ class Mail(ABC):
                         raise self._error
                     await self._turn()
         item = self._items.popleft()
-        if self._full and len(self._items) <= CAPACITY // 2:
+        self._bytes -= _size(item[0])
+        few = len(self._items) <= CAPACITY // 2
+        if self._full and few and self._bytes <= CAPACITY_BYTES // 2:
             self._full = False
             self.resume()
         return item
@@ -74,7 +80,9 @@ class Mail(ABC):
 
     def add(self, value: Any, is_push: bool) -> None:
         self._items.append((value, is_push))
-        if len(self._items) >= CAPACITY and not self._full:
+        self._bytes += _size(value)
+        much = self._bytes >= CAPACITY_BYTES or len(self._items) >= CAPACITY
+        if much and not self._full:
             self._full = True
             self.pause()
         self._wake()
@@ -109,6 +117,12 @@ class Mail(ABC):
         if self._error is None:
             self._error = error
         self._wake()
+
+
+def _size(value: Any) -> int:
+    """Of what was published, which is the last part of a message. All else is short."""
+    last = value[-1] if isinstance(value, list) and value else value
+    return len(last) if isinstance(last, bytes | str) else 0
 
 
 class Inbox(Mail, Owner[Connection]):
