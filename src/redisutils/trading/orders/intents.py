@@ -199,7 +199,7 @@ class Apply:
             root=root,
             fill=fill if root is None else None,
         )
-        books.before_closing(view, before, order, link)
+        books.before_closing(view, before, order)
 
         if root is not None and meant is not None:
             view.amend(*root, books.executed.encode(replace(meant, fill=fill)))
