@@ -283,3 +283,23 @@ def test_a_trade_that_is_taken_back_leaves_the_cash_as_if_it_had_not_been(
     if same_side:
         assert back.cost == others.cost
         assert back.realised == 0
+
+
+def test_lots_that_a_split_leaves_with_fractions_go_on() -> None:
+    """All of it divides, its lots do not: 1 and 2 become 1 in all."""
+    position = after(("1", "10"), ("2", "11"), method="fifo")
+    event = Adjustment(
+        id="s",
+        kind="split",
+        instrument="ABC",
+        numerator=1,
+        denominator=3,
+        ts_event=NOW,
+        ts_recv=NOW,
+    )
+    position = adjusted(position, event)
+    assert [str(lot.qty) for lot in position.lots] == ["0.333333333333", "0.666666666667"]
+    for quantity, price in (("1", "12.5"), ("-0.5", "12.5"), ("-1.5", "9.75")):
+        position = traded(position, Decimal(quantity), Decimal(price))
+        check(position)
+    assert not position.qty
