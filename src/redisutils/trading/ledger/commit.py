@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.naming import unique_name
-from redisutils.trading.ledger.view import Field, Kind, Stored, View
+from redisutils.trading.ledger.view import Field, Kind, Stored, View, stored_as
 
 __all__ = ["Commit", "Conflicts", "commit_of"]
 
@@ -42,18 +42,14 @@ class Commit:
         return place
 
     def conflicts(self, reply: list[Any]) -> Conflicts:
-        """What the script found instead.
-
-        :raises UnreadableRecord: one of them is no record of ours.
-        """
+        """What the script found instead."""
         records: dict[str, Stored] = {}
         fields: dict[Field, bytes] = {}
         for place, *found in reply[1:]:
             if place > 0:
                 key = self._records[place - 1]
                 version, text = found
-                record = self._kinds[key].codec.decode(text, key) if version else None
-                records[key] = Stored(version, record)
+                records[key] = stored_as(self._kinds[key], key, version, text)
             else:
                 fields[self._names[-place - 1]] = found[0]
         return Conflicts(records, fields)

@@ -11,7 +11,18 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from redisutils.trading.codec import Codec, Record
 from redisutils.trading.errors import UnreadableRecord
 
-__all__ = ["ABSENT", "Cache", "Field", "Kind", "Missing", "Stored", "View", "Words"]
+__all__ = [
+    "ABSENT",
+    "Cache",
+    "Field",
+    "Kind",
+    "Missing",
+    "Stored",
+    "View",
+    "Words",
+    "stored_as",
+    "unreadable",
+]
 
 R = TypeVar("R", bound=Record)
 Words = tuple[bytes | str | int, ...]
@@ -42,6 +53,22 @@ class Stored(NamedTuple):
 
 
 ABSENT = Stored(b"", None)
+
+
+def stored_as(kind: Kind[Any], key: str, version: bytes, text: bytes) -> Stored:
+    """What was found under a key. If it is no record of ours, only those who need it shall hear of
+    it: the error stands in its place."""
+    if not version:
+        return ABSENT
+    try:
+        return Stored(version, kind.codec.decode(text, key))
+    except UnreadableRecord as error:
+        return Stored(b"", error)
+
+
+def unreadable(key: str, why: object) -> Stored:
+    """What is under a key is of another type."""
+    return Stored(b"", UnreadableRecord(f"no record of ours under {key}: {why}"))
 
 
 class Missing(Exception):

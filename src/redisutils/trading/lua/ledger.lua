@@ -68,19 +68,18 @@ if #found > 1 then
 end
 
 -- The outbox goes first: a gap in what is told can be seen; a change that nobody was told cannot.
+-- And its count before it: should a history of another type end the script, what is written next
+-- goes on behind the gap.
 local last = redis.call('HMGET', KEYS[2], 'seq', 'tip')
 local seq, tip = tonumber(last[1] or '0'), last[2] or ''
 local before = seq
 local events, kept = tonumber(word()), word()
+if events > 0 then
+  redis.call('HSET', KEYS[2], 'seq', string.format('%.0f', seq + events), 'tip', name)
+end
 for _ = 1, events do
   local history, few, all = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   seq = seq + 1
-  local id = string.format('%.0f-0', seq)
-  redis.call(
-    'XADD', KEYS[1], 'MAXLEN', '~', kept, id, 'c', tip .. ' ' .. name,
-    unpack(ARGV, at + 3, at + 2 + all)
-  )
-  tip = name
   if history > 0 then
     local values = {string.format('%.0f', seq)}
     for value = at + 4, at + 2 + few, 2 do
@@ -88,10 +87,13 @@ for _ = 1, events do
     end
     redis.call('RPUSH', KEYS[history], unpack(values))
   end
+  local id = string.format('%.0f-0', seq)
+  redis.call(
+    'XADD', KEYS[1], 'MAXLEN', '~', kept, id, 'c', tip .. ' ' .. name,
+    unpack(ARGV, at + 3, at + 2 + all)
+  )
+  tip = name
   at = at + 3 + all
-end
-if events > 0 then
-  redis.call('HSET', KEYS[2], 'seq', string.format('%.0f', seq), 'tip', tip)
 end
 
 for place = records_at, records_at + 3 * (records - 1), 3 do
