@@ -484,4 +484,5 @@ def test_any_sequence_of_reports(
             assert order.avg_px == 0
         moved = step.moves or step.gone is not None
         assert moved <= (kind.value in "FGH")
-        assert order.is_open == (order.status.value not in ("24 8BC" + ("3" if tif == "0" else "")))
+        done = order.status.value == "3" and (tif == "0" or not order.leaves_qty)
+        assert order.is_open == (order.status.value not in "248BC" and not done)
