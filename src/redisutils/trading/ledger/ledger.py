@@ -183,9 +183,10 @@ class Ledger:
     async def _settle(self, group: list[_Waiting]) -> None:
         fresh: dict[str, Stored] = {}
         known: dict[Field, Any] = {}
+        gone: set[str] = set()
         conflicts = 0
         while True:
-            view = View(self._cache, fresh, known)
+            view = View(self._cache, fresh, known, gone)
             outcomes = await self._decided(group, view)
             if not (view.changed or view.named):
                 break
@@ -200,8 +201,9 @@ class Ledger:
                 for key, (_, record, _) in view.changed.items():
                     self._cache.put(key, Stored(commit.name, record))
                 break
-            fresh, found = commit.conflicts(reply)
+            fresh, found, expired = commit.conflicts(reply)
             known |= found  # a name that is taken stays so
+            gone |= expired
             for key, stored in fresh.items():
                 self._cache.learn(key, stored)
             conflicts += 1

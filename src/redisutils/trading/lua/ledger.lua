@@ -14,6 +14,7 @@
 --   records   key, version that was read ("": none), record. Written as fields n and r of a hash.
 --   names     key, field, value. Not there yet; a field of a hash, or with "" as its field, a string.
 --             An empty value is not written: what was decided rests on it not being there.
+--   lasting   key, mark. If the account's own hash has the mark, the key is there; else it gets it.
 --   events    (after the count, about how many the outbox keeps) history or 0, number of the words
 --             that go into the history, number of all words, words: fields and values of the
 --             entry. Its id is <seq>-0; seq has no gaps. Before them it gets a field c: the names of
@@ -23,7 +24,7 @@
 --   commands  number of words after the key, command, key, words. Done last; they cannot fail
 --             but for a key of another type.
 -- Reply: {1, seq of the last event}, or {0, {place among the records, version, record}, ...,
---   {-place among the names, value}, ...}.
+--   {-place among the names, value}, ..., {0, place among the lasting}, ...}.
 -- Complexity: O(log N) for what goes into sorted sets, else O(1) for each entry.
 
 local at = 1
@@ -60,6 +61,16 @@ for place = 1, names do
   end
   if stored then
     found[#found + 1] = {-place, stored}
+  end
+end
+
+local lasting = tonumber(word())
+local lasting_at = at
+for place = 1, lasting do
+  local key, mark = KEYS[tonumber(ARGV[at])], ARGV[at + 1]
+  at = at + 2
+  if redis.call('HEXISTS', KEYS[2], mark) == 1 and redis.call('EXISTS', key) == 0 then
+    found[#found + 1] = {0, place}
   end
 end
 
@@ -109,6 +120,10 @@ for place = names_at, names_at + 3 * (names - 1), 3 do
       redis.call('HSET', key, field, value)
     end
   end
+end
+
+for place = lasting_at, lasting_at + 2 * (lasting - 1), 2 do
+  redis.call('HSETNX', KEYS[2], ARGV[place + 1], '1')
 end
 
 for _ = 1, tonumber(word()) do

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from msgspec.structs import replace
 
 from redisutils.trading.codec import Codec, Encoding
+from redisutils.trading.errors import UnknownExecution
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.view import Kind, View
 from redisutils.trading.orders.records import (
@@ -20,6 +21,10 @@ from redisutils.trading.portfolio.books import Positions
 from redisutils.trading.portfolio.records import Position
 
 __all__ = ["Books"]
+
+SHORTEST = 3 * 24 * 3600
+"""Seconds for which executions are kept at least: over a weekend their trade date may go on, and
+what is not known to be a duplicate has to be refused."""
 
 
 class Books:
@@ -85,7 +90,22 @@ class Books:
         """
         return self.positions.of(view, what, order.instrument, order.currency, order.multiplier)
 
+    @staticmethod
+    def not_kept(key: str, what: str) -> UnknownExecution:
+        """There were executions of this trade date, and they are not kept any more."""
+        day = key.rpartition(":")[2]
+        return UnknownExecution(
+            f"{what}: the executions of {day} are not kept any more, so nobody can say whether it "
+            "was applied before. If the venue's status report says that it was not, apply it with "
+            "the present trade date"
+        )
+
     # -- writing -------------------------------------------------------------------------
+
+    def keep_executions(self, view: View, key: str) -> None:
+        """Keep the executions of a trade date from now on."""
+        view.keep(key, max(2 * self.retention, SHORTEST))
+        view.last(key)
 
     def link(self, view: View, order: Order, cl_ord_id: str, content: str) -> Order:
         """Let another ClOrdID lead to an order. It is to be unused."""

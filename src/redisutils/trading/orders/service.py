@@ -67,8 +67,9 @@ class Orders(LedgerService):
     :param account: whose orders.
     :param prefix: before all keys.
     :param retention: seconds for which closed orders and their history are kept; executions, by
-        which duplicates are known, for twice as long after the last of their trade date. Open
-        orders are kept for ever.
+        which duplicates are known, for twice as long after the last of their trade date, and for 3
+        days at least; what is reported of that date later is refused. Open orders are kept for
+        ever.
     :param overfill: executions beyond an order's quantity are refused (``"refuse"``) or recorded
         apart (``"apart"``).
     :param method: how the cost of positions is told that are opened from now on, by
