@@ -146,6 +146,15 @@ def test_matrices(name: str) -> None:
         story.play(row.strip())
 
 
+def test_a_replacement_that_executions_overtook_is_amended_to_them() -> None:
+    """As in matrix C.3.c, of a venue that leaves out the quantity."""
+    order = apply(placed(), report(ExecType.NEW)).order
+    order = request(order, Pending(cl_ord_id="Y", replaces=True, order_qty=Decimal(7000)))
+    order = apply(order, trade(8000)).order
+    order = apply(order, report(ExecType.REPLACED, cl_ord_id="Y", orig_cl_ord_id="X")).order
+    assert (order.status, order.order_qty, order.leaves_qty) == (OrdStatus.FILLED, 8000, 0)
+
+
 # -- what is illegal ---------------------------------------------------------------------------
 
 

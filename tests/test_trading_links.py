@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from typing import Any
 
 import redis
 
 from redisutils.testing import EmbeddedServer
+from redisutils.trading.errors import TradingError
 from redisutils.trading.orders.service import Orders
 from redisutils.trading.orders.terms import ExecType
 
@@ -78,3 +80,21 @@ async def test_names_of_a_chain_that_is_gone_may_be_used_again(
         found = await orders.get("X")
         assert found is not None
         assert found.cum_qty == 0
+
+
+async def test_a_name_that_two_want_at_once_is_one_s(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """A request here takes it, while another process hears of an order that nobody placed."""
+    async with account(clean_server) as (_, mine), account(clean_server) as (_, theirs):
+        telephoned: dict[str, Any] = {"instrument": "ABC", "side": "1", "order_qty": Decimal(5)}
+        for number in range(20):
+            await working(mine, f"X{number}")
+            name = f"Y{number}"
+            results = await asyncio.gather(
+                mine.replace(f"X{number}", cl_ord_id=name, order_qty=50),
+                theirs.apply(report(name, **telephoned)),
+                return_exceptions=True,
+            )
+            assert admin.exists(f"ord:{{A}}:o:{name}", f"ord:{{A}}:clid:{name}") == 1
+            assert sum(isinstance(one, TradingError) for one in results) == 1

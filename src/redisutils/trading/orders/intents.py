@@ -208,6 +208,8 @@ class Apply:
             books.keep_executions(view, root[0])
         view.name(*self.at, books.executed.encode(executed))
         books.keep_executions(view, self.at[0])
+        if before is None:
+            view.absent(books.keys.cl_ord_id(order.id))
         if link:
             order = books.link(view, order, link, "")
         if position is None:
