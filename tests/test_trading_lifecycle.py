@@ -152,7 +152,8 @@ def test_a_replacement_that_executions_overtook_is_amended_to_them() -> None:
     order = request(order, Pending(cl_ord_id="Y", replaces=True, order_qty=Decimal(7000)))
     order = apply(order, trade(8000)).order
     order = apply(order, report(ExecType.REPLACED, cl_ord_id="Y", orig_cl_ord_id="X")).order
-    assert (order.status, order.order_qty, order.leaves_qty) == (OrdStatus.FILLED, 8000, 0)
+    assert order.status is OrdStatus.FILLED
+    assert (order.order_qty, order.leaves_qty) == (Decimal(8000), Decimal(0))
 
 
 # -- what is illegal ---------------------------------------------------------------------------
