@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redisutils.trading.errors import InvalidValue
+from redisutils.trading.money import ARITHMETIC
 from redisutils.trading.portfolio.position import (
     MAX_LOTS,
     adjusted,
@@ -303,3 +304,20 @@ def test_lots_that_a_split_leaves_with_fractions_go_on() -> None:
         position = traded(position, Decimal(quantity), Decimal(price))
         check(position)
     assert not position.qty
+
+
+@both
+def test_numbers_of_all_the_digits_that_are_taken(method: Method) -> None:
+    """Multipliers, too, and a share of the cost of each."""
+    position = Position(
+        instrument="ABC", multiplier=Decimal("123456789012345678.123456789012345679"), method=method
+    )
+    for quantity, price in (
+        ("9." + "3" * 35, "9" * 17 + "." + "7" * 19),
+        ("9" * 18, "9" * 18),
+        ("-3." + "3" * 35, "1." + "7" * 35),
+        ("-7." + "1" * 35, "1." + "9" * 35),
+    ):
+        position = traded(position, Decimal(quantity), Decimal(price))
+        with localcontext(ARITHMETIC):
+            check(position)

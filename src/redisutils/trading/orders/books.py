@@ -38,6 +38,7 @@ class Books:
     ) -> None:
         self.keys = keys
         self.retention = retention
+        self._executions_kept = max(2 * retention, SHORTEST)
         self.positions = positions
         self.orders: Kind[Order] = Kind(Codec(Order, encoding), self._indexed)
         self.executed = Codec(Executed, encoding)
@@ -104,7 +105,7 @@ class Books:
 
     def keep_executions(self, view: View, key: str) -> None:
         """Keep the executions of a trade date from now on."""
-        view.keep(key, max(2 * self.retention, SHORTEST))
+        view.keep(key, self._executions_kept)
         view.last(key)
 
     def link(self, view: View, order: Order, cl_ord_id: str, content: str) -> Order:
