@@ -571,3 +571,20 @@ async def test_what_goes_wrong_after_its_caller_has_gone_is_logged(
             assert call.cancelled()
             assert said in caplog.text
             proxy.restore()
+
+
+async def test_who_has_lost_the_count_goes_on_behind_the_outbox(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """Evicted, or deleted by somebody."""
+    async with account(clean_server) as (_, orders):
+        await orders.place(cl_ord_id="X", instrument="ABC", side="1", order_qty=10)
+        await orders.apply(report("X"))
+        (*_, last) = [event async for event in orders.replay()]
+        assert isinstance(last, Event)
+        admin.delete(KEYS.meta)
+        assert (await orders.apply(fill("X", 1, 1))).cum_qty == 1
+        gap, told = [event async for event in orders.replay(last.mark)]
+        assert gap == Gap(3, 3)
+        assert isinstance(told, Event)
+        assert told.seq == 3

@@ -83,6 +83,10 @@ end
 -- goes on behind the gap.
 local last = redis.call('HMGET', KEYS[2], 'seq', 'tip')
 local seq, tip = tonumber(last[1] or '0'), last[2] or ''
+if not last[1] then  -- the first commit; or somebody has deleted the count
+  local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+  seq = newest and tonumber(string.match(newest[1], '%d+')) or 0
+end
 local before = seq
 local events, kept = tonumber(word()), word()
 if events > 0 then
