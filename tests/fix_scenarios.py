@@ -525,6 +525,27 @@ SCENARIOS = {
         H 9 10000 0 10000 id B ref A
         D 0 10000 0 10000
     """,
+    "done for day, traded the following day without a restatement": """
+        place 10000 gtc
+        0 0 10000 0 10000
+        F 1 10000 2000 8000 last 2000
+        3 3 10000 2000 8000
+        ? F 3 10000 3000 7000 last 1000
+        F 1 10000 3000 7000 last 1000
+        F 2 10000 10000 0 last 7000
+    """,
+    "rejected while a cancel is pending": """
+        place 10000
+        cancel Y
+        6 6 10000 0 10000 by Y,X
+        8 8 10000 0 0
+        reject Y 8
+    """,
+    "an amount of money, executed without New": """
+        place cash 10000
+        F 1 500 200 300 last 200 @ 20.1
+        F 2 500 500 0 last 300 @ 20.2
+    """,
     "a bust of all that was filled before the acknowledgement leaves it new": """
         place 10000
         F 1 10000 4000 6000 last 4000 id A

@@ -21,10 +21,12 @@ from redisutils.trading.codec import Codec, Record
 from redisutils.trading.errors import TradingError, UnreadableRecord
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.ledger import GROUP, Ledger
+from redisutils.trading.ledger.outbox import Gap
 from redisutils.trading.ledger.view import Cache, Kind, Missing, Stored, View
 from redisutils.trading.orders.events import Event
 from redisutils.trading.orders.records import Applied, ExecutionReport
 from redisutils.trading.orders.service import Orders
+from redisutils.trading.orders.terms import ExecType
 
 from .ours import pool_at, until
 from .trading import account, fill, report
@@ -491,3 +493,98 @@ async def test_others_came_as_far_after_the_server_forgot(
         assert (await mine.apply(fill("X", 1, 1))).cum_qty == 31
         assert [getattr(one, "cum_qty", one) for one in await mine.apply_all(lost)] == [35, 40]
         assert '"qty":"40"' in str(admin.hget("ord:{A}:pos:ABC", "r"))
+
+
+async def test_what_others_made_unreadable_fails_those_alone_who_need_it(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """It was read before it was spoilt, so that only the script finds it changed."""
+    async with account(clean_server) as (_, orders):
+        for name in ("X", "Y"):
+            await orders.place(cl_ord_id=name, instrument="ABC", side="1", order_qty=10)
+        admin.hset("ord:{A}:o:X", mapping={"n": "another", "r": "{"})
+        spoilt, whole = await asyncio.gather(
+            orders.apply(fill("X", 1, 1)), orders.apply(fill("Y", 1, 1)), return_exceptions=True
+        )
+        assert isinstance(spoilt, UnreadableRecord)
+        assert isinstance(whole, Applied)
+
+
+async def test_a_key_of_another_type_leaves_a_gap_and_the_rest_goes_on(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    async with account(clean_server) as (_, orders):
+        for name in ("X", "Y"):
+            await orders.place(cl_ord_id=name, instrument="ABC", side="1", order_qty=10)
+        admin.delete("ord:{A}:h:X")
+        admin.set("ord:{A}:h:X", "someone's")
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            await orders.apply(fill("X", 1, 1))
+        mark = [event.mark async for event in orders.replay() if isinstance(event, Event)][1]
+        assert (await orders.apply(fill("Y", 1, 1))).cum_qty == 1
+        told = [one async for one in orders.replay(mark)]
+        assert told[0] == Gap(3, 4)
+        assert [one.seq for one in told[1:] if isinstance(one, Event)] == [4]
+
+
+async def test_closing_waits_for_its_own_and_not_for_what_comes_later(
+    clean_server: EmbeddedServer,
+) -> None:
+    async with pool_at(clean_server) as pool, Orders(pool, account="A") as orders:
+        await orders.place(cl_ord_id="X", instrument="ABC", side="1", order_qty=10)
+        await orders.apply(report("X"))
+        other, closed = Orders(pool, account="A"), asyncio.Event()
+
+        async def restating() -> None:
+            while not closed.is_set():
+                await orders.apply(report("X", ExecType.RESTATED))
+
+        busy = [asyncio.create_task(restating())]
+        await until(lambda: "writing" in repr(orders))
+        busy.append(asyncio.create_task(restating()))  # so that something always waits
+        last = asyncio.create_task(other.apply(fill("X", 1, 1)))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await other.close()
+        assert last.done()
+        closed.set()
+        await asyncio.gather(*busy, last)
+
+
+async def test_what_goes_wrong_after_its_caller_has_gone_is_logged(
+    server: EmbeddedServer, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pool_at(server, proxy, command_timeout=0.3, **QUICK) as pool:
+        ledger = Ledger(pool, KEYS)
+        await ledger.submit(Add("a"))
+        for intent, said in (
+            (Add("b", limit=0, key="u"), "refused, after its caller had gone: 1 is more than 0"),
+            (Add("c"), "of 1 changes whose callers had gone it is not known"),
+        ):
+            proxy.stall()
+            call = asyncio.create_task(ledger.submit(intent))
+            await until(lambda: "waiting=0" in repr(ledger) and "writing" in repr(ledger))
+            call.cancel()
+            if "refused" in said:
+                proxy.restore()
+            await ledger.drained()
+            assert call.cancelled()
+            assert said in caplog.text
+            proxy.restore()
+
+
+async def test_who_has_lost_the_count_goes_on_behind_the_outbox(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    """Evicted, or deleted by somebody."""
+    async with account(clean_server) as (_, orders):
+        await orders.place(cl_ord_id="X", instrument="ABC", side="1", order_qty=10)
+        await orders.apply(report("X"))
+        (*_, last) = [event async for event in orders.replay()]
+        assert isinstance(last, Event)
+        admin.delete(KEYS.meta)
+        assert (await orders.apply(fill("X", 1, 1))).cum_qty == 1
+        gap, told = [event async for event in orders.replay(last.mark)]
+        assert gap == Gap(3, 3)
+        assert isinstance(told, Event)
+        assert told.seq == 3

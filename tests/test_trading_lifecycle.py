@@ -146,6 +146,16 @@ def test_matrices(name: str) -> None:
         story.play(row.strip())
 
 
+def test_a_replacement_that_executions_overtook_is_amended_to_them() -> None:
+    """As in matrix C.3.c, of a venue that leaves out the quantity."""
+    order = apply(placed(), report(ExecType.NEW)).order
+    order = request(order, Pending(cl_ord_id="Y", replaces=True, order_qty=Decimal(7000)))
+    order = apply(order, trade(8000)).order
+    order = apply(order, report(ExecType.REPLACED, cl_ord_id="Y", orig_cl_ord_id="X")).order
+    assert order.status is OrdStatus.FILLED
+    assert (order.order_qty, order.leaves_qty) == (Decimal(8000), Decimal(0))
+
+
 # -- what is illegal ---------------------------------------------------------------------------
 
 
@@ -484,4 +494,5 @@ def test_any_sequence_of_reports(
             assert order.avg_px == 0
         moved = step.moves or step.gone is not None
         assert moved <= (kind.value in "FGH")
-        assert order.is_open == (order.status.value not in ("24 8BC" + ("3" if tif == "0" else "")))
+        done = order.status.value == "3" and (tif == "0" or not order.leaves_qty)
+        assert order.is_open == (order.status.value not in "248BC" and not done)

@@ -352,3 +352,15 @@ async def test_nothing_is_asked_for_an_empty_account(clean_server: EmbeddedServe
         market = Fixed()
         assert (await Portfolio(pool, account="A").value(market)).positions == {}
         assert market.asked == []
+
+
+async def test_an_adjustment_of_what_somebody_has_deleted(
+    clean_server: EmbeddedServer, admin: redis.Redis
+) -> None:
+    async with account(clean_server) as (pool, _), Portfolio(pool, account="A") as portfolio:
+        given = adjustment("transfer", qty=Decimal(5), cost=Decimal(10))
+        await portfolio.adjust(given)
+        admin.delete("ord:{A}:pos:ABC")
+        with pytest.raises(UnknownPosition, match="'a1' was made before, but ABC is not there"):
+            await portfolio.adjust(given)
+        assert (await portfolio.adjust(replace(given, id="a2"))).qty == 5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redisutils.trading.errors import InvalidValue
+from redisutils.trading.money import ARITHMETIC
 from redisutils.trading.portfolio.position import (
     MAX_LOTS,
     adjusted,
@@ -283,3 +284,40 @@ def test_a_trade_that_is_taken_back_leaves_the_cash_as_if_it_had_not_been(
     if same_side:
         assert back.cost == others.cost
         assert back.realised == 0
+
+
+def test_lots_that_a_split_leaves_with_fractions_go_on() -> None:
+    """All of it divides, its lots do not: 1 and 2 become 1 in all."""
+    position = after(("1", "10"), ("2", "11"), method="fifo")
+    event = Adjustment(
+        id="s",
+        kind="split",
+        instrument="ABC",
+        numerator=1,
+        denominator=3,
+        ts_event=NOW,
+        ts_recv=NOW,
+    )
+    position = adjusted(position, event)
+    assert [str(lot.qty) for lot in position.lots] == ["0.333333333333", "0.666666666667"]
+    for quantity, price in (("1", "12.5"), ("-0.5", "12.5"), ("-1.5", "9.75")):
+        position = traded(position, Decimal(quantity), Decimal(price))
+        check(position)
+    assert not position.qty
+
+
+@both
+def test_numbers_of_all_the_digits_that_are_taken(method: Method) -> None:
+    """Multipliers, too, and a share of the cost of each."""
+    position = Position(
+        instrument="ABC", multiplier=Decimal("123456789012345678.123456789012345679"), method=method
+    )
+    for quantity, price in (
+        ("9." + "3" * 35, "9" * 17 + "." + "7" * 19),
+        ("9" * 18, "9" * 18),
+        ("-3." + "3" * 35, "1." + "7" * 35),
+        ("-7." + "1" * 35, "1." + "9" * 35),
+    ):
+        position = traded(position, Decimal(quantity), Decimal(price))
+        with localcontext(ARITHMETIC):
+            check(position)

@@ -91,7 +91,8 @@ class UnknownPosition(TradingError, LookupError):
 
 
 class UnknownExecution(TradingError, LookupError):
-    """A bust or a correction of an execution that was never applied."""
+    """A bust or a correction of an execution that was never applied; or a report of a trade date
+    whose executions are not kept any more, so that nobody can say whether it was applied before."""
 
     outcome = Outcome.REJECTED
 

@@ -1,8 +1,8 @@
 """Prices, quantities and amounts: decimal numbers, exact or refused.
 
 A number has at most 18 digits before the point and 36 in all. So bounded, every sum of products of
-two of them that a lifetime of trading can make fits into :data:`ARITHMETIC`, which raises rather
-than rounds.
+three of them that a lifetime of trading can make, and what it takes to share one out, fits into
+:data:`ARITHMETIC`, which raises rather than rounds.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ ZERO = Decimal(0)
 DIGITS = 36
 WHOLE_DIGITS = 18
 
-# Products have 72 digits and stand up to 70 places behind the point: this leaves room for the sum
-# of more of them than there are nanoseconds in a century.
+# A cost is a quantity times a price times a multiplier: 54 digits before the point and up to 105
+# behind it. A share of it is one of that times a quantity once more, of 53 digits: this leaves room
+# for the sum of more of them than there are nanoseconds in a century.
 ARITHMETIC = Context(
-    prec=160, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow], Emax=999, Emin=-999
+    prec=260, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow], Emax=999, Emin=-999
 )
 """The context of all sums and products. Only divisions for display are made in another one."""
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.naming import unique_name
-from redisutils.trading.ledger.view import Field, Kind, Stored, View
+from redisutils.trading.ledger.view import Field, Kind, Stored, View, stored_as
 
 __all__ = ["Commit", "Conflicts", "commit_of"]
 
@@ -16,13 +16,14 @@ class Conflicts(NamedTuple):
 
     records: dict[str, Stored]
     fields: dict[Field, bytes]
+    gone: set[str]
 
 
 class Commit:
     """The keys and arguments of one run of the script; ``name`` is what its records' versions
     are."""
 
-    __slots__ = ("_kinds", "_names", "_places", "_records", "arguments", "keys", "name")
+    __slots__ = ("_kinds", "_lasting", "_names", "_places", "_records", "arguments", "keys", "name")
 
     def __init__(self, keys: Keys, name: bytes) -> None:
         self.name = name
@@ -31,6 +32,7 @@ class Commit:
         self._places: dict[str, int] = {keys.events: 1, keys.meta: 2}
         self._records: list[str] = []
         self._names: list[Field] = []
+        self._lasting: list[str] = []
         self._kinds: dict[str, Kind[Any]] = {}
 
     def place(self, key: str) -> int:
@@ -42,21 +44,20 @@ class Commit:
         return place
 
     def conflicts(self, reply: list[Any]) -> Conflicts:
-        """What the script found instead.
-
-        :raises UnreadableRecord: one of them is no record of ours.
-        """
+        """What the script found instead."""
         records: dict[str, Stored] = {}
         fields: dict[Field, bytes] = {}
+        gone: set[str] = set()
         for place, *found in reply[1:]:
             if place > 0:
                 key = self._records[place - 1]
                 version, text = found
-                record = self._kinds[key].codec.decode(text, key) if version else None
-                records[key] = Stored(version, record)
-            else:
+                records[key] = stored_as(self._kinds[key], key, version, text)
+            elif place < 0:
                 fields[self._names[-place - 1]] = found[0]
-        return Conflicts(records, fields)
+            else:
+                gone.add(self._lasting[found[0] - 1])
+        return Conflicts(records, fields, gone)
 
 
 def commit_of(view: View, keys: Keys, outbox: int) -> Commit:
@@ -77,6 +78,7 @@ def commit_of(view: View, keys: Keys, outbox: int) -> Commit:
     commit._kinds = view.kinds
     commit._records = list(view.changed)
     commit._names = list(view.named)
+    commit._lasting = list(view.lasting)
 
     add((len(view.changed),))
     for key, (base, _, text) in view.changed.items():
@@ -84,6 +86,9 @@ def commit_of(view: View, keys: Keys, outbox: int) -> Commit:
     add((len(view.named),))
     for (key, field), value in view.named.items():
         add((place(key), field, value))
+    add((len(view.lasting),))
+    for key in view.lasting:
+        add((place(key), key.removeprefix(keys.base)))
     add((len(view.events), outbox))
     for history, few, words in view.events:
         add((place(history) if history else 0, few, len(words), *words))

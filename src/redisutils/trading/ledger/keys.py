@@ -23,7 +23,8 @@ class Keys:
         self.events = self.base + "ev"
         """The outbox: a stream of all that happened, with dense ids."""
         self.meta = self.base + "m"
-        """A hash: ``seq``, the last event's number, and ``tip``, the name of its commit."""
+        """A hash: ``seq``, the last event's number; ``tip``, the name of its commit; and what was
+        there once (:meth:`executions`)."""
         self.open = self.base + "open"
         """A sorted set of the open orders' ids, in the order they were opened."""
 
@@ -49,7 +50,8 @@ class Keys:
         return f"{self.base}open:{instrument}"
 
     def executions(self, trade_date: str) -> str:
-        """A hash of that day's executions: ``<venue> <ExecID>`` to what became of it."""
+        """A hash of that day's executions: ``<venue> <ExecID>`` to what became of it. Since it
+        expires, ``m`` tells for ever, as ``x:<trade date>``, that it was there."""
         return f"{self.base}x:{trade_date}"
 
     def position(self, instrument: str) -> str:

@@ -16,6 +16,7 @@ and each intent recognises what it wrote.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import deque
 from collections.abc import Iterable
@@ -24,13 +25,24 @@ from weakref import WeakValueDictionary
 
 from redisutils import RedisPool
 from redisutils.errors import ConnectionLost, Outcome
-from redisutils.trading.errors import TradingError, UnreadableRecord
+from redisutils.trading.errors import TradingError
 from redisutils.trading.ledger.commit import commit_of
 from redisutils.trading.ledger.keys import Keys
-from redisutils.trading.ledger.view import ABSENT, Cache, Field, Kind, Missing, Stored, View
+from redisutils.trading.ledger.view import (
+    Cache,
+    Field,
+    Kind,
+    Missing,
+    Stored,
+    View,
+    stored_as,
+    unreadable,
+)
 from redisutils.trading.scripts import Scripts, load
 
 __all__ = ["Intent", "Ledger"]
+
+logger = logging.getLogger("redisutils.trading")
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -107,7 +119,7 @@ class Ledger:
         """Have something decided and written.
 
         Who is cancelled while it waits in the queue has changed nothing; what is being decided or
-        written goes on.
+        written goes on, and if it fails or is refused then, the log ``redisutils.trading`` says so.
 
         :raises TradingError: it was refused, and changed nothing.
         :raises redis.RedisError: it could not be written, or, after ``Outcome.UNKNOWN``, may or may
@@ -125,9 +137,11 @@ class Ledger:
         return future
 
     async def drained(self) -> None:
-        """Wait until nothing waits and nothing is being written."""
-        while (task := self._task) is not None:
-            await asyncio.wait({task})
+        """Wait until all that was handed in before is written, refused or failed, whatever is
+        handed in later."""
+        last = await self.hand_in(_Nothing())
+        await asyncio.wait({last})
+        last.exception()  # which those were told who handed in something
 
     # -- the writer --------------------------------------------------------------------------
 
@@ -142,7 +156,7 @@ class Ledger:
                 try:
                     await self._settle(group)
                 except asyncio.CancelledError:
-                    _fail(
+                    self._fail(
                         group,
                         ConnectionLost(
                             f"the writer of {self.keys.base} was cancelled", outcome=Outcome.UNKNOWN
@@ -150,7 +164,7 @@ class Ledger:
                     )
                     raise
                 except Exception as error:  # noqa: BLE001  # whatever it is, its callers are told
-                    _fail(group, error)
+                    self._fail(group, error)
         finally:
             self._task = None
             # Who cancels all tasks does not leave those hanging who come after.
@@ -169,9 +183,10 @@ class Ledger:
     async def _settle(self, group: list[_Waiting]) -> None:
         fresh: dict[str, Stored] = {}
         known: dict[Field, Any] = {}
+        gone: set[str] = set()
         conflicts = 0
         while True:
-            view = View(self._cache, fresh, known)
+            view = View(self._cache, fresh, known, gone)
             outcomes = await self._decided(group, view)
             if not (view.changed or view.named):
                 break
@@ -186,8 +201,9 @@ class Ledger:
                 for key, (_, record, _) in view.changed.items():
                     self._cache.put(key, Stored(commit.name, record))
                 break
-            fresh, found = commit.conflicts(reply)
+            fresh, found, expired = commit.conflicts(reply)
             known |= found  # a name that is taken stays so
+            gone |= expired
             for key, stored in fresh.items():
                 self._cache.learn(key, stored)
             conflicts += 1
@@ -195,12 +211,27 @@ class Ledger:
                 longest = min(LONGEST_PAUSE, 0.0005 * 2 ** min(conflicts, 10))
                 await asyncio.sleep(random.uniform(0, longest))
         for one, outcome in zip(group, outcomes, strict=True):
-            if one.future.done():
-                continue
-            if isinstance(outcome, _Refusal):
-                one.future.set_exception(outcome.error)
+            if not isinstance(outcome, _Refusal):
+                if not one.future.done():
+                    one.future.set_result(outcome)
+            elif one.future.done():
+                error = outcome.error
+                logger.warning("%s: refused, after its caller had gone: %s", self.keys.base, error)
             else:
-                one.future.set_result(outcome)
+                one.future.set_exception(outcome.error)
+
+    def _fail(self, group: list[_Waiting], error: BaseException) -> None:
+        waiting = [one for one in group if not one.future.done()]
+        for one in waiting:
+            one.future.set_exception(error)
+        if gone := len(group) - len(waiting):
+            logger.error(
+                "%s: of %d changes whose callers had gone it is not known whether they were "
+                "written: %s",
+                self.keys.base,
+                gone,
+                error,
+            )
 
     async def _decided(self, group: list[_Waiting], view: View) -> list[Any]:
         for _ in range(2):  # what is expected after the first reading depends on what was read
@@ -261,19 +292,18 @@ class _Refusal(NamedTuple):
     error: Exception
 
 
+class _Nothing:
+    """Wants nothing: it is done when all before it are."""
+
+    def expected(self, view: View) -> Iterable[tuple[str, Kind[Any]]]:
+        return ()
+
+    def decide(self, view: View) -> None:
+        return None
+
+
 def _stored(kind: Kind[Any], key: str, reply: Any) -> Stored:
     if isinstance(reply, Exception):
-        return Stored(b"", UnreadableRecord(f"no record of ours under {key}: {reply}"))
+        return unreadable(key, reply)
     version, text = reply
-    if version is None:
-        return ABSENT
-    try:
-        return Stored(version, kind.codec.decode(text or b"", key))
-    except UnreadableRecord as error:  # only those who need it shall hear of it
-        return Stored(b"", error)
-
-
-def _fail(group: Iterable[_Waiting], error: BaseException) -> None:
-    for one in group:
-        if not one.future.done():
-            one.future.set_exception(error)
+    return stored_as(kind, key, version or b"", text or b"")

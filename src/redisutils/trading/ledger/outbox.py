@@ -8,15 +8,22 @@ from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
 
 import msgspec
+from redis.exceptions import RedisError
 
 from redisutils import RedisPool
-from redisutils.errors import CommandTimeout, ConnectFailed, ConnectionLost, PoolTimeout
-from redisutils.retry import Backoff
+from redisutils.errors import (
+    CommandTimeout,
+    ConnectFailed,
+    ConnectionLost,
+    PoolTimeout,
+    code_of,
+)
+from redisutils.retry import TRANSIENT, Backoff
 from redisutils.trading.errors import InvalidValue
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.texts import shown
 
-__all__ = ["Entry", "Gap", "Mark", "Outbox", "checked_mark"]
+__all__ = ["Entry", "Gap", "Mark", "Outbox", "checked_mark", "checked_outbox"]
 
 PAGE = 500
 
@@ -25,6 +32,8 @@ PATIENCE = 1.0
 that it knows."""
 
 _PASSING = (ConnectionLost, CommandTimeout, ConnectFailed, PoolTimeout)
+_PASSING_CODES = TRANSIENT | {"UNBLOCKED"}
+"""UNBLOCKED is told to who waits at a primary that becomes a replica."""
 _BACKOFF = Backoff(0.05, 1.0)
 
 
@@ -61,6 +70,20 @@ class Mark(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.seq}-{self.commit}"
+
+
+LARGEST = 10**15
+"""Events that an outbox may be told to keep at most: Redis takes it, and nobody has them."""
+
+
+def checked_outbox(value: object) -> int:
+    """About how many events an outbox keeps.
+
+    :raises InvalidValue: it is no such number.
+    """
+    if type(value) is int and 1 <= value <= LARGEST:
+        return value
+    raise InvalidValue(f"outbox={shown(value)} must be an int: events, 1 to {LARGEST}")
 
 
 _MARK = re.compile(r"([0-9]{1,16})-([0-9a-f]{1,64})", re.ASCII)
@@ -133,7 +156,8 @@ class Outbox:
     async def follow(self, after: Mark | None) -> AsyncGenerator[Entry | Gap, None]:
         """What happens, from after an event (None: from now) and without an end.
 
-        It waits on a connection of its own. A lost connection is replaced, and nothing is missed.
+        It waits on a connection of its own. A lost connection is replaced, a server that loads or
+        becomes a replica is waited for, and nothing is missed.
 
         :raises PoolClosed: the pool was closed.
         """
@@ -152,7 +176,9 @@ class Outbox:
                         if gap is not None:
                             yield gap
                 begun, failures = True, 0
-            except _PASSING:
+            except RedisError as error:
+                if not isinstance(error, _PASSING) and code_of(error) not in _PASSING_CODES:
+                    raise
                 failures += 1
                 await asyncio.sleep(_BACKOFF.delay(failures))
                 continue

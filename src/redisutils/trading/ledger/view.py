@@ -5,13 +5,24 @@ It sees what those before it in the same group decided, though nothing of it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from redisutils.trading.codec import Codec, Record
 from redisutils.trading.errors import UnreadableRecord
 
-__all__ = ["ABSENT", "Cache", "Field", "Kind", "Missing", "Stored", "View", "Words"]
+__all__ = [
+    "ABSENT",
+    "Cache",
+    "Field",
+    "Kind",
+    "Missing",
+    "Stored",
+    "View",
+    "Words",
+    "stored_as",
+    "unreadable",
+]
 
 R = TypeVar("R", bound=Record)
 Words = tuple[bytes | str | int, ...]
@@ -42,6 +53,22 @@ class Stored(NamedTuple):
 
 
 ABSENT = Stored(b"", None)
+
+
+def stored_as(kind: Kind[Any], key: str, version: bytes, text: bytes) -> Stored:
+    """What was found under a key. If it is no record of ours, only those who need it shall hear of
+    it: the error stands in its place."""
+    if not version:
+        return ABSENT
+    try:
+        return Stored(version, kind.codec.decode(text, key))
+    except UnreadableRecord as error:
+        return Stored(b"", error)
+
+
+def unreadable(key: str, why: object) -> Stored:
+    """What is under a key is of another type."""
+    return Stored(b"", UnreadableRecord(f"no record of ours under {key}: {why}"))
 
 
 class Missing(Exception):
@@ -119,19 +146,28 @@ class View:
         "held",
         "kept",
         "kinds",
+        "lasting",
         "lists",
         "named",
         "opened",
         "read",
         "_cache",
         "_fresh",
+        "_gone",
         "_known",
     )
 
-    def __init__(self, cache: Cache, fresh: dict[str, Stored], known: Mapping[Field, Any]) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        fresh: dict[str, Stored],
+        known: Mapping[Field, Any],
+        gone: Set[str] = frozenset(),
+    ) -> None:
         self._cache = cache
         self._fresh = fresh
         self._known = known
+        self._gone = gone
         self.fields: dict[Field, bytes | None] = {}
         self.lists: dict[str, tuple[str, ...]] = {}
         self.kinds: dict[str, Kind[Any]] = {}
@@ -142,6 +178,7 @@ class View:
         self.opened: list[tuple[str, str]] = []
         self.appended: dict[str, list[str]] = {}
         self.kept: dict[str, int] = {}
+        self.lasting: dict[str, None] = {}
         self.events: list[tuple[str, int, Words]] = []
         self.commands: list[tuple[str, str, Words]] = []
         self.read: dict[str, Kind[Any]] = {}
@@ -212,6 +249,11 @@ class View:
         """What is decided rests on this being unused, and does not use it."""
         self.named.setdefault((key, field), b"")
 
+    def gone(self, key: str) -> bool:
+        """Whether a key that was to :meth:`last` has gone. What was not found out is taken for
+        not: if it has, the script says so, and the group is decided again."""
+        return key in self._gone
+
     def list(self, key: str) -> tuple[str, ...]:
         """A list of names.
 
@@ -280,6 +322,11 @@ class View:
     def keep(self, key: str, seconds: int) -> None:
         """Let a key live so long from now on."""
         self.kept[key] = seconds
+
+    def last(self, key: str) -> None:
+        """Let it be known for ever that a key is there: what is decided rests on its not having
+        gone since it first was."""
+        self.lasting[key] = None
 
     def open(self, key: str, member: str) -> None:
         """Add to a sorted set, after all that is in it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
 from redisutils.trading.codec import Codec, Encoding
+from redisutils.trading.errors import UnknownExecution
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.view import Kind, View
 from redisutils.trading.orders.records import (
@@ -21,6 +22,10 @@ from redisutils.trading.portfolio.records import Position
 
 __all__ = ["Books"]
 
+SHORTEST = 3 * 24 * 3600
+"""Seconds for which executions are kept at least: over a weekend their trade date may go on, and
+what is not known to be a duplicate has to be refused."""
+
 
 class Books:
     """The kinds of records, and where they are.
@@ -33,6 +38,7 @@ class Books:
     ) -> None:
         self.keys = keys
         self.retention = retention
+        self._executions_kept = max(2 * retention, SHORTEST)
         self.positions = positions
         self.orders: Kind[Order] = Kind(Codec(Order, encoding), self._indexed)
         self.executed = Codec(Executed, encoding)
@@ -50,7 +56,7 @@ class Books:
         """The order that one of these ClOrdIDs leads to."""
         for cl_ord_id in filter(None, cl_ord_ids):
             order = view.record(self.orders, self.probable_key(view, cl_ord_id))
-            if order is None:
+            if order is None or not _tells_of(order, cl_ord_id):
                 order = self._find_by_link(view, cl_ord_id)
             if order is not None:
                 return order
@@ -85,25 +91,32 @@ class Books:
         """
         return self.positions.of(view, what, order.instrument, order.currency, order.multiplier)
 
+    @staticmethod
+    def not_kept(key: str, what: str) -> UnknownExecution:
+        """There were executions of this trade date, and they are not kept any more."""
+        day = key.rpartition(":")[2]
+        return UnknownExecution(
+            f"{what}: the executions of {day} are not kept any more, so nobody can say whether it "
+            "was applied before. If the venue's status report says that it was not, apply it with "
+            "the present trade date"
+        )
+
     # -- writing -------------------------------------------------------------------------
+
+    def keep_executions(self, view: View, key: str) -> None:
+        """Keep the executions of a trade date from now on."""
+        view.keep(key, self._executions_kept)
+        view.last(key)
 
     def link(self, view: View, order: Order, cl_ord_id: str, content: str) -> Order:
         """Let another ClOrdID lead to an order. It is to be unused."""
-        key, links = self.keys.cl_ord_id(cl_ord_id), self.keys.links(order.id)
-        view.name(key, "", f"{order.id} {content}".encode())
-        view.append(links, cl_ord_id)
-        if not order.is_open:  # a filled one, which a larger replacement may open again
-            view.keep(key, self.retention)
-            view.keep(links, self.retention)
+        view.name(self.keys.cl_ord_id(cl_ord_id), "", f"{order.id} {content}".encode())
+        view.append(self.keys.links(order.id), cl_ord_id)
         return replace(order, links=order.links + 1)
 
-    def before_closing(
-        self, view: View, before: Order | None, after: Order, link: str = ""
-    ) -> None:
-        """Read what will have to be changed with an order that is opened or closed, and perhaps
-        linked by another ClOrdID at the same time."""
-        linked = after.links or link
-        if linked and before is not None and before.is_open is not after.is_open:
+    def before_closing(self, view: View, before: Order | None, after: Order) -> None:
+        """Read what will have to be changed with an order that is opened or closed."""
+        if before is not None and before.links and before.is_open is not after.is_open:
             view.hold(self.keys.links(after.id))
 
     def tell(self, view: View, kind: str, message: bytes, order: Order, position: bytes) -> None:
@@ -117,27 +130,42 @@ class Books:
     def _indexed(self, view: View, key: str, before: Order | None, after: Order) -> None:
         keys = self.keys
         if before is not None and before.is_open is after.is_open:
+            if not after.is_open:  # a filled one, which a larger replacement may open again
+                for one in self._linked(after, view.appended.get(keys.links(after.id), ())):
+                    view.keep(one, self.retention)
             return
         here = keys.open_in(after.instrument)
         if after.is_open:
             view.open(keys.open, after.id)
             view.command("SADD", here, after.id)
             if before is not None:
-                for one in self._kept_with(view, after):
+                for one in self._kept_with(view, before, after):
                     view.command("PERSIST", one)
-                    view.kept.pop(one, None)
             return
         if before is not None:
             view.command("ZREM", keys.open, after.id)
             view.command("SREM", here, after.id)
-        for one in self._kept_with(view, after):
+        for one in self._kept_with(view, before, after):
             view.keep(one, self.retention)
 
-    def _kept_with(self, view: View, order: Order) -> list[str]:
+    def _kept_with(self, view: View, before: Order | None, after: Order) -> list[str]:
         """All keys of an order."""
         keys = self.keys
-        found = [keys.order(order.id), keys.history(order.id)]
-        if order.links:
-            links = keys.links(order.id)
-            found += [links, *map(keys.cl_ord_id, view.list(links))]
-        return found
+        links = keys.links(after.id)
+        # What is not linked in the store has no list there that somebody would have read.
+        stored = before is not None and before.links
+        names = view.list(links) if stored else view.appended.get(links, ())
+        return [keys.order(after.id), keys.history(after.id), *self._linked(after, names)]
+
+    def _linked(self, order: Order, names: Iterable[str]) -> list[str]:
+        """The keys of an order's links."""
+        found = [self.keys.cl_ord_id(name) for name in names]
+        return [self.keys.links(order.id), *found] if found else found
+
+
+def _tells_of(order: Order, cl_ord_id: str) -> bool:
+    """Whether the order itself says that this ClOrdID is of its chain. It does not name all that
+    once were; and what was remembered may be of a chain that is gone, and its names used again."""
+    return cl_ord_id in (order.id, order.cl_ord_id) or any(
+        one.cl_ord_id == cl_ord_id for one in order.pending
+    )

@@ -184,9 +184,11 @@ def replaced(
     asked = _asked(order, report.cl_ord_id, True)
     if asked is None:
         asked = Pending(cl_ord_id=report.cl_ord_id, replaces=True)
-    quantity = _first_of(report.order_qty, asked.order_qty)
+    quantity = report.order_qty
     if quantity is None:
-        quantity = order.order_qty
+        # What was executed since it was asked for cannot be taken back (matrix C.3.c).
+        wanted = order.order_qty if asked.order_qty is None else asked.order_qty
+        quantity = max(wanted, order.cum_qty)
     check_covers(order, "REPLACED", quantity, order.cum_qty)
     after = replace(
         heard(order, report),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from redisutils.trading.errors import UnreadableRecord
 from redisutils.trading.ledger.outbox import Entry, Mark
 from redisutils.trading.orders.books import Books
 from redisutils.trading.orders.records import CancelReject, ExecutionReport, Order, OrderRequest
@@ -72,13 +73,16 @@ class Reader:
         """
         fields = entry.fields
         where = f"event {entry.seq}"
-        kind: Any = fields[b"k"]
+        kind: Any = fields.get(b"k")
+        decode = self._decode.get(kind)
+        if decode is None or b"r" not in fields:
+            raise UnreadableRecord(f"no event of ours is {where}: its kind is {kind!r}")
         order, position = fields.get(b"n"), fields.get(b"p")
         return Event(
             seq=entry.seq,
             commit=entry.commit,
             kind=kind.decode(),
-            message=self._decode[kind](fields[b"r"], where),
+            message=decode(fields[b"r"], where),
             order=None if order is None else self._order(order, where),
             position=None if position is None else self._position(position, where),
         )

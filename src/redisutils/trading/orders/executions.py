@@ -21,6 +21,8 @@ def trade(
     """Something was executed."""
     quantity, price = _executed(report)
     cum_qty = ARITHMETIC.add(order.cum_qty, quantity)
+    if not order.order_qty and report.order_qty:  # which New has not told, of an amount of money
+        order = replace(order, order_qty=report.order_qty)
     if cum_qty > order.order_qty and (order.order_qty or order.cash_order_qty is None):
         return overfilled(order, report, overfill)
     notional = ARITHMETIC.add(order.notional, ARITHMETIC.multiply(quantity, price))
@@ -29,7 +31,7 @@ def trade(
         cum_qty=cum_qty,
         notional=notional,
         acknowledged=True,
-        closed=_bundled_end(order, report) or order.closed,
+        closed=_closed(order, report),
         ts_event=report.ts_event,
         ts_recv=report.ts_recv,
     )
@@ -37,13 +39,20 @@ def trade(
     return Step(settled(after), executed, moves=True)
 
 
-def _bundled_end(order: Order, report: ExecutionReport) -> str:
+def _closed(order: Order, report: ExecutionReport) -> str:
     """Exchanges say in one report what was executed of an order at once, and that the rest of it is
-    gone (volume 7, matrix I.1.b for exchanges)."""
+    gone (volume 7, matrix I.1.b for exchanges). And since the restatement of a multi-day order in
+    the morning is optional (matrices H.1), it may be its next execution that says that it is no
+    longer done for day."""
     status = report.ord_status
     if status in (OrdStatus.CANCELED, OrdStatus.EXPIRED) and order.time_in_force in IMMEDIATE:
         return status.value
-    return ""
+    if order.closed == OrdStatus.DONE_FOR_DAY and order.is_multi_day and status in _TRADED:
+        return ""
+    return order.closed
+
+
+_TRADED = (OrdStatus.PARTIALLY_FILLED, OrdStatus.FILLED)
 
 
 def overfilled(order: Order, report: ExecutionReport, policy: OverfillPolicy) -> Step:

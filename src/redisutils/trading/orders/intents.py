@@ -136,6 +136,8 @@ class Apply:
         is_status = report.exec_type is ExecType.ORDER_STATUS  # which may all have one ExecID
         if not is_status and (seen := view.taken(*self.at)) is not None:
             return self._applied_before(books.executed.decode(seen, " ".join(self.at)))
+        if not is_status and view.gone(self.at[0]):
+            raise books.not_kept(self.at[0], f"{report.exec_type.name} {report.exec_id!r}")
         before = books.find(view, report.cl_ord_id, report.orig_cl_ord_id)
         if before is None and report.exec_type not in OPENING:
             raise UnknownOrder(
@@ -199,12 +201,15 @@ class Apply:
             root=root,
             fill=fill if root is None else None,
         )
-        books.before_closing(view, before, order, link)
+        books.before_closing(view, before, order)
 
         if root is not None and meant is not None:
             view.amend(*root, books.executed.encode(replace(meant, fill=fill)))
+            books.keep_executions(view, root[0])
         view.name(*self.at, books.executed.encode(executed))
-        view.keep(self.at[0], 2 * books.retention)
+        books.keep_executions(view, self.at[0])
+        if before is None:
+            view.absent(books.keys.cl_ord_id(order.id))
         if link:
             order = books.link(view, order, link, "")
         if position is None:
@@ -351,6 +356,8 @@ class Reject:
                 )
             applied = executed.applied
             return applied if executed.by == self.by else replace(applied, duplicate=True)
+        if view.gone(at[0]):
+            raise books.not_kept(at[0], f"the reject of {message.cl_ord_id!r}")
         before = books.find(view, message.cl_ord_id, message.orig_cl_ord_id)
         if before is None:
             raise UnknownOrder(f"cancel reject: no order has ClOrdID {message.cl_ord_id!r}")
@@ -362,6 +369,6 @@ class Reject:
         books.before_closing(view, before, order)
         executed = Executed(content=self.content, by=self.by, applied=applied)
         view.name(*at, books.executed.encode(executed))
-        view.keep(at[0], 2 * books.retention)
+        books.keep_executions(view, at[0])
         books.tell(view, "cancel-rejected", self.text, order, b"")
         return applied

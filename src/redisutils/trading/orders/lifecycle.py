@@ -130,7 +130,7 @@ def _is_legal_beside(order: Order, kind: ExecType, fill: Fill | None) -> bool:
     """What more than the status decides."""
     if kind in (ExecType.TRADE_CANCEL, ExecType.TRADE_CORRECT):
         return fill is not None and fill.apart  # it never moved the order
-    if kind is ExecType.NEW:
+    if kind in (ExecType.NEW, ExecType.REJECTED):
         return not order.acknowledged and order.status in PENDING
     if kind is ExecType.REPLACED and order.closed not in FINAL:
         return any(one.replaces and one.told for one in order.pending)

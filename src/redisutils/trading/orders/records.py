@@ -109,7 +109,7 @@ class Order(Record, frozen=True, kw_only=True):
         """Whether the venue still has something to say about it, but for corrections."""
         status = self.status
         if status is OrdStatus.DONE_FOR_DAY:
-            return self.is_multi_day
+            return self.is_multi_day and not ZERO < self.order_qty <= self.cum_qty
         return status is not OrdStatus.FILLED and status not in FINAL
 
     @property

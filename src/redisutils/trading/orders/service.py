@@ -14,7 +14,7 @@ from redisutils.trading.codec import Encoding
 from redisutils.trading.errors import InvalidValue, TradingError, UnknownOrder
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.ledger import Ledger
-from redisutils.trading.ledger.outbox import Gap, Outbox, checked_mark
+from redisutils.trading.ledger.outbox import Gap, Outbox, checked_mark, checked_outbox
 from redisutils.trading.ledger.service import LedgerService
 from redisutils.trading.money import number, positive_number
 from redisutils.trading.names import checked_name
@@ -40,6 +40,7 @@ from redisutils.trading.times import moment
 __all__ = ["Orders"]
 
 WEEK: Final = 7 * 24 * 3600
+CENTURY: Final = 100 * 365 * 24 * 3600
 
 Number = Decimal | int | str
 
@@ -67,8 +68,9 @@ class Orders(LedgerService):
     :param account: whose orders.
     :param prefix: before all keys.
     :param retention: seconds for which closed orders and their history are kept; executions, by
-        which duplicates are known, for twice as long after the last of their trade date. Open
-        orders are kept for ever.
+        which duplicates are known, for twice as long after the last of their trade date, and for 3
+        days at least; what is reported of that date later is refused. Open orders are kept for
+        ever.
     :param overfill: executions beyond an order's quantity are refused (``"refuse"``) or recorded
         apart (``"apart"``).
     :param method: how the cost of positions is told that are opened from now on, by
@@ -92,10 +94,10 @@ class Orders(LedgerService):
         outbox: int = 1_000_000,
         clock: Callable[[], int] = time_ns,
     ) -> None:
-        if type(retention) is not int or retention < 1:
-            raise InvalidValue(f"retention={retention!r} must be an int: seconds, 1 or more")
-        if type(outbox) is not int or outbox < 1:
-            raise InvalidValue(f"outbox={outbox!r} must be an int: events, 1 or more")
+        if type(retention) is not int or not 1 <= retention <= CENTURY:
+            raise InvalidValue(
+                f"retention={shown(retention)} must be an int: seconds, 1 to {CENTURY} (a century)"
+            )
         _check_one_of("overfill", overfill, get_args(OverfillPolicy))
         _check_one_of("method", method, get_args(Method))
         keys = Keys(account, prefix)
@@ -103,7 +105,7 @@ class Orders(LedgerService):
         self._overfill = overfill
         self._clock = clock
         self._books = Books(keys, encoding, retention, Positions(keys, encoding, method))
-        super().__init__("orders", Ledger.of(pool, keys, outbox))
+        super().__init__("orders", Ledger.of(pool, keys, checked_outbox(outbox)))
         self._outbox = Outbox(pool, keys)
         self._reader = Reader(self._books)
         self._client = pool.lane("ledger", read_from="primary")

@@ -153,8 +153,8 @@ LEGAL_FROM: Final[Mapping[ExecType, frozenset[OrdStatus]]] = MappingProxyType(
     }
 )
 """By what an order's status may be for an execution to be applied to it. Three more rules look at
-more than the status (:mod:`redisutils.trading.orders.lifecycle`): New also arrives while a cancel
-or a replacement of an order that was not acknowledged is pending (matrix B.1.d); Replaced wherever
-a replacement is pending, whatever covers it; and since the restatement of a multi-day order in the
-morning is optional (matrices H.1), such an order can be cancelled, replaced or expire while it is
-done for day."""
+more than the status (:mod:`redisutils.trading.orders.lifecycle`): New, or else Rejected, also
+arrives while a cancel of an order that was not acknowledged is pending (matrix B.1.d); Replaced
+wherever a replacement is pending, whatever covers it; and since the restatement of a multi-day
+order in the morning is optional (matrices H.1), such an order can be cancelled, replaced or expire
+while it is done for day."""

@@ -78,8 +78,12 @@ class Adjust:
         if (seen := view.taken(keys.adjustments, event.id)) is not None:
             if seen != self.content:
                 raise Conflict(f"adjustment {event.id!r} was another one")
-            if position is not None:
-                return position
+            if position is None:
+                raise UnknownPosition(
+                    f"{event.kind} {event.id!r} was made before, but {event.instrument} is not "
+                    "there any more: give it another id to make it anew"
+                )
+            return position
         if position is None:
             if event.kind != "transfer":
                 raise UnknownPosition(f"a {event.kind} of {event.instrument}, which is not held")

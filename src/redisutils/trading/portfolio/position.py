@@ -216,7 +216,7 @@ def _split(position: Position, event: Adjustment) -> Position:
     rest = quantity
     for lot in position.lots[:-1]:
         share = _SHARES.divide(_multiply(lot.qty, many), few)
-        share = _rounded(share, share)
+        share = _rounded(share, lot.qty)
         rest = _subtract(rest, share)
         lots.append(Lot(share, lot.cost))
     if position.lots:

@@ -11,6 +11,7 @@ from redisutils.trading.codec import Encoding
 from redisutils.trading.errors import InvalidValue, UnreadableRecord
 from redisutils.trading.ledger.keys import Keys
 from redisutils.trading.ledger.ledger import Ledger
+from redisutils.trading.ledger.outbox import checked_outbox
 from redisutils.trading.ledger.service import LedgerService
 from redisutils.trading.names import checked_name
 from redisutils.trading.portfolio.adjusting import Adjust, checked_adjustment
@@ -54,12 +55,10 @@ class Portfolio(LedgerService):
     ) -> None:
         if method not in get_args(Method):
             raise InvalidValue(f"method={method!r} must be one of {', '.join(get_args(Method))}")
-        if type(outbox) is not int or outbox < 1:
-            raise InvalidValue(f"outbox={outbox!r} must be an int: events, 1 or more")
         self._keys = Keys(account, prefix)
         self._clock = clock
         self._books = Positions(self._keys, encoding, method)
-        super().__init__("positions", Ledger.of(pool, self._keys, outbox))
+        super().__init__("positions", Ledger.of(pool, self._keys, checked_outbox(outbox)))
         self._client = pool.lane("ledger", read_from="primary")
         self._scripts = Scripts(pool, lane="ledger")
         self._read = load("ledger_read")
