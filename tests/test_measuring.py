@@ -38,6 +38,7 @@ from tests.ours import standalone
 from .ours import pool_at, until
 
 LONG = 0.05
+ABOUT = LONG * 0.9  # timers may be a millisecond early, and clocks disagree
 """Seconds, far above what anything takes here by itself."""
 
 durations = st.floats(min_value=1e-6, max_value=100.0)
@@ -59,7 +60,7 @@ async def test_the_network_is_on_the_wire(clean_server: EmbeddedServer, proxy: F
         proxy.to_client.latency = LONG
         await pool.client.get("k")
         parts = only(pool, "GET")
-    assert parts["wire"] >= LONG * 0.99
+    assert parts["wire"] >= ABOUT
     assert max(parts[part] for part in PARTS if part != "wire") < LONG
 
 
@@ -68,8 +69,8 @@ async def test_connecting_is_waited_for(clean_server: EmbeddedServer, proxy: Fau
         proxy.to_client.latency = LONG  # of the handshake
         await pool.client.get("k")
         parts = only(pool, "GET")
-    assert parts["wait"] >= LONG * 0.99
-    assert parts["wire"] >= LONG * 0.99
+    assert parts["wait"] >= ABOUT
+    assert parts["wire"] >= ABOUT
 
 
 async def test_a_busy_turn_keeps_commands_in_the_queue(clean_server: EmbeddedServer) -> None:
@@ -82,7 +83,7 @@ async def test_a_busy_turn_keeps_commands_in_the_queue(clean_server: EmbeddedSer
         # The first leaves at once; the second waits for the end of the turn, and so for the third.
         await asyncio.gather(pool.client.incr("n"), pool.client.get("k"), busy())
         parts = only(pool, "GET")
-    assert parts["queue"] >= LONG * 0.99
+    assert parts["queue"] >= ABOUT
 
 
 async def test_a_task_that_is_woken_keeps_those_behind_it_waiting(
@@ -98,7 +99,7 @@ async def test_a_task_that_is_woken_keeps_those_behind_it_waiting(
         # The first leaves at once, the others in one write, and their answers come in one read.
         await asyncio.gather(pool.client.ping(), slow_to_go_on(), pool.client.get("k"))
         parts = only(pool, "GET")
-    assert parts["loop"] >= LONG * 0.99
+    assert parts["loop"] >= ABOUT
 
 
 async def test_parsing_is_told(clean_server: EmbeddedServer) -> None:
@@ -279,7 +280,8 @@ async def test_what_is_much_slower_is_measured_whatever_was_spent(
         await pool.client.ping()
         (timing,) = (one._timing for one in standalone(pool)._manager.open)
         timing.skip, timing._stands_for = 400, 401
-        pool.server.metrics.meter._spare = 0
+        meter = pool.server.metrics.meter
+        meter._spare, meter._slowest = 0, 0.0  # the PING may have been slow, too
         before = [pool.client.get("k") for _ in range(20)]
         await asyncio.gather(*before, pool.client.eval(script, 0), pool.client.get("k"))
         assert "EVAL" in {slow.command for slow in pool.metrics().slow}
