@@ -321,6 +321,22 @@ async def test_a_primary_that_hears_nobody_is_replaced_while_clients_reach_it(
 
 
 @one_loop
+async def test_slots_move_only_to_who_has_heard_their_owner(cluster: EmbeddedCluster) -> None:
+    """What it has not heard as yet may be an old claim to slots, from before the owner had more."""
+    owner, other = cluster.primaries[:2]
+    slot = next(slot for slot in range(16384) if cluster.owner_of(slot) is owner)
+    async with cluster.isolated(other, *cluster.replicas_of(other)):  # not to be replaced
+        unheard = f"port {other.port} does not hear what port {owner.port} says"
+        with pytest.raises(ConnectTimeout, match=unheard):
+            await cluster.move_slots([slot], other, timeout=0.6)
+        with pytest.raises(ConnectTimeout, match=unheard):
+            await cluster.move_slot(slot, other, timeout=0.6)
+        assert "->-" not in answer(owner, "CLUSTER", "NODES")
+    await cluster.move_slot(slot, other)
+    assert cluster.owner_of(slot) is other
+
+
+@one_loop
 async def test_a_node_is_cut_off_from_clients_alone(cluster: EmbeddedCluster) -> None:
     node = cluster.node_for("k")
     async with cluster.proxied(seed=7) as network:

@@ -21,7 +21,16 @@ from redisutils.errors import ConnectFailed, ConnectTimeout, happened
 
 from .server import EmbeddedServer
 
-__all__ = ["Deadline", "Word", "ask", "ask_all", "ask_in_parallel", "ask_replication"]
+__all__ = [
+    "Deadline",
+    "Word",
+    "ask",
+    "ask_all",
+    "ask_in_parallel",
+    "ask_replication",
+    "opened",
+    "reply_of",
+]
 
 Word = str | bytes | int
 
@@ -98,12 +107,12 @@ def ask_in_parallel(
     replies: list[Any] = []
     with ExitStack() as stack:
         try:
-            open_ = [stack.enter_context(_sent(server, [*secret, *part])) for part in parts]
+            open_ = [stack.enter_context(opened(server, [*secret, *part])) for part in parts]
             for connection, part in zip(open_, parts, strict=True):
                 reader = hiredis.Reader(
                     replyError=redis.ResponseError, encoding="utf-8", errors=_ERRORS
                 )
-                answers = [_reply(connection, reader) for _ in [*secret, *part]]
+                answers = [reply_of(connection, reader) for _ in [*secret, *part]]
                 for answer in answers:
                     if isinstance(answer, redis.ResponseError):
                         raise answer
@@ -119,7 +128,7 @@ def ask_replication(server: EmbeddedServer) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def _sent(server: EmbeddedServer, commands: Sequence[Sequence[Word]]) -> socket.socket:
+def opened(server: EmbeddedServer, commands: Sequence[Sequence[Word]]) -> socket.socket:
     """A connection on which these commands have been sent."""
     with ExitStack() as undo:
         connection = undo.enter_context(socket.socket(socket.AF_UNIX))
@@ -130,7 +139,8 @@ def _sent(server: EmbeddedServer, commands: Sequence[Sequence[Word]]) -> socket.
     return connection
 
 
-def _reply(connection: socket.socket, reader: hiredis.Reader) -> Any:
+def reply_of(connection: socket.socket, reader: hiredis.Reader) -> Any:
+    """The next answer on such a connection. OSError when it does not come."""
     while (reply := reader.gets()) is False:
         received = connection.recv(65536)
         if not received:

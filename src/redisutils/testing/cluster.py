@@ -13,6 +13,7 @@ from ._asking import Deadline, ask
 from ._bus import BusSwitch
 from ._checks import check_count
 from ._cluster_group import ClusterGroup
+from ._hearing import wait_until_heard
 from ._membership import forget, introduce, readdress
 from ._slot_moves import batches, move_slots
 from .cluster_proxies import ClusterProxies
@@ -292,6 +293,8 @@ class EmbeddedCluster(ClusterGroup):
         if source is target:
             return
         ends = (source, self.id_of(source)), (target, self.id_of(target))
+        if slots:
+            wait_until_heard(source, target, deadline)
         for portion in batches(slots):
             deadline.check(f"slot {portion[0]} and others have not been moved")
             move_slots(portion, *ends, self._told())

@@ -8,6 +8,7 @@ from typing import Protocol
 import redis
 
 from ._asking import Deadline, Word, ask
+from ._hearing import wait_until_heard
 from .server import EmbeddedServer
 
 __all__ = ["SlotMigration", "migrate_command"]
@@ -54,7 +55,8 @@ class SlotMigration:
     async def begin(self) -> None:
         """Declare the slot importing and migrating; on failure neither."""
 
-        def work(_: Deadline) -> None:
+        def work(deadline: Deadline) -> None:
+            wait_until_heard(self.source, self.target, deadline)
             try:
                 self._set(self.target, "IMPORTING", self._source_id)
                 self._set(self.source, "MIGRATING", self._target_id)
