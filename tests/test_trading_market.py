@@ -26,6 +26,7 @@ from redisutils.trading import (
     Quote,
     ServiceClosed,
     Side,
+    Ticks,
     UnknownInstrument,
     UnreadableRecord,
     Written,
@@ -39,6 +40,14 @@ from .trades import MINUTE, NOON, bars_of, trade
 
 def quote(name: str, bid: str | None = None, ask: str | None = None, at: int = NOON) -> Quote:
     return Quote.of(name, bid, ask, ts_event=at, ts_recv=at)
+
+
+@pytest.mark.parametrize("service", [MarketData, Ticks, Orders, Portfolio])
+async def test_what_is_no_pool_is_refused_at_once(service: Any, pool: RedisPool) -> None:
+    account = {"account": "a"} if service in (Orders, Portfolio) else {}
+    for wrong in (pool.client, None, "redis://localhost"):
+        with pytest.raises(InvalidValue, match=r"^pool=.* must be a RedisPool"):
+            service(wrong, **account)
 
 
 async def test_trades_and_bars_by_the_same_door(pool: RedisPool, admin: redis.Redis) -> None:

@@ -32,6 +32,7 @@ from redisutils.trading.market.together import Together
 from redisutils.trading.market.trade import Trade, TradeBust
 from redisutils.trading.market.writer import QuoteWriter, WriteFailure
 from redisutils.trading.names import checked_series, each_once
+from redisutils.trading.pools import checked_pool
 from redisutils.trading.scripts import Scripts
 from redisutils.trading.times import SECOND, checked_age, checked_bound
 
@@ -84,6 +85,7 @@ class MarketData:
         retention: Retention | None = None,
         clock: Callable[[], int] = time_ns,
     ) -> None:
+        pool = checked_pool(pool)
         codec = Codec(Quote, encoding)
         self._pool = pool
         self._instruments = Instruments(prefix, instruments)

@@ -23,6 +23,7 @@ from redisutils.trading.market.tape_form import Retention, TapeForm, TapeKeys
 from redisutils.trading.market.tape_state import Written, name_of
 from redisutils.trading.market.trade import Trade, TradeBust, checked, checked_order
 from redisutils.trading.names import checked_series, each_once
+from redisutils.trading.pools import checked_pool
 from redisutils.trading.scripts import Scripts, load
 from redisutils.trading.times import checked_span
 
@@ -78,6 +79,7 @@ class Ticks:
         read_from: ReadFrom | None = None,
         clock: Callable[[], int] = time_ns,
     ) -> None:
+        pool = checked_pool(pool)
         self._form = TapeForm(prefix, intervals, late, retention or Retention(), encoding)
         self._client = pool.lane(lane, read_from="primary")
         self._scripts = Scripts(pool, lane)

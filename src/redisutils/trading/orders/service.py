@@ -32,6 +32,7 @@ from redisutils.trading.orders.records import (
     OrderRequest,
 )
 from redisutils.trading.orders.terms import Side
+from redisutils.trading.pools import checked_pool
 from redisutils.trading.portfolio.books import Positions
 from redisutils.trading.portfolio.records import Method
 from redisutils.trading.texts import shown
@@ -94,6 +95,7 @@ class Orders(LedgerService):
         outbox: int = 1_000_000,
         clock: Callable[[], int] = time_ns,
     ) -> None:
+        pool = checked_pool(pool)
         if type(retention) is not int or not 1 <= retention <= CENTURY:
             raise InvalidValue(
                 f"retention={shown(retention)} must be an int: seconds, 1 to {CENTURY} (a century)"

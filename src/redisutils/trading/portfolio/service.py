@@ -14,6 +14,7 @@ from redisutils.trading.ledger.ledger import Ledger
 from redisutils.trading.ledger.outbox import checked_outbox
 from redisutils.trading.ledger.service import LedgerService
 from redisutils.trading.names import checked_name
+from redisutils.trading.pools import checked_pool
 from redisutils.trading.portfolio.adjusting import Adjust, checked_adjustment
 from redisutils.trading.portfolio.books import Positions
 from redisutils.trading.portfolio.reconciling import Difference, Holding, differences
@@ -53,6 +54,7 @@ class Portfolio(LedgerService):
         outbox: int = 1_000_000,
         clock: Callable[[], int] = time_ns,
     ) -> None:
+        pool = checked_pool(pool)
         if method not in get_args(Method):
             raise InvalidValue(f"method={method!r} must be one of {', '.join(get_args(Method))}")
         self._keys = Keys(account, prefix)
